@@ -1,0 +1,130 @@
+"""Tables between a matrix block of two atoms and its irreducible components.
+
+A block of shells a (l₁) and b (l₂) is a sum of irreps l = |l₁−l₂| … l₁+l₂. A table lists the
+irreps of a whole block (all shell pairs) sorted by l, so that a per-l linear layer can produce
+them, and holds the orthonormal map to the block as one sparse matrix. Nothing is padded: a table
+belongs to a pair of shell signatures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from helmol.basis.coupling import coupling
+from helmol.basis.shells import Signature, signature_nao
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class IrrepTable:
+    """Map irreps ``y [n, dim]`` to blocks ``B [n, rows, columns]`` and back, keeping the norm.
+
+    The components of ``y`` are ordered l by l; within an l as ``[2l+1, n_l]`` (m slow, irrep fast).
+    ``‖B‖² = ‖y‖²`` holds for the diagonal table too, where irreps of two different shells carry
+    the factor √2 because they fill both triangles.
+
+    Attributes:
+        rows: AOs of the first atom.
+        columns: AOs of the second atom.
+        counts: number of irreps n_l for l = 0 … lmax.
+        shell_pairs: for each l the shells (a, b) of each irrep.
+        matrix: ``[rows·columns, dim]``, orthonormal columns.
+    """
+
+    rows: int
+    columns: int
+    counts: tuple[int, ...]
+    shell_pairs: tuple[tuple[tuple[int, int], ...], ...]
+    matrix: csr_array
+
+    @property
+    def lmax(self) -> int:
+        """Largest degree."""
+        return len(self.counts) - 1
+
+    @property
+    def dim(self) -> int:
+        """Number of components, ``Σ_l (2l+1) n_l``."""
+        return sum((2 * l + 1) * n for l, n in enumerate(self.counts))
+
+    def to_blocks(self, irreps: Array) -> Array:
+        """Return the blocks ``[n, rows, columns]`` of irreps ``[n, dim]``."""
+        return np.asarray((self.matrix @ irreps.T).T).reshape(len(irreps), self.rows, self.columns)
+
+    def to_irreps(self, blocks: Array) -> Array:
+        """Return the irreps ``[n, dim]`` of blocks ``[n, rows, columns]``.
+
+        For the diagonal table this is the projection on symmetric blocks.
+        """
+        return np.asarray((self.matrix.T @ blocks.reshape(len(blocks), -1).T).T)
+
+
+def _table(
+    first: Signature, second: Signature, entries: list[tuple[int, int, int]], *, symmetric: bool
+) -> IrrepTable:
+    """Build a table from its irreps ``(l, shell a, shell b)``, already sorted by l."""
+    rows, columns = signature_nao(first), signature_nao(second)
+    row_start = np.concatenate([[0], np.cumsum([2 * l + 1 for l in first])])
+    column_start = np.concatenate([[0], np.cumsum([2 * l + 1 for l in second])])
+    lmax = max(l for l, _, _ in entries)
+    counts = [sum(1 for l, _, _ in entries if l == k) for k in range(lmax + 1)]
+    start = np.concatenate([[0], np.cumsum([(2 * l + 1) * n for l, n in enumerate(counts)])])
+    seen = [0] * (lmax + 1)
+    at: list[npt.NDArray[np.int64]] = []
+    column: list[npt.NDArray[np.int64]] = []
+    value: list[Array] = []
+    for l, a, b in entries:
+        table = coupling(first[a], second[b], l)
+        m1, m2, m = np.nonzero(table)
+        i, j = row_start[a] + m1, column_start[b] + m2
+        k = start[l] + m * counts[l] + seen[l]
+        seen[l] += 1
+        if symmetric and a != b:
+            at += [i * columns + j, j * columns + i]
+            column += [k, k]
+            value += [table[m1, m2, m] / np.sqrt(2)] * 2
+        else:
+            at.append(i * columns + j)
+            column.append(k)
+            value.append(table[m1, m2, m])
+    matrix = csr_array(
+        (np.concatenate(value), (np.concatenate(at), np.concatenate(column))),
+        shape=(rows * columns, int(start[-1])),
+    )
+    pairs = tuple(tuple((a, b) for k, a, b in entries if k == l) for l in range(lmax + 1))
+    return IrrepTable(rows, columns, tuple(counts), pairs, matrix)
+
+
+@lru_cache(maxsize=None)
+def pair_table(first: Signature, second: Signature) -> IrrepTable:
+    """Return the table of an off-diagonal block: rows of ``first``, columns of ``second``."""
+    entries = [
+        (l, a, b)
+        for a, l1 in enumerate(first)
+        for b, l2 in enumerate(second)
+        for l in range(abs(l1 - l2), l1 + l2 + 1)
+    ]
+    return _table(first, second, sorted(entries), symmetric=False)
+
+
+@lru_cache(maxsize=None)
+def diagonal_table(signature: Signature) -> IrrepTable:
+    """Return the table of the block of an atom with itself, which is symmetric.
+
+    Shell pairs a ≤ b only; a shell with itself has only even l, because
+    ``y^{ba}_l = (−1)^{l1+l2−l} y^{ab}_l``. ``dim`` is ``N(N+1)/2``.
+    """
+    entries = [
+        (l, a, b)
+        for a, l1 in enumerate(signature)
+        for b, l2 in enumerate(signature)
+        for l in range(abs(l1 - l2), l1 + l2 + 1)
+        if a < b or (a == b and l % 2 == 0)
+    ]
+    return _table(signature, signature, sorted(entries), symmetric=True)

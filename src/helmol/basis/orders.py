@@ -1,0 +1,85 @@
+"""Every AO order helmol knows, each as a gather with signs to the house order.
+
+``new[k] = sign[k] · old[index[k]]``. Only the order of m inside a shell is here; a program that
+also sorts its shells differently is handled by its reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol.errors import InputError
+
+Array = npt.NDArray[np.float64]
+MOrder = Literal["house", "pyscf", "orca", "psi4", "aims"]
+
+_LARGEST_L: dict[MOrder, int] = {"house": 12, "pyscf": 12, "orca": 4, "psi4": 6, "aims": 2}
+
+
+def m_order(source: MOrder, l: int) -> tuple[npt.NDArray[np.int64], Array]:
+    """Return index and sign that bring one shell from ``source`` order to m = −l … l.
+
+    * ``pyscf``: p stands as (x, y, z), all else as m = −l … l (PySCF's ``mol.ao_labels``).
+    * ``orca``, ``psi4``: m = 0, +1, −1, +2, −2, …; ORCA has − on |m| = 3, 4 of f and g.
+    * ``aims``: m = −l … l with − on odd m > 0.
+
+    Raises:
+        InputError: no verified table for this source and l.
+    """
+    if l > _LARGEST_L[source]:
+        raise InputError(f"no verified {source} order for l = {l} (largest is {_LARGEST_L[source]})")
+    m = np.arange(-l, l + 1)
+    index, sign = np.arange(2 * l + 1), np.ones(2 * l + 1)
+    if source == "pyscf" and l == 1:
+        index = np.array([1, 2, 0])
+    elif source in ("orca", "psi4"):
+        index = np.where(m > 0, 2 * m - 1, -2 * m)
+        if source == "orca":
+            sign = np.where(np.abs(m) >= 3, -1.0, 1.0)
+    elif source == "aims":
+        sign = np.where((m > 0) & (m % 2 == 1), -1.0, 1.0)
+    return index.astype(np.int64), sign
+
+
+def house_order(shells: Sequence[int], source: MOrder) -> tuple[npt.NDArray[np.int64], Array]:
+    """Return index and sign for all AOs of a molecule.
+
+    Args:
+        shells: angular momentum of every shell, in the order they stand.
+        source: the order inside a shell.
+
+    Returns:
+        ``index`` and ``sign``, both ``[nao]``.
+    """
+    indices, signs, start = [np.zeros(0, np.int64)], [np.zeros(0)], 0
+    for l in shells:
+        index, sign = m_order(source, l)
+        indices.append(start + index)
+        signs.append(sign)
+        start += 2 * l + 1
+    return np.concatenate(indices), np.concatenate(signs)
+
+
+def to_house(matrix: Array, shells: Sequence[int], source: MOrder) -> Array:
+    """Bring an AO matrix ``[..., nao, nao]`` from ``source`` to house order; exact in every bit."""
+    index, sign = house_order(shells, source)
+    _check_size(matrix, len(index))
+    return np.ascontiguousarray(matrix[..., index[:, None], index] * (sign[:, None] * sign))
+
+
+def from_house(matrix: Array, shells: Sequence[int], target: MOrder) -> Array:
+    """Bring an AO matrix ``[..., nao, nao]`` from house to ``target`` order; exact in every bit."""
+    index, sign = house_order(shells, target)
+    _check_size(matrix, len(index))
+    inverse = np.argsort(index)
+    return np.ascontiguousarray((matrix * (sign[:, None] * sign))[..., inverse[:, None], inverse])
+
+
+def _check_size(matrix: Array, nao: int) -> None:
+    """Raise if a matrix does not fit the shells."""
+    if matrix.shape[-2:] != (nao, nao):
+        raise InputError(f"matrix of shape {matrix.shape} does not fit {nao} atomic orbitals")

@@ -1,0 +1,158 @@
+"""What a basis set is to helmol: per element a list of shells, and a hash of their functions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol.errors import InputError
+from helmol.elements import SYMBOLS
+
+Signature = tuple[int, ...]
+"""Angular momentum of each shell of an atom, in order; contractions are shells of their own.
+Elements with equal signatures share the tables and the head's weights."""
+
+
+def signature_nao(signature: Signature) -> int:
+    """Return the number of atomic orbitals, ``Σ (2l+1)``."""
+    return sum(2 * l + 1 for l in signature)
+
+
+@dataclass(frozen=True)
+class ElementBasis:
+    """Hold the shells of one element.
+
+    Attributes:
+        shells: angular momentum of each shell, PySCF's order.
+        core_electrons: electrons replaced by an effective core potential.
+        hash: of exponents, coefficients and ECP; decides whether two bases are the same.
+    """
+
+    shells: Signature
+    core_electrons: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class BasisSet:
+    """Hold the shells of every element of a data set.
+
+    Attributes:
+        name: what the user called it, lower case; for people, never for comparisons.
+        elements: by atomic number.
+    """
+
+    name: str
+    elements: Mapping[int, ElementBasis]
+
+    @classmethod
+    def from_mole(cls, mol: Any, name: str) -> BasisSet:
+        """Read the basis of a built ``pyscf.gto.Mole`` (spherical functions, any contraction).
+
+        Raises:
+            InputError: Cartesian functions, ghost atoms, or one element with two bases.
+        """
+        if mol.cart:
+            raise InputError("Cartesian basis functions (mol.cart=True) are not supported: use spherical ones")
+        shells_of_atom: list[list[int]] = [[] for _ in range(mol.natm)]
+        digests = [hashlib.sha256() for _ in range(mol.natm)]
+        for shell in range(mol.nbas):
+            atom, l = int(mol.bas_atom(shell)), int(mol.bas_angular(shell))
+            shells_of_atom[atom] += [l] * int(mol.bas_nctr(shell))
+            for values in (mol.bas_exp(shell), mol.bas_ctr_coeff(shell)):
+                digests[atom].update(f"{l}:".encode() + _digits(values))
+        elements: dict[int, ElementBasis] = {}
+        for atom in range(mol.natm):
+            symbol = mol.atom_pure_symbol(atom)
+            if symbol.upper().startswith(("GHOST", "X")) and symbol.upper() != "XE":
+                raise InputError(f"atom {atom + 1} is a ghost atom: helmol needs real atoms")
+            core = int(mol.atom_nelec_core(atom))
+            number = int(mol.atom_charge(atom)) + core
+            if core:
+                digests[atom].update(_ecp_text(mol, atom).encode())
+            entry = ElementBasis(tuple(shells_of_atom[atom]), core, digests[atom].hexdigest()[:16])
+            if elements.setdefault(number, entry) != entry:
+                raise InputError(
+                    f"two atoms of {SYMBOLS[number]} have different basis sets: one basis per element is needed"
+                )
+        return cls(name.lower(), dict(sorted(elements.items())))
+
+    def merged(self, other: BasisSet) -> BasisSet:
+        """Return the union of two bases that agree where they overlap.
+
+        Raises:
+            InputError: an element has different functions in the two.
+        """
+        for number in self.elements.keys() & other.elements.keys():
+            if self.elements[number] != other.elements[number]:
+                raise InputError(
+                    f"the basis of {SYMBOLS[number]} differs between {self.name!r} "
+                    f"(hash {self.elements[number].hash}) and {other.name!r} (hash {other.elements[number].hash})"
+                )
+        return BasisSet(self.name, dict(sorted({**self.elements, **other.elements}.items())))
+
+    def signature(self, number: int) -> Signature:
+        """Return the shells of an element.
+
+        Raises:
+            InputError: the element is not in this basis.
+        """
+        if number not in self.elements:
+            known = ", ".join(SYMBOLS[n] for n in self.elements)
+            raise InputError(f"element {SYMBOLS[number]} is not in the basis {self.name!r} (it has {known})")
+        return self.elements[number].shells
+
+    def shells(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
+        """Return the angular momenta of all shells of a molecule, atom after atom."""
+        return [l for number in numbers for l in self.signature(int(number))]
+
+    def offsets(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the first AO of each atom and, last, the number of AOs, ``[n_atoms + 1]``."""
+        sizes = [signature_nao(self.signature(int(number))) for number in numbers]
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    def n_electrons(self, numbers: Sequence[int] | npt.NDArray[np.int64], charge: int) -> int:
+        """Return the number of electrons outside the effective core potentials."""
+        return int(sum(int(n) - self.elements[int(n)].core_electrons for n in numbers)) - charge
+
+    @property
+    def lmax(self) -> int:
+        """Largest angular momentum of a shell."""
+        return max(max(element.shells) for element in self.elements.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dictionary."""
+        return {
+            "name": self.name,
+            "elements": {
+                str(number): {"shells": list(e.shells), "core_electrons": e.core_electrons, "hash": e.hash}
+                for number, e in self.elements.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BasisSet:
+        """Rebuild from :meth:`to_json`."""
+        return cls(
+            data["name"],
+            {
+                int(number): ElementBasis(tuple(e["shells"]), int(e["core_electrons"]), e["hash"])
+                for number, e in data["elements"].items()
+            },
+        )
+
+
+def _digits(values: npt.ArrayLike) -> bytes:
+    """Return numbers as text of 9 significant digits, so that a hash survives rounding noise."""
+    return ",".join(f"{value:.8e}" for value in np.asarray(values).ravel()).encode()
+
+
+def _ecp_text(mol: Any, atom: int) -> str:
+    """Return the parsed effective core potential of an atom as text."""
+    ecp = mol._ecp
+    return repr(ecp.get(mol.atom_symbol(atom), ecp.get(mol.atom_pure_symbol(atom))))

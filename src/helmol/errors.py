@@ -1,0 +1,29 @@
+"""Exceptions that a user may meet; each message says what was seen, what was wanted, what to do.
+
+The command line prints such a message as one line and exits with a non-zero code; anything else
+that escapes is a fault of helmol and its traceback goes into the log.
+"""
+
+
+class HelmolError(Exception):
+    """Base of every error that helmol raises on purpose."""
+
+
+class InputError(HelmolError):
+    """A molecule, file or argument that cannot be used as it stands."""
+
+
+class ConfigError(HelmolError):
+    """A configuration key or value that is unknown or out of range."""
+
+
+class DomainError(HelmolError):
+    """A model asked about an element, basis, functional, charge or spin it has not learnt."""
+
+
+class StoreError(HelmolError):
+    """A store that is missing, damaged, or of another schema."""
+
+
+class ConvergenceError(HelmolError):
+    """An electronic-structure calculation whose result must not be used as a label."""

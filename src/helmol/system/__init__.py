@@ -1,0 +1,10 @@
+"""Frozen records that travel between the rooms: molecules, levels of theory, matrices, samples.
+
+Knows: shapes, units (atomic), charge/spin parity. Does not know: files, PySCF, torch.
+"""
+
+from helmol.system.level import LevelOfTheory
+from helmol.system.molecule import MINIMUM_DISTANCE_ANGSTROM, Molecule
+from helmol.system.sample import Matrices, Sample
+
+__all__ = ["MINIMUM_DISTANCE_ANGSTROM", "LevelOfTheory", "Matrices", "Molecule", "Sample"]

@@ -1,0 +1,124 @@
+"""A molecule: the only input the network ever has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol.errors import InputError
+from helmol.elements import SYMBOLS
+from helmol.units import ANGSTROM_PER_BOHR
+
+MINIMUM_DISTANCE_ANGSTROM = 0.3
+"""Two nuclei closer than this are taken for a mistake in the input (H–H bonds are 0.74 Å)."""
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """Hold the nuclei, charge and spin of one molecule.
+
+    Attributes:
+        numbers: atomic numbers, int64 ``[n_atoms]``.
+        positions: nuclear positions in bohr, float64 ``[n_atoms, 3]``.
+        charge: total charge in units of e.
+        spin: ``2S``, the number of unpaired electrons (PySCF's convention; the multiplicity is
+            ``spin + 1``).
+
+    Raises:
+        InputError: no atoms, unknown element, wrong shape, a coordinate that is not finite, two
+            atoms closer than 0.3 Å, or a number of electrons that does not go with ``spin``.
+    """
+
+    numbers: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.float64]
+    charge: int = 0
+    spin: int = 0
+
+    def __post_init__(self) -> None:
+        numbers = np.array(self.numbers, dtype=np.int64)
+        positions = np.array(self.positions, dtype=np.float64)
+        if numbers.ndim != 1 or len(numbers) == 0:
+            raise InputError("a molecule needs at least one atom")
+        if positions.shape != (len(numbers), 3):
+            raise InputError(
+                f"positions have shape {positions.shape}, expected ({len(numbers)}, 3) "
+                f"for {len(numbers)} atoms"
+            )
+        if numbers.min() < 1 or numbers.max() >= len(SYMBOLS):
+            raise InputError(
+                f"atomic number {int(numbers.min() if numbers.min() < 1 else numbers.max())} "
+                f"is not an element (1 to {len(SYMBOLS) - 1})"
+            )
+        if not np.isfinite(positions).all():
+            atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+            raise InputError(
+                f"atom {atom + 1} ({SYMBOLS[numbers[atom]]}) has a coordinate that is not a finite number"
+            )
+        _refuse_close_atoms(numbers, positions)
+        electrons = int(numbers.sum()) - self.charge
+        if self.spin < 0 or electrons < self.spin or (electrons - self.spin) % 2:
+            raise InputError(
+                f"{electrons} electrons (charge {self.charge}) cannot have {self.spin} unpaired "
+                f"(spin = 2S = {self.spin}): give the right charge or spin"
+            )
+        numbers.setflags(write=False)
+        positions.setflags(write=False)
+        object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "charge", int(self.charge))
+        object.__setattr__(self, "spin", int(self.spin))
+
+    @classmethod
+    def from_angstrom(
+        cls,
+        numbers: npt.ArrayLike,
+        positions_ang: npt.ArrayLike,
+        *,
+        charge: int = 0,
+        spin: int = 0,
+    ) -> Molecule:
+        """Build a molecule from positions in Å; ``spin`` is 2S."""
+        positions = np.asarray(positions_ang, dtype=np.float64) / ANGSTROM_PER_BOHR
+        return cls(np.asarray(numbers, dtype=np.int64), positions, charge, spin)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of nuclei."""
+        return len(self.numbers)
+
+    @property
+    def n_edges(self) -> int:
+        """Number of directed atom pairs, ``n_atoms (n_atoms − 1)``."""
+        return self.n_atoms * (self.n_atoms - 1)
+
+    @property
+    def positions_ang(self) -> npt.NDArray[np.float64]:
+        """Positions in Å, ``[n_atoms, 3]``."""
+        return self.positions * ANGSTROM_PER_BOHR
+
+    @cached_property
+    def formula(self) -> str:
+        """Hill formula (C, H, then alphabetical), e.g. ``C2H6O``."""
+        symbols = [SYMBOLS[number] for number in self.numbers]
+        counts = {symbol: symbols.count(symbol) for symbol in sorted(set(symbols))}
+        first = [s for s in ("C", "H") if s in counts and "C" in counts]
+        order = first + [s for s in counts if s not in first]
+        return "".join(s + (str(counts[s]) if counts[s] > 1 else "") for s in order)
+
+
+def _refuse_close_atoms(numbers: npt.NDArray[np.int64], positions: npt.NDArray[np.float64]) -> None:
+    """Raise if any two nuclei are closer than ``MINIMUM_DISTANCE_ANGSTROM``."""
+    if len(numbers) < 2:
+        return
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    distances[np.diag_indices(len(numbers))] = np.inf
+    i, j = np.unravel_index(int(distances.argmin()), distances.shape)
+    if (shortest := distances[i, j] * ANGSTROM_PER_BOHR) < MINIMUM_DISTANCE_ANGSTROM:
+        raise InputError(
+            f"atoms {i + 1} ({SYMBOLS[numbers[i]]}) and {j + 1} ({SYMBOLS[numbers[j]]}) are "
+            f"{shortest:.3f} Å apart, less than {MINIMUM_DISTANCE_ANGSTROM} Å: "
+            "check the units (Å wanted) and the file"
+        )
