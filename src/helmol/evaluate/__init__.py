@@ -1,1 +1,14 @@
+"""How wrong a predicted Fock matrix is, in named units, beside the error of cheap guesses.
 
+Knows: the metrics and their definitions (:mod:`helmol.evaluate.errors`), where the error sits
+(:mod:`helmol.evaluate.blocks`), plots. Does not know: how a network is trained, file formats of
+data. Validation during training is the same code as the final table.
+
+PySCF is used only where a sample lacks an overlap or where dipoles are asked for, and its absence
+leaves those numbers out with a reason, never a zero.
+"""
+
+from helmol.evaluate.errors import METRICS, ErrorTable, errors
+from helmol.evaluate.network import evaluate_model
+
+__all__ = ["METRICS", "ErrorTable", "errors", "evaluate_model"]

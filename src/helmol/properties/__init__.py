@@ -1,1 +1,38 @@
+"""What a Fock matrix says: orbitals, density, gap, dipole, charges, residual. NumPy, atomic units.
 
+Knows: the generalised eigenproblem, occupations, expectation values. Does not know: how the Fock
+matrix came about, PySCF, torch, files. Every function works in any AO order as long as all its
+arguments are in the same one; helmol uses the house order (:mod:`helmol.basis`).
+
+Restricted matrices are ``[nao, nao]``; unrestricted ones carry a leading axis of 2 (alpha, beta).
+"""
+
+from helmol.properties.expectation import (
+    density_error,
+    dipole,
+    mulliken_charges,
+    nuclear_charges,
+    residual,
+)
+from helmol.properties.orbitals import (
+    SMALLEST_OVERLAP_EIGENVALUE,
+    density,
+    frontier,
+    gap,
+    occupations,
+    orbitals,
+)
+
+__all__ = [
+    "SMALLEST_OVERLAP_EIGENVALUE",
+    "density",
+    "density_error",
+    "dipole",
+    "frontier",
+    "gap",
+    "mulliken_charges",
+    "nuclear_charges",
+    "occupations",
+    "orbitals",
+    "residual",
+]

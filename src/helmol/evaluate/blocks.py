@@ -1,0 +1,111 @@
+"""Where the error of a Fock matrix sits: by element, by pair of elements, by pair of shells."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol.basis import BasisSet
+from helmol.elements import SYMBOLS
+from helmol.units import MICROHARTREE_PER_HARTREE
+
+Array = npt.NDArray[np.float64]
+LETTERS = "spdfghiklmnoq"
+
+
+class BlockErrors:
+    """Sum |ΔF| over molecules, resolved by (element, l) of both orbitals.
+
+    On-site (an atom with itself) and off-site blocks are kept apart. The averages pool all matrix
+    elements of a kind over all molecules.
+    """
+
+    def __init__(self, basis: BasisSet) -> None:
+        self._basis = basis
+        self._kinds = [
+            (number, l) for number, element in basis.elements.items() for l in sorted(set(element.shells))
+        ]
+        size = (2, len(self._kinds), len(self._kinds))
+        self._sum, self._count = np.zeros(size), np.zeros(size)
+
+    def add(self, difference: Array, numbers: npt.NDArray[np.int64]) -> tuple[float, float | None]:
+        """Add one molecule.
+
+        Args:
+            difference: |ΔF| in Eh, house order, ``[nao, nao]``.
+            numbers: atomic numbers.
+
+        Returns:
+            Mean |ΔF| over the diagonal and over the off-diagonal atom blocks of this molecule, Eh;
+            ``None`` for the latter if there is one atom.
+        """
+        shell_atom, shell_kind, sizes = self._shells(numbers)
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        sums = np.add.reduceat(np.add.reduceat(difference, starts, axis=0), starts, axis=1)
+        counts = np.outer(sizes, sizes).astype(np.float64)
+        onsite = shell_atom[:, None] == shell_atom
+        means: list[float | None] = []
+        for part, mask in enumerate((onsite, ~onsite)):
+            i, j = np.nonzero(mask)
+            at = (shell_kind[i], shell_kind[j])
+            np.add.at(self._sum[part], at, sums[mask])
+            np.add.at(self._count[part], at, counts[mask])
+            total = counts[mask].sum()
+            means.append(float(sums[mask].sum() / total) if total else None)
+        return means[0] or 0.0, means[1]
+
+    def _shells(
+        self, numbers: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return atom, kind and number of functions of every shell of a molecule."""
+        atoms, kinds, sizes = [], [], []
+        for atom, number in enumerate(numbers):
+            for l in self._basis.signature(int(number)):
+                atoms.append(atom)
+                kinds.append(self._kinds.index((int(number), l)))
+                sizes.append(2 * l + 1)
+        return np.array(atoms), np.array(kinds), np.array(sizes)
+
+    def by_element(self) -> dict[str, dict[str, float]]:
+        """Return per element ``h_mae_uEh`` of its on-site blocks and the number of matrix elements."""
+        table = self._by_elements(0)
+        return {first: value for (first, _), value in table.items()}
+
+    def by_element_pair(self) -> dict[str, dict[str, float]]:
+        """Return the same for the off-site blocks of each unordered pair, e.g. ``"C-H"``."""
+        return {f"{first}-{second}": value for (first, second), value in self._by_elements(1).items()}
+
+    def _by_elements(self, part: int) -> dict[tuple[str, str], dict[str, float]]:
+        """Pool the kinds of each unordered pair of elements."""
+        sums: dict[tuple[int, int], float] = {}
+        counts: dict[tuple[int, int], float] = {}
+        for a, (first, _) in enumerate(self._kinds):
+            for b, (second, _) in enumerate(self._kinds):
+                key = (max(first, second), min(first, second))
+                sums[key] = sums.get(key, 0.0) + float(self._sum[part, a, b])
+                counts[key] = counts.get(key, 0.0) + float(self._count[part, a, b])
+        return {
+            (SYMBOLS[first], SYMBOLS[second]): _entry(sums[first, second], counts[first, second])
+            for first, second in sorted(sums)
+            if counts[first, second]
+        }
+
+    def by_shell_pair(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Return ``{"onsite": {"O s-O p": …}, "offsite": {…}}`` for unordered pairs of shells."""
+        names = [f"{SYMBOLS[number]} {LETTERS[l]}" for number, l in self._kinds]
+        result: dict[str, dict[str, dict[str, float]]] = {}
+        for part, title in enumerate(("onsite", "offsite")):
+            sums = self._sum[part] + self._sum[part].T
+            counts = self._count[part] + self._count[part].T
+            result[title] = {
+                f"{names[a]}-{names[b]}": _entry(sums[a, b] / 2, counts[a, b] / 2)
+                for a in range(len(names))
+                for b in range(a, len(names))
+                if counts[a, b]
+            }
+        return result
+
+
+def _entry(total: float, count: float) -> dict[str, float]:
+    """Return one row of a table: mean error in µEh and how many matrix elements it stands for."""
+    return {"h_mae_uEh": float(total / count * MICROHARTREE_PER_HARTREE), "n_elements": int(count)}

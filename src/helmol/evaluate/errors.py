@@ -1,0 +1,257 @@
+"""The metrics, each defined once.
+
+Per molecule, then averaged over molecules:
+
+* ``h_mae_uEh``: mean |ΔF| over all nao² elements of the symmetric matrix (both spins of an
+  unrestricted one); ``h_mae_diagonal_uEh``, ``h_mae_offdiagonal_uEh``: over the blocks of an atom
+  with itself, and over those of two different atoms.
+* ``eps_occ_mae_uEh``: mean |Δε| of the occupied orbitals, from (F_pred, true S) against
+  (F, true S); ``homo_``, ``lumo_``, ``gap_mae_uEh`` likewise.
+* ``psi_similarity``: mean |cosine| between predicted and true occupied columns of C;
+  ``psi_similarity_s``: the same with S as the metric, |cᵀ S c'|. Degenerate orbitals lower both.
+* ``density_error``: Frobenius norm ‖P_pred − P‖ of the AO density matrices, both made from the
+  orbitals of their Fock matrix; ``density_error_per_electron``: that over the electron count.
+* ``dipole_mae_debye``: length of μ_pred − μ in Debye.
+
+A label that is missing leaves its number ``None`` and a reason under ``missing``; a prediction
+that is not finite makes the numbers NaN.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol import properties
+from helmol.basis import BasisSet
+from helmol.errors import HelmolError, InputError
+from helmol.evaluate.blocks import BlockErrors
+from helmol.system import LevelOfTheory, Sample
+from helmol.units import DEBYE_PER_AU, MICROHARTREE_PER_HARTREE
+
+Array = npt.NDArray[np.float64]
+
+METRICS = (
+    "h_mae_uEh",
+    "h_mae_diagonal_uEh",
+    "h_mae_offdiagonal_uEh",
+    "eps_occ_mae_uEh",
+    "homo_mae_uEh",
+    "lumo_mae_uEh",
+    "gap_mae_uEh",
+    "density_error",
+    "density_error_per_electron",
+    "dipole_mae_debye",
+    "psi_similarity",
+    "psi_similarity_s",
+)
+"""The numbers that stand for a whole test set."""
+
+log = logging.getLogger("helmol.evaluate")
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a Fock matrix says about one molecule."""
+
+    mo_energy: Array
+    mo_coeff: Array
+    mo_occ: Array
+    density: Array
+
+
+class ErrorTable:
+    """Collect errors molecule by molecule, for any number of predictions of the same molecules.
+
+    Args:
+        basis: shells of the elements.
+        level: level of theory of the samples; with it an overlap that a sample lacks is recomputed
+            and dipoles are evaluated, if PySCF is installed.
+        orbital_energies: whether to diagonalise; without, only the matrix errors are made.
+    """
+
+    def __init__(
+        self, basis: BasisSet, *, level: LevelOfTheory | None = None, orbital_energies: bool = True
+    ) -> None:
+        self._basis, self._level, self._diagonalise = basis, level, orbital_energies
+        self._rows: dict[str, list[dict[str, float]]] = {}
+        self._blocks: dict[str, BlockErrors] = {}
+        self._missing: dict[str, str] = {}
+        if not orbital_energies:
+            self._missing = dict.fromkeys(METRICS[3:], "orbital energies were not asked for")
+
+    def add(self, sample: Sample, predicted: Mapping[str, Array]) -> None:
+        """Compare one molecule's Fock matrix with predictions by name, house order, Eh.
+
+        Raises:
+            InputError: a prediction has another shape than the label.
+        """
+        fock = sample.matrices.fock
+        for matrix in predicted.values():
+            if matrix.shape != fock.shape:
+                raise InputError(
+                    f"sample {sample.id!r}: predicted Fock matrix has shape {matrix.shape}, label {fock.shape}"
+                )
+        overlap, integrals = self._integrals(sample)
+        reference: _State | None = None
+        for name, matrix in predicted.items():
+            row = self._matrix_errors(name, matrix - fock, sample)
+            if overlap is None or not self._diagonalise:
+                pass
+            elif np.isfinite(matrix).all():
+                reference = reference or self._state(fock, overlap, sample)
+                state = self._state(matrix, overlap, sample)
+                row |= _orbital_errors(state, reference, overlap)
+                if integrals is not None:
+                    row["dipole_mae_debye"] = _dipole_error(state.density - reference.density, integrals)
+            else:
+                row |= dict.fromkeys(METRICS[3:], float("nan"))
+            self._rows.setdefault(name, []).append(row)
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """Return the table of one prediction: :data:`METRICS`, a 95 % interval, and where errors sit."""
+        rows = self._rows.get(name, [])
+        result: dict[str, Any] = {"n_molecules": len(rows)}
+        for metric in METRICS:
+            values = [row[metric] for row in rows if metric in row]
+            result[metric] = float(np.mean(values)) if values else None
+        result["h_mae_uEh_ci95"] = _interval([row["h_mae_uEh"] for row in rows])
+        if name in self._blocks:
+            result["by_element"] = self._blocks[name].by_element()
+            result["by_element_pair"] = self._blocks[name].by_element_pair()
+            result["by_shell_pair"] = self._blocks[name].by_shell_pair()
+        result["missing"] = {m: why for m, why in self._missing.items() if result.get(m) is None}
+        return result
+
+    def _matrix_errors(self, name: str, difference: Array, sample: Sample) -> dict[str, float]:
+        """Return the errors of the matrix itself, µEh."""
+        absolute = np.abs(difference)
+        if absolute.ndim == 3:
+            absolute = absolute.mean(axis=0)
+        blocks = self._blocks.setdefault(name, BlockErrors(self._basis))
+        diagonal, offdiagonal = blocks.add(absolute, sample.molecule.numbers)
+        row = {"h_mae_uEh": float(absolute.mean()), "h_mae_diagonal_uEh": diagonal}
+        if offdiagonal is not None:
+            row["h_mae_offdiagonal_uEh"] = offdiagonal
+        return {key: value * MICROHARTREE_PER_HARTREE for key, value in row.items()}
+
+    def _state(self, fock: Array, overlap: Array, sample: Sample) -> _State:
+        """Return orbitals and density of a Fock matrix."""
+        mo_energy, mo_coeff = properties.orbitals(fock, overlap)
+        electrons = self._basis.n_electrons(sample.molecule.numbers, sample.molecule.charge)
+        mo_occ = properties.occupations(mo_energy, electrons, spin=sample.molecule.spin)
+        return _State(mo_energy, mo_coeff, mo_occ, properties.density(mo_coeff, mo_occ))
+
+    def _integrals(self, sample: Sample) -> tuple[Array | None, Array | None]:
+        """Return overlap and dipole integrals, recomputed where the sample has none."""
+        overlap = sample.matrices.overlap
+        if not self._diagonalise:
+            return overlap, None
+        if self._level is None:
+            self._note_missing("no level of theory was given, so no integrals can be made", overlap)
+            return overlap, None
+        try:
+            # PySCF is optional here: a machine that only trains has none.
+            from helmol import dft
+        except ImportError:
+            self._note_missing("PySCF is not installed", overlap)
+            return overlap, None
+        try:
+            mole = dft.build_mole(sample.molecule, dft.level_from(self._level))
+        except HelmolError as error:
+            self._note_missing(f"no integrals for {sample.id!r}: {error}", overlap)
+            return overlap, None
+        return dft.overlap(mole) if overlap is None else overlap, dft.dipole_integrals(mole)
+
+    def _note_missing(self, reason: str, overlap: Array | None) -> None:
+        """Remember why numbers are missing: the dipole, or everything that needs an overlap."""
+        for metric in ("dipole_mae_debye",) if overlap is not None else METRICS[3:]:
+            if metric not in self._missing:
+                log.debug("%s left out: %s", metric, reason)
+            self._missing.setdefault(metric, reason)
+
+
+def _orbital_errors(state: _State, reference: _State, overlap: Array) -> dict[str, float]:
+    """Return the errors of energies, orbitals and density of one molecule."""
+    occupied = reference.mo_occ > 0
+    row = {}
+    if occupied.any():
+        error = np.abs(state.mo_energy - reference.mo_energy)[occupied].mean()
+        row["eps_occ_mae_uEh"] = error * MICROHARTREE_PER_HARTREE
+    homo, lumo = properties.frontier(state.mo_energy, state.mo_occ)
+    true_homo, true_lumo = properties.frontier(reference.mo_energy, reference.mo_occ)
+    for key, value in {
+        "homo": homo - true_homo, "lumo": lumo - true_lumo, "gap": (lumo - homo) - (true_lumo - true_homo),
+    }.items():  # fmt: skip
+        if np.isfinite(value):
+            row[f"{key}_mae_uEh"] = abs(value) * MICROHARTREE_PER_HARTREE
+    row |= _similarity(state.mo_coeff, reference.mo_coeff, occupied, overlap)
+    row["density_error"] = properties.density_error(state.density, reference.density)
+    row["density_error_per_electron"] = row["density_error"] / max(float(reference.mo_occ.sum()), 1.0)
+    return row
+
+
+def _similarity(mo_coeff: Array, reference: Array, occupied: npt.NDArray[np.bool_], overlap: Array) -> dict[str, float]:
+    """Return the mean |cosine| of occupied columns, Euclidean and in the metric S."""
+    first = np.swapaxes(mo_coeff, -1, -2)[occupied]
+    second = np.swapaxes(reference, -1, -2)[occupied]
+    if len(first) == 0:
+        return {}
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return {
+        "psi_similarity": float((np.abs((first * second).sum(axis=1)) / norms).mean()),
+        "psi_similarity_s": float(np.abs((first @ overlap * second).sum(axis=1)).mean()),
+    }
+
+
+def _dipole_error(density_difference: Array, integrals: Array) -> float:
+    """Return the length of the dipole error, Debye; the nuclear parts cancel."""
+    total = density_difference.sum(axis=0) if density_difference.ndim == 3 else density_difference
+    return float(np.linalg.norm(np.einsum("xij,ji->x", integrals, total)) * DEBYE_PER_AU)
+
+
+def _interval(values: Sequence[float], *, draws: int = 1000) -> tuple[float, float] | None:
+    """Return the 95 % bootstrap interval of a mean over molecules; ``None`` below two molecules."""
+    if len(values) < 2:
+        return None
+    random = np.random.default_rng(0)
+    means = [random.choice(values, len(values)).mean() for _ in range(draws)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def errors(
+    samples: Sequence[Sample],
+    predicted: Sequence[Array],
+    basis: BasisSet,
+    *,
+    level: LevelOfTheory | None = None,
+    orbital_energies: bool = True,
+) -> dict[str, Any]:
+    """Return the error table of predicted Fock matrices against labels.
+
+    Args:
+        samples: labelled molecules.
+        predicted: one Fock matrix per sample, house order, Eh.
+        basis: shells of the elements.
+        level: see :class:`ErrorTable`; without it dipoles are left out.
+        orbital_energies: whether to diagonalise.
+
+    Returns:
+        ``n_molecules``, :data:`METRICS`, ``h_mae_uEh_ci95``, ``by_element``, ``by_element_pair``,
+        ``by_shell_pair``, ``missing``.
+
+    Raises:
+        InputError: a shape or the number of matrices does not fit.
+    """
+    if len(samples) != len(predicted):
+        raise InputError(f"{len(predicted)} predicted matrices for {len(samples)} samples")
+    table = ErrorTable(basis, level=level, orbital_energies=orbital_energies)
+    for sample, matrix in zip(samples, predicted, strict=True):
+        table.add(sample, {"model": matrix})
+    return table.summary("model")

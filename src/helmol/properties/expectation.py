@@ -1,0 +1,70 @@
+"""Expectation values of a density matrix, and how far a (F, D) pair is from self-consistency."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol.basis import BasisSet
+
+Array = npt.NDArray[np.float64]
+
+
+def nuclear_charges(numbers: npt.NDArray[np.int64], basis: BasisSet) -> Array:
+    """Return the charges that the electrons see, Z minus the ECP's core electrons, ``[n_atoms]``."""
+    return np.array([n - basis.elements[int(n)].core_electrons for n in numbers], dtype=np.float64)
+
+
+def _total(density: Array) -> Array:
+    """Return the density matrix summed over spins."""
+    return density.sum(axis=0) if density.ndim == 3 else density
+
+
+def dipole(density: Array, integrals: Array, *, positions: Array, charges: Array) -> Array:
+    """Return the dipole moment ``μ = Σ_A Z_A R_A − Tr(D r)`` about the origin.
+
+    For a charged molecule it depends on the origin, as everywhere.
+
+    Args:
+        density: ``[nao, nao]`` or ``[2, nao, nao]``.
+        integrals: ``⟨μ|r|ν⟩`` about the origin, ``[3, nao, nao]``, bohr.
+        positions: nuclei, ``[n_atoms, 3]``, bohr.
+        charges: nuclear charges without ECP cores (:func:`nuclear_charges`), ``[n_atoms]``.
+
+    Returns:
+        ``[3]`` in e·bohr.
+    """
+    return np.asarray(charges @ positions - np.einsum("xij,ji->x", integrals, _total(density)))
+
+
+def mulliken_charges(
+    density: Array, overlap: Array, *, offsets: npt.NDArray[np.int64], charges: Array
+) -> Array:
+    """Return the Mulliken charges ``q_A = Z_A − Σ_{μ∈A} (D S)_μμ``.
+
+    Args:
+        density: ``[nao, nao]`` or ``[2, nao, nao]``.
+        overlap: ``[nao, nao]``.
+        offsets: first AO of each atom and, last, nao, ``[n_atoms + 1]``.
+        charges: nuclear charges without ECP cores, ``[n_atoms]``.
+
+    Returns:
+        ``[n_atoms]`` in units of e.
+    """
+    populations = np.einsum("ij,ji->i", _total(density), overlap)
+    return charges - np.add.reduceat(populations, offsets[:-1])
+
+
+def residual(fock: Array, density: Array, overlap: Array) -> float:
+    """Return the Frobenius norm ``‖F D S − S D F‖`` in Eh, over both spins.
+
+    It vanishes where SCF converges, if ``fock`` was built from ``density``. For a density made of
+    the orbitals of the same ``fock`` it vanishes always and says nothing.
+    """
+    product = fock @ density @ overlap
+    return float(np.linalg.norm(product - np.swapaxes(product, -1, -2)))
+
+
+def density_error(predicted: Array, reference: Array) -> float:
+    """Return the Frobenius norm ``‖P_pred − P‖`` of AO density matrices (spin channels stacked)."""
+    return float(np.linalg.norm(predicted - reference))

@@ -1,0 +1,111 @@
+"""From (F, S) to orbitals, occupations and the density matrix."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from helmol.errors import InputError
+
+Array = npt.NDArray[np.float64]
+
+SMALLEST_OVERLAP_EIGENVALUE = 1e-6
+"""Directions of the basis with a smaller eigenvalue of S are left out (canonical
+orthogonalisation). The value is PySCF's, so that both find the same number of orbitals."""
+
+log = logging.getLogger("helmol.properties")
+
+
+def orbitals(fock: Array, overlap: Array) -> tuple[Array, Array]:
+    """Solve ``F C = S C ε`` with ``Cᵀ S C = 1``.
+
+    Where S has eigenvalues below ``SMALLEST_OVERLAP_EIGENVALUE`` those directions are projected
+    out first and their number is logged: nmo is then smaller than nao.
+
+    Args:
+        fock: symmetric, Eh, ``[nao, nao]`` or ``[2, nao, nao]``.
+        overlap: ``[nao, nao]``.
+
+    Returns:
+        ``mo_energy [..., nmo]`` in Eh, ascending, and ``mo_coeff [..., nao, nmo]``.
+
+    Raises:
+        InputError: the shapes do not fit, or a number is not finite.
+    """
+    fock, overlap = np.asarray(fock, dtype=np.float64), np.asarray(overlap, dtype=np.float64)
+    if fock.ndim not in (2, 3) or fock.shape[-2:] != overlap.shape:
+        raise InputError(f"Fock matrix of shape {fock.shape} does not fit an overlap of shape {overlap.shape}")
+    if not (np.isfinite(fock).all() and np.isfinite(overlap).all()):
+        raise InputError("the Fock or overlap matrix holds a number that is not finite")
+    values, vectors = scipy.linalg.eigh(overlap)
+    kept = values > SMALLEST_OVERLAP_EIGENVALUE
+    if dropped := int((~kept).sum()):
+        log.warning(
+            "left out %d of %d basis directions: eigenvalue of S below %g (smallest %.2g)",
+            dropped, len(values), SMALLEST_OVERLAP_EIGENVALUE, values[0],
+        )  # fmt: skip
+        orthonormal = vectors[:, kept] / np.sqrt(values[kept])
+        solved = [_projected(matrix, orthonormal) for matrix in fock.reshape(-1, *overlap.shape)]
+    else:
+        solved = [scipy.linalg.eigh(matrix, overlap) for matrix in fock.reshape(-1, *overlap.shape)]
+    if fock.ndim == 2:
+        return solved[0]
+    return np.stack([energy for energy, _ in solved]), np.stack([coeff for _, coeff in solved])
+
+
+def _projected(fock: Array, orthonormal: Array) -> tuple[Array, Array]:
+    """Solve the eigenproblem in an orthonormal basis ``[nao, nmo]``."""
+    energy, coeff = scipy.linalg.eigh(orthonormal.T @ fock @ orthonormal)
+    return energy, orthonormal @ coeff
+
+
+def occupations(mo_energy: Array, n_electrons: int, *, spin: int = 0) -> Array:
+    """Fill the lowest orbitals (aufbau).
+
+    Args:
+        mo_energy: ``[nmo]`` (closed shell) or ``[2, nmo]`` (one set per spin), ascending.
+        n_electrons: electrons outside effective core potentials.
+        spin: 2S, the number of unpaired electrons.
+
+    Returns:
+        Occupations of the same shape: 2 or 0 for ``[nmo]``, 1 or 0 for ``[2, nmo]``.
+
+    Raises:
+        InputError: open shell with one set of orbitals, odd electrons, or too few orbitals.
+    """
+    if n_electrons < spin or (n_electrons - spin) % 2:
+        raise InputError(f"{n_electrons} electrons cannot have {spin} unpaired (spin = 2S = {spin})")
+    counts = ((n_electrons + spin) // 2, (n_electrons - spin) // 2)
+    if mo_energy.shape[-1] < counts[0]:
+        raise InputError(f"{mo_energy.shape[-1]} orbitals cannot hold {counts[0]} electrons of one spin")
+    mo_occ = np.zeros(mo_energy.shape)
+    if mo_energy.ndim == 2:
+        for channel, count in enumerate(counts):
+            mo_occ[channel, :count] = 1.0
+        return mo_occ
+    if spin:
+        raise InputError(f"a closed-shell Fock matrix [nao, nao] cannot hold {spin} unpaired electrons")
+    mo_occ[: counts[0]] = 2.0
+    return mo_occ
+
+
+def density(mo_coeff: Array, mo_occ: Array) -> Array:
+    """Return the density matrix ``D = C n Cᵀ``, ``[..., nao, nao]``."""
+    return np.asarray((mo_coeff * mo_occ[..., None, :]) @ np.swapaxes(mo_coeff, -1, -2))
+
+
+def frontier(mo_energy: Array, mo_occ: Array) -> tuple[float, float]:
+    """Return the energies of HOMO and LUMO, Eh, over both spins; NaN where there is none."""
+    occupied = mo_occ > 0
+    homo = float(mo_energy[occupied].max()) if occupied.any() else float("nan")
+    lumo = float(mo_energy[~occupied].min()) if not occupied.all() else float("nan")
+    return homo, lumo
+
+
+def gap(mo_energy: Array, mo_occ: Array) -> float:
+    """Return ``ε_LUMO − ε_HOMO`` in Eh; NaN where one of them does not exist."""
+    homo, lumo = frontier(mo_energy, mo_occ)
+    return lumo - homo
