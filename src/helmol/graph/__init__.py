@@ -1,1 +1,12 @@
+"""From molecules to tensors: pairs, edge frames, matrix blocks grouped by shell signature.
 
+Everything after this room is torch. Molecules of any size stand one after the other (no padding);
+the pairs i < j inside the cutoff come once, the directed edges are ``[i→j for all pairs]`` followed
+by ``[j→i for all pairs]``. Positions and targets stay float64 here; the network casts once.
+"""
+
+from helmol.graph.batch import Batch, Bucket, Item, collate, prepare
+from helmol.graph.frames import EdgeGeometry, edge_geometry
+from helmol.graph.layout import flip_signs, m_major
+
+__all__ = ["Batch", "Bucket", "EdgeGeometry", "Item", "collate", "edge_geometry", "flip_signs", "m_major", "prepare"]

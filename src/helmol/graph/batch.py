@@ -1,0 +1,194 @@
+"""Prepare one molecule, and join several into a batch; matrix blocks grouped by shell signature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from helmol.basis import BasisSet, Signature, diagonal_table, pair_table
+from helmol.errors import InputError
+from helmol.system import Molecule
+
+Array = npt.NDArray[np.float64]
+Key = tuple[Signature, ...]
+
+
+@dataclass(frozen=True)
+class ItemBucket:
+    """Hold the blocks of one kind in one molecule.
+
+    Attributes:
+        index: atom (diagonal) or pair (off-diagonal) of each block, ``[n]``.
+        reverse: whether the block belongs to the edge j→i of its pair, ``[n]``.
+        target: irreps of the blocks in the laboratory frame, Eh, ``[n, n_spins, dim]``, or ``None``.
+    """
+
+    index: npt.NDArray[np.int64]
+    reverse: npt.NDArray[np.bool_]
+    target: Array | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """Hold one prepared molecule: pairs inside the cutoff, blocks by signature."""
+
+    molecule: Molecule
+    pair_index: npt.NDArray[np.int64]
+    buckets: dict[Key, ItemBucket]
+
+    @property
+    def n_edges(self) -> int:
+        """Number of directed edges."""
+        return 2 * self.pair_index.shape[1]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Hold the blocks of one kind in a batch.
+
+    A diagonal bucket has a key of one signature, ``index`` counts atoms. An off-diagonal bucket has
+    two (rows, columns), ``index`` counts directed edges. ``target`` as in :class:`ItemBucket`.
+    """
+
+    key: Key
+    index: Tensor
+    target: Tensor | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Hold several molecules end to end.
+
+    Attributes:
+        molecules: the molecules, in order.
+        numbers: ``[N]``.
+        positions: ``[N, 3]`` bohr, float64.
+        charge, spin: ``[B]``.
+        molecule: molecule of each atom, ``[N]``.
+        pair_index: ``[2, P]``, atoms i < j.
+        buckets: blocks by signature.
+    """
+
+    molecules: tuple[Molecule, ...]
+    numbers: Tensor
+    positions: Tensor
+    charge: Tensor
+    spin: Tensor
+    molecule: Tensor
+    pair_index: Tensor
+    buckets: tuple[Bucket, ...]
+
+    @property
+    def n_edges(self) -> int:
+        """Number of directed edges."""
+        return 2 * self.pair_index.shape[1]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch with its tensors on ``device``."""
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("numbers", "positions", "charge", "spin", "molecule", "pair_index")
+        }
+        buckets = tuple(
+            Bucket(b.key, b.index.to(device), None if b.target is None else b.target.to(device)) for b in self.buckets
+        )
+        return replace(self, buckets=buckets, **moved)
+
+
+def prepare(molecule: Molecule, basis: BasisSet, *, cutoff: float, matrix: Array | None = None) -> Item:
+    """Find the pairs of a molecule and cut its target matrix into irreps by signature.
+
+    Args:
+        molecule: nuclei, charge, spin.
+        basis: shells of its elements.
+        cutoff: largest distance of a pair, bohr; blocks beyond it are not part of the item.
+        matrix: target matrix in house order, Eh, ``[nao, nao]`` or ``[2, nao, nao]``.
+
+    Raises:
+        InputError: element not in the basis, or a matrix of another size.
+    """
+    offsets = basis.offsets(molecule.numbers)
+    if matrix is not None and matrix.shape[-1] != offsets[-1]:
+        raise InputError(f"matrix has {matrix.shape[-1]} orbitals, the basis gives {offsets[-1]} for {molecule.formula}")
+    pairs = cKDTree(molecule.positions).query_pairs(cutoff, output_type="ndarray")
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int64).reshape(-1, 2)
+    signatures = [basis.signature(int(number)) for number in molecule.numbers]
+    atoms_of: dict[Key, list[int]] = {}
+    for atom, signature in enumerate(signatures):
+        atoms_of.setdefault((signature,), []).append(atom)
+    edges_of: dict[Key, list[tuple[int, bool]]] = {}
+    for k, (i, j) in enumerate(pairs.tolist()):
+        reverse = signatures[i] > signatures[j]
+        key = (signatures[j], signatures[i]) if reverse else (signatures[i], signatures[j])
+        edges_of.setdefault(key, []).append((k, reverse))
+    buckets: dict[Key, ItemBucket] = {}
+    for key, atoms in atoms_of.items():
+        index = np.array(atoms)
+        buckets[key] = ItemBucket(
+            index, np.zeros(len(index), bool), _irreps(key, matrix, offsets[index], offsets[index])
+        )
+    for key, edges in edges_of.items():
+        index = np.array([k for k, _ in edges])
+        turned = np.array([reverse for _, reverse in edges])
+        rows = np.where(turned, pairs[index, 1], pairs[index, 0])
+        columns = np.where(turned, pairs[index, 0], pairs[index, 1])
+        buckets[key] = ItemBucket(index, turned, _irreps(key, matrix, offsets[rows], offsets[columns]))
+    return Item(molecule, np.ascontiguousarray(pairs.T), buckets)
+
+
+def _irreps(
+    key: Key, matrix: Array | None, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+) -> Array | None:
+    """Return the irreps ``[n, n_spins, dim]`` of the blocks that start at ``(rows, columns)``."""
+    if matrix is None:
+        return None
+    table = diagonal_table(key[0]) if len(key) == 1 else pair_table(*key)
+    i = rows[:, None, None] + np.arange(table.rows)[:, None]
+    j = columns[:, None, None] + np.arange(table.columns)
+    spins = matrix if matrix.ndim == 3 else matrix[None]
+    return np.stack([table.to_irreps(spin[i, j]) for spin in spins], axis=1)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Join prepared molecules into one batch.
+
+    Raises:
+        InputError: no molecules, or some with targets and some without.
+    """
+    if not items:
+        raise InputError("a batch needs at least one molecule")
+    n_atoms = np.array([item.molecule.n_atoms for item in items])
+    n_pairs = np.array([item.pair_index.shape[1] for item in items])
+    atom_start = np.concatenate([[0], np.cumsum(n_atoms)])
+    pair_start = np.concatenate([[0], np.cumsum(n_pairs)])
+    members: dict[Key, list[tuple[int, ItemBucket]]] = {}
+    for k, item in enumerate(items):
+        for key, bucket in item.buckets.items():
+            members.setdefault(key, []).append((k, bucket))
+    buckets = []
+    for key in sorted(members):
+        start = atom_start if len(key) == 1 else pair_start
+        index = np.concatenate([b.index + start[k] + b.reverse * pair_start[-1] for k, b in members[key]])
+        targets = [b.target for _, b in members[key] if b.target is not None]
+        if targets and len(targets) != len(members[key]):
+            raise InputError("some molecules of the batch have a target matrix and some have not")
+        target = torch.from_numpy(np.concatenate(targets)) if targets else None
+        buckets.append(Bucket(key, torch.from_numpy(index), target))
+    return Batch(
+        molecules=tuple(item.molecule for item in items),
+        numbers=torch.from_numpy(np.concatenate([item.molecule.numbers for item in items])),
+        positions=torch.from_numpy(np.concatenate([item.molecule.positions for item in items])),
+        charge=torch.tensor([item.molecule.charge for item in items]),
+        spin=torch.tensor([item.molecule.spin for item in items]),
+        molecule=torch.from_numpy(np.repeat(np.arange(len(items)), n_atoms)),
+        pair_index=torch.from_numpy(
+            np.concatenate([item.pair_index + s for item, s in zip(items, atom_start, strict=False)], axis=1)
+        ),
+        buckets=tuple(buckets),
+    )

@@ -1,0 +1,225 @@
+"""Edge frames: for every pair the rotation that puts its axis on z, without one inverse cosine.
+
+With r = |r| (sin β cos α, sin β sin α, cos β) the frame is ``W(r) = Z(α) Y(β)`` (γ = 0), acting on
+real harmonics. cos and sin of multiples of α and β follow from Chebyshev recurrences, and
+``Y(β)`` is a fixed linear map of ``cos kβ, sin kβ`` (its Fourier series has degree l). On the z axis
+α is arbitrary and set to 0: any choice is a valid frame. Exact to rounding for every direction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helmol.basis import wigner_d
+from helmol.graph.layout import flip_signs, m_major
+
+
+@dataclass(frozen=True)
+class EdgeGeometry:
+    """Hold what the network needs of the geometry, computed once per batch.
+
+    Attributes:
+        lmax: largest degree.
+        pair_index: ``[2, P]`` atoms i, j of each pair.
+        distance: ``[P]``, bohr.
+        envelope: ``[P]``, 1 at contact, 0 with two zero derivatives at the cutoff.
+        frames: ``W_l [P, 2l+1, 2l+1]`` for each l: from the edge frame of i→j to the laboratory.
+        flip: ``[K]`` l-major signs between the frames of i→j and j→i.
+        to_m_major, to_l_major: ``[K]`` gathers between the two orders.
+    """
+
+    lmax: int
+    pair_index: Tensor
+    distance: Tensor
+    envelope: Tensor
+    frames: tuple[Tensor, ...]
+    flip: Tensor
+    to_m_major: Tensor
+    to_l_major: Tensor
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs P; there are 2P directed edges."""
+        return self.pair_index.shape[1]
+
+    @property
+    def source(self) -> Tensor:
+        """Atom i of each directed edge i→j, ``[2P]``; messages along the edge go to it."""
+        return self.pair_index.reshape(-1)
+
+    @property
+    def target(self) -> Tensor:
+        """Atom j of each directed edge i→j, ``[2P]``."""
+        return self.pair_index.flip(0).reshape(-1)
+
+    def to_edges(self, nodes: Tensor) -> Tensor:
+        """Gather both ends of each directed edge into its frame.
+
+        Args:
+            nodes: ``[N, K, C]`` l-major, laboratory frame.
+
+        Returns:
+            ``[2P, K, 2C]`` m-major, edge frame, channels ``[x_i ‖ x_j]``. Each pair is rotated once;
+            its reverse edge is the same with signs and ends exchanged.
+        """
+        channels = nodes.shape[-1]
+        i, j = self.pair_index
+        ends = torch.cat([nodes[i], nodes[j]], dim=-1)
+        parts = ends.split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
+        local = torch.cat([w.mT @ part for w, part in zip(self.frames, parts, strict=True)], dim=1)
+        forward = local.index_select(1, self.to_m_major)
+        first, second = forward.split(channels, dim=-1)
+        backward = torch.cat([second, first], dim=-1) * self.flip[self.to_m_major, None]
+        return torch.cat([forward, backward], dim=0)
+
+    def to_nodes(self, edges: Tensor, n_nodes: int) -> Tensor:
+        """Rotate directed edges to the laboratory and sum them at their source atoms.
+
+        Args:
+            edges: ``[2P, K, C]`` m-major, edge frame.
+            n_nodes: number of atoms N.
+
+        Returns:
+            ``[N, K, C]`` l-major.
+        """
+        channels = edges.shape[-1]
+        forward, backward = edges.split(self.n_pairs, dim=0) if self.n_pairs else (edges, edges)
+        both = torch.cat([forward, backward * self.flip[self.to_m_major, None]], dim=-1)
+        parts = both.index_select(1, self.to_l_major).split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
+        lab = torch.cat([w @ part for w, part in zip(self.frames, parts, strict=True)], dim=1)
+        messages = torch.cat(lab.split(channels, dim=-1), dim=0)
+        nodes = edges.new_zeros(n_nodes, edges.shape[1], channels)
+        return nodes.index_add(0, self.source, messages)
+
+    def axis_to_nodes(self, radial: Tensor, n_nodes: int) -> Tensor:
+        """Sum at the source atoms edge features that have only m = 0 components.
+
+        Args:
+            radial: ``[2P, L+1, C]``, the m = 0 coefficient of each l in the edge frame.
+            n_nodes: number of atoms N.
+
+        Returns:
+            ``[N, K, C]`` l-major.
+        """
+        forward = torch.cat([w[:, :, l] for l, w in enumerate(self.frames)], dim=1)
+        axes = torch.cat([forward, forward * self.parity], dim=0)
+        spread = radial.index_select(1, self.degree)
+        nodes = radial.new_zeros(n_nodes, axes.shape[1], radial.shape[2])
+        return nodes.index_add(0, self.source, axes[:, :, None] * spread)
+
+    @property
+    def degree(self) -> Tensor:
+        """Degree l of each l-major component, ``[K]``."""
+        repeats = torch.tensor([2 * l + 1 for l in range(self.lmax + 1)])
+        return torch.arange(self.lmax + 1).repeat_interleave(repeats).to(self.flip.device)
+
+    @property
+    def parity(self) -> Tensor:
+        """``(−1)^l`` of each l-major component, ``[K]``: Y(−r) = (−1)^l Y(r)."""
+        return (1.0 - 2.0 * (self.degree % 2)).to(self.flip.dtype)
+
+    def rotate_irreps(self, l: int, values: Tensor, edge: Tensor, *, to_edge: bool) -> Tensor:
+        """Rotate irreps of degree ``l`` on chosen directed edges between edge frame and laboratory.
+
+        Args:
+            l: degree.
+            values: ``[n, 2l+1, c]``, m = −l … l.
+            edge: directed edge of each row, ``[n]``.
+            to_edge: from the laboratory to the edge frame, else back.
+        """
+        frame = self.frames[l][edge % max(self.n_pairs, 1)]
+        flip = self.flip[l * l : (l + 1) ** 2]
+        signs = torch.where((edge >= self.n_pairs)[:, None], flip, torch.ones_like(flip))[:, :, None]
+        return (frame.mT @ values) * signs if to_edge else frame @ (values * signs)
+
+
+def edge_geometry(
+    positions: Tensor, pair_index: Tensor, *, lmax: int, cutoff: float, dtype: torch.dtype, envelope: bool = True
+) -> EdgeGeometry:
+    """Compute distances, envelope and frames of all pairs.
+
+    Args:
+        positions: ``[N, 3]`` bohr, float64 (differences are taken before the cast).
+        pair_index: ``[2, P]``.
+        lmax: largest degree.
+        cutoff: where the envelope ends, bohr.
+        dtype: precision of the result.
+        envelope: ``False`` gives ones.
+    """
+    i, j = pair_index
+    vector = positions[j] - positions[i]
+    distance = vector.norm(dim=1)
+    unit = (vector / distance[:, None]).to(dtype)
+    return EdgeGeometry(
+        lmax=lmax,
+        pair_index=pair_index,
+        distance=distance.to(dtype),
+        envelope=(smooth_cutoff(distance / cutoff) if envelope else torch.ones_like(distance)).to(dtype),
+        frames=frames_of_directions(unit, lmax),
+        flip=flip_signs(lmax).to(unit),
+        to_m_major=m_major(lmax).to(unit.device),
+        to_l_major=torch.argsort(m_major(lmax)).to(unit.device),
+    )
+
+
+def smooth_cutoff(x: Tensor, p: int = 6) -> Tensor:
+    """Return ``1 − (p+1)(p+2)/2 xᵖ + p(p+2) xᵖ⁺¹ − p(p+1)/2 xᵖ⁺²`` for x < 1, else 0.
+
+    Source: Gasteiger et al., arXiv 2003.03123, eq. 8.
+    """
+    value = 1 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1) - p * (p + 1) / 2 * x ** (p + 2)
+    return torch.where(x < 1, value, torch.zeros_like(value))
+
+
+def frames_of_directions(unit: Tensor, lmax: int) -> tuple[Tensor, ...]:
+    """Return ``W_l(r̂)`` for unit vectors ``[P, 3]``; column m=0 is Y_l(r̂)·√(4π/(2l+1))."""
+    x, y, z = unit.unbind(1)
+    rho = torch.hypot(x, y)
+    on_axis = rho == 0
+    safe = torch.where(on_axis, torch.ones_like(rho), rho)
+    cos_alpha = torch.where(on_axis, torch.ones_like(x), x / safe)
+    cos_a, sin_a = _multiples(cos_alpha, y / safe, lmax)
+    cos_b, sin_b = _multiples(z, rho, lmax)
+    turns = torch.cat([cos_b, sin_b[:, 1:]], dim=1) @ _tilt_series(lmax).to(unit)
+    frames = []
+    for l, part in enumerate(turns.split([(2 * l + 1) ** 2 for l in range(lmax + 1)], dim=1)):
+        tilt = part.reshape(-1, 2 * l + 1, 2 * l + 1)
+        order = list(range(l, 0, -1))
+        cosine = torch.cat([cos_a[:, order], cos_a[:, : l + 1]], dim=1)[:, :, None]
+        sine = torch.cat([sin_a[:, order], -sin_a[:, : l + 1]], dim=1)[:, :, None]
+        frames.append(cosine * tilt + sine * tilt.flip(1))
+    return tuple(frames)
+
+
+def _multiples(cosine: Tensor, sine: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return cos kx and sin kx for k = 0 … n, each ``[P, n+1]``, from cos x and sin x."""
+    cosines, sines = [torch.ones_like(cosine)], [torch.zeros_like(sine)]
+    for _ in range(n):
+        c, s = cosines[-1], sines[-1]
+        cosines.append(c * cosine - s * sine)
+        sines.append(s * cosine + c * sine)
+    return torch.stack(cosines, dim=1), torch.stack(sines, dim=1)
+
+
+@lru_cache(maxsize=None)
+def _tilt_series(lmax: int) -> Tensor:
+    """Return the Fourier coefficients of the turns about y, ``[2 lmax + 1, Σ (2l+1)²]``, float64.
+
+    Rows: cos kβ for k = 0 … lmax, then sin kβ for k = 1 … lmax.
+    """
+    angles = 2 * np.pi * np.arange(2 * lmax + 1) / (2 * lmax + 1)
+    k = np.arange(lmax + 1)
+    waves = np.concatenate([np.cos(np.outer(angles, k)), np.sin(np.outer(angles, k[1:]))], axis=1)
+    turns = []
+    for angle in angles:
+        c, s = np.cos(angle), np.sin(angle)
+        rotation = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+        turns.append(np.concatenate([wigner_d(l, rotation).ravel() for l in range(lmax + 1)]))
+    series = np.linalg.solve(waves, np.array(turns))
+    series[np.abs(series) < 1e-13] = 0.0
+    return torch.from_numpy(series)

@@ -1,0 +1,50 @@
+"""Orders of the ``(l, m)`` components of a feature.
+
+Nodes are **l-major**: ``k = l² + l + m``. Edges are **m-major**: m = 0 with l = 0 … L, then for
+m = 1 … L first all +m (l = m … L), then all −m. A convolution in the edge frame then reads each m
+as one contiguous slice.
+"""
+
+from functools import lru_cache
+
+import torch
+
+
+@lru_cache(maxsize=None)
+def m_major(lmax: int) -> torch.Tensor:
+    """Return the l-major index of each m-major component, ``[(lmax+1)²]``."""
+    order = [l * l + l for l in range(lmax + 1)]
+    for m in range(1, lmax + 1):
+        order += [l * l + l + m for l in range(m, lmax + 1)]
+        order += [l * l + l - m for l in range(m, lmax + 1)]
+    return torch.tensor(order)
+
+
+@lru_cache(maxsize=None)
+def m_sizes(lmax: int) -> tuple[int, ...]:
+    """Return the number of m-major components of each m = 0 … lmax."""
+    return (lmax + 1, *[2 * (lmax + 1 - m) for m in range(1, lmax + 1)])
+
+
+@lru_cache(maxsize=None)
+def degree_of_m_major(lmax: int) -> torch.Tensor:
+    """Return the degree l of each m-major component."""
+    return torch.tensor([int(k**0.5) for k in m_major(lmax).tolist()])
+
+
+@lru_cache(maxsize=None)
+def rows_of_degree(lmax: int) -> tuple[torch.Tensor, ...]:
+    """Return for each l the m-major rows of m = −l … l."""
+    position = torch.argsort(m_major(lmax))
+    return tuple(position[l * l : (l + 1) ** 2] for l in range(lmax + 1))
+
+
+@lru_cache(maxsize=None)
+def flip_signs(lmax: int) -> torch.Tensor:
+    """Return the l-major diagonal of a turn by π about x, which joins the frames of r and −r.
+
+    (x, y, z) → (x, −y, −z) gives ``(−1)^{l+m}`` for m ≥ 0 and ``(−1)^{l+m+1}`` for m < 0, so
+    ``D(−r) = diag(flip) D(r)`` in the gauge γ = 0.
+    """
+    signs = [(-1.0) ** (l + m + (m < 0)) for l in range(lmax + 1) for m in range(-l, l + 1)]
+    return torch.tensor(signs, dtype=torch.float64)

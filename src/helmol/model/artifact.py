@@ -1,0 +1,88 @@
+"""A model as a folder: ``model.safetensors`` (weights, statistics) and ``model.json`` (all else)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from helmol import __version__
+from helmol.config import parse
+from helmol.errors import InputError
+from helmol.files import replacing, write_json
+from helmol.graph.batch import Key
+from helmol.model.config import ModelConfig
+from helmol.model.domain import Domain
+from helmol.model.network import HamiltonianModel
+from helmol.model.statistics import Statistics
+
+SCHEMA = 1
+
+
+def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any] | None = None) -> None:
+    """Write a model folder; each file is replaced atomically, the description last."""
+    statistics = network.statistics
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"mean.{z}": value for z, value in statistics.mean.items()}
+    tensors |= {f"scale.{z}": value for z, value in statistics.scale.items()}
+    tensors |= {f"pair_scale.{_text(key)}": value for key, value in statistics.pair_scale.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "model.safetensors") as path:
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
+    description = {
+        "schema": SCHEMA,
+        "helmol": __version__,
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "model": network.config.model_dump(),
+        "domain": network.domain.to_json(),
+        "unit_Eh": statistics.unit,
+        **(extra or {}),
+    }
+    write_json(folder / "model.json", description)
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> HamiltonianModel:
+    """Read a model folder; nothing in it is executed.
+
+    Raises:
+        InputError: no model there, files damaged, or written by a newer helmol.
+    """
+    try:
+        data = json.loads((folder / "model.json").read_text())
+        tensors = load_file(folder / "model.safetensors", device="cpu")
+    except FileNotFoundError as error:
+        raise InputError(f"no model in {folder}: {Path(error.filename).name} is missing") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise InputError(f"the model in {folder} is damaged: {error}") from error
+    if data.get("schema") != SCHEMA:
+        raise InputError(f"the model in {folder} has schema {data.get('schema')}, this helmol reads {SCHEMA}")
+    network = HamiltonianModel(parse(ModelConfig, data["model"], source=str(folder)), Domain.from_json(data["domain"]))
+    network = network.to(getattr(torch, data["dtype"]))
+    weights = {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"the weights in {folder} do not fit its description: {str(error)[:200]}") from error
+    mean, scale, pair_scale = {}, {}, {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "mean":
+            mean[int(rest)] = value
+        elif kind == "scale":
+            scale[int(rest)] = value
+        elif kind == "pair_scale":
+            pair_scale[_key(rest)] = value
+    network.statistics = Statistics(mean, scale, pair_scale, float(data["unit_Eh"]))
+    return network.to(device).eval()
+
+
+def _text(key: Key) -> str:
+    return "-".join(",".join(str(l) for l in signature) for signature in key)
+
+
+def _key(text: str) -> Key:
+    return tuple(tuple(int(l) for l in part.split(",")) for part in text.split("-"))

@@ -1,0 +1,81 @@
+"""Layers that act on each degree l by itself: norm, linear map, gate, feed-forward."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from helmol.graph.layout import degree_of_m_major
+
+
+def degree_index(lmax: int, *, edges: bool) -> Tensor:
+    """Return the degree of each component, m-major for edges, l-major for nodes, ``[K]``."""
+    if edges:
+        return degree_of_m_major(lmax)
+    return torch.tensor([l for l in range(lmax + 1) for _ in range(2 * l + 1)])
+
+
+class EquivariantNorm(nn.Module):
+    """Scale features to unit degree-balanced RMS.
+
+    ``x ← w_{lc} x / sqrt(mean_l mean_{m,c} x² + ε)`` after the mean over channels has been taken from
+    l = 0. Source: EquiformerV2's separable norm, arXiv 2306.12059, in HELM's form.
+    """
+
+    def __init__(self, lmax: int, channels: int, *, edges: bool, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(lmax + 1, channels))
+        degree = degree_index(lmax, edges=edges)
+        balance = 1.0 / ((2 * degree + 1) * (lmax + 1) * channels)
+        self.register_buffer("degree", degree, persistent=False)
+        self.register_buffer("balance", balance.to(torch.get_default_dtype())[:, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``[n, K, C]``; the first component must be l = 0."""
+        scalar = x[:, :1] - x[:, :1].mean(dim=2, keepdim=True)
+        x = torch.cat([scalar, x[:, 1:]], dim=1)
+        power = (x.square() * self.balance).sum(dim=(1, 2), keepdim=True)
+        return x * torch.rsqrt(power + self.eps) * self.weight[self.degree]
+
+
+class DegreeLinear(nn.Module):
+    """Map channels of each degree by its own matrix; bias on l = 0 only."""
+
+    def __init__(self, lmax: int, channels_in: int, channels_out: int, *, edges: bool) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(channels_in, channels_out) / channels_in**0.5) for _ in range(lmax + 1)
+        )
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        self.register_buffer("degree", degree_index(lmax, edges=edges), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[n, K, C_in]`` to ``[n, K, C_out]``."""
+        weight = torch.stack(list(self.weights))[self.degree]
+        y = torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)
+        return torch.cat([y[:, :1] + self.bias, y[:, 1:]], dim=1)
+
+
+class FeedForward(nn.Module):
+    """Per-degree linear, gate, per-degree linear.
+
+    l = 0 gives new scalars and one gate per (l > 0, channel); scalars pass SiLU, the rest is
+    multiplied by the squashed gates.
+    """
+
+    def __init__(self, lmax: int, channels: int, *, edges: bool) -> None:
+        super().__init__()
+        self.lmax, self.channels = lmax, channels
+        self.first = DegreeLinear(lmax, channels, channels, edges=edges)
+        self.gates = nn.Linear(channels, lmax * channels)
+        self.second = DegreeLinear(lmax, channels, channels, edges=edges)
+        self.register_buffer("degree", degree_index(lmax, edges=edges)[1:] - 1, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[n, K, C]`` to ``[n, K, C]``."""
+        y = self.first(x)
+        gates = torch.sigmoid(self.gates(x[:, 0])).view(-1, self.lmax, self.channels)
+        y = torch.cat([functional.silu(y[:, :1]), y[:, 1:] * gates[:, self.degree]], dim=1)
+        return self.second(y)

@@ -1,0 +1,89 @@
+"""The SO(2) convolution: linear maps in the edge frame, order m by order m."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from helmol.graph.layout import m_sizes
+
+
+class SO2Linear(nn.Module):
+    """Mix degrees and channels of each order m, keeping rotations about the edge.
+
+    m = 0: ``out = x W + b`` over (l, channel). m > 0: ``out₊ = x₊ W_r − x₋ W_i``,
+    ``out₋ = x₋ W_r + x₊ W_i`` over (l ≥ m, channel).
+
+    Args:
+        lmax: largest degree.
+        channels_in: input channels.
+        channels_out: output channels.
+        n_scalars: further outputs of the m = 0 part (gates).
+    """
+
+    def __init__(self, lmax: int, channels_in: int, channels_out: int, *, n_scalars: int = 0) -> None:
+        super().__init__()
+        self.lmax, self.channels_out, self.n_scalars = lmax, channels_out, n_scalars
+        fan_in = (lmax + 1) * channels_in
+        self.zero = nn.Linear(fan_in, (lmax + 1) * channels_out + n_scalars)
+        self.real, self.imaginary = nn.ParameterList(), nn.ParameterList()
+        for m in range(1, lmax + 1):
+            n_in, n_out = (lmax + 1 - m) * channels_in, (lmax + 1 - m) * channels_out
+            for weights in (self.real, self.imaginary):
+                weights.append(nn.Parameter(torch.randn(n_in, n_out) / (2 * n_in) ** 0.5))
+        nn.init.normal_(self.zero.weight, std=fan_in**-0.5)
+        nn.init.zeros_(self.zero.bias)
+
+    def forward(self, parts: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Map the features of each order.
+
+        Args:
+            parts: for m = 0 … lmax ``[E, n_m, C_in]``, +m before −m.
+
+        Returns:
+            The same list with ``C_out`` channels, and the scalars ``[E, n_scalars]``.
+        """
+        n = len(parts[0])
+        size = (self.lmax + 1) * self.channels_out
+        zero, scalars = self.zero(parts[0].reshape(n, -1)).split([size, self.n_scalars], dim=1)
+        outputs = [zero.view(n, self.lmax + 1, self.channels_out)]
+        for x, real, imaginary in zip(parts[1:], self.real, self.imaginary, strict=True):
+            weight = torch.cat([torch.cat([real, imaginary], dim=1), torch.cat([-imaginary, real], dim=1)], dim=0)
+            outputs.append((x.reshape(n, -1) @ weight).view(n, -1, self.channels_out))
+        return outputs, scalars
+
+
+class SO2Convolution(nn.Module):
+    """Two SO(2) maps with a gate between, the first weighted by the edge's radial network.
+
+    Input ``[x_i ‖ x_j]`` (2C channels), times one radial factor per (l, channel) shared by ±m.
+    """
+
+    def __init__(self, lmax: int, channels: int, radial: nn.Module, *, gate: str) -> None:
+        super().__init__()
+        self.lmax, self.channels = lmax, channels
+        self.radial = radial
+        self.squash = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}[gate]
+        self.first = SO2Linear(lmax, 2 * channels, channels, n_scalars=lmax * channels)
+        self.second = SO2Linear(lmax, channels, channels)
+
+    def forward(self, ends: Tensor, scalars: Tensor) -> Tensor:
+        """Return edge features ``[E, K, C]``.
+
+        Args:
+            ends: both ends in the edge frame, ``[E, K, 2C]`` m-major.
+            scalars: edge scalars for the radial network, ``[E, n_scalars]``.
+        """
+        radial = self.radial(scalars).view(-1, self.lmax + 1, 2 * self.channels)
+        parts = []
+        for m, x in enumerate(ends.split(list(m_sizes(self.lmax)), dim=1)):
+            weight = radial[:, m:]
+            parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
+        hidden, gates = self.first(parts)
+        gates = self.squash(gates).view(-1, self.lmax, self.channels)
+        gated = [torch.cat([functional.silu(hidden[0][:, :1]), hidden[0][:, 1:] * gates], dim=1)]
+        for m, x in enumerate(hidden[1:], start=1):
+            weight = gates[:, m - 1 :]
+            gated.append(x * torch.cat([weight, weight], dim=1))
+        return torch.cat(self.second(gated)[0], dim=1)

@@ -1,0 +1,44 @@
+"""Size and switches of the network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from helmol.config import Config
+
+
+class ModelConfig(Config):
+    """Set the HELM network; the defaults are the recommended model."""
+
+    channels: int = Field(64, ge=1)
+    """Channels C of every node and edge feature."""
+    lmax: int | None = Field(None, ge=0, le=12)
+    """Largest degree L; unset means twice the largest shell of the basis (4 for def2-SVP)."""
+    n_layers: int = Field(3, ge=1)
+    """Layers, each a node block followed by an edge block."""
+    cutoff: float = Field(28.0, gt=0)
+    """Distance in bohr at which messages and pair outputs have faded to zero (28 bohr = 14.8 Å)."""
+    n_radial: int = Field(128, ge=4)
+    """Gaussians of the radial basis, spread evenly from 0 to the cutoff, as wide as their spacing."""
+    element_channels: int = Field(32, ge=1)
+    """Length of the element embeddings in the edge scalars."""
+    radial_channels: int = Field(64, ge=1)
+    """Hidden width of the radial networks."""
+    message_scale: float = Field(5.0, gt=0)
+    """The edge-degree embedding, a sum over neighbours, is divided by this."""
+    edge_norm: Literal["pre", "post"] = "pre"
+    """Normalise the nodes before the edge convolution, or (HELM paper) its output after it."""
+    gate: Literal["sigmoid", "tanh"] = "sigmoid"
+    """Squashing of the gates between the convolutions (paper's code: tanh)."""
+    envelope: bool = True
+    """Fade messages and pair outputs smoothly at the cutoff (paper: no)."""
+
+
+MODEL_PRESETS: dict[str, ModelConfig] = {
+    "nano": ModelConfig(channels=16, n_layers=2, radial_channels=32, element_channels=16),
+    "small": ModelConfig(channels=32),
+    "medium": ModelConfig(channels=64),
+    "large": ModelConfig(channels=128, radial_channels=128),
+}

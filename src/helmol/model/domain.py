@@ -1,0 +1,130 @@
+"""What a model has learnt, and so what it may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from helmol.basis import BasisSet
+from helmol.elements import SYMBOLS
+from helmol.errors import ConfigError, DomainError, InputError
+from helmol.system import LevelOfTheory, Molecule, Sample
+from helmol.system.sample import Array
+
+Target = Literal["fock", "fock-minus-minao", "fock-minus-sap"]
+TARGETS: tuple[str, ...] = get_args(Target)
+
+
+def reference_name(target: str) -> str | None:
+    """Return the reference matrix that a target is measured from, ``None`` for the bare Fock matrix.
+
+    Raises:
+        ConfigError: unknown target.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"unknown target {target!r}: expected one of {', '.join(TARGETS)}")
+    return None if target == "fock" else target.removeprefix("fock-minus-")
+
+
+def reference_matrix(references: Mapping[str, Array], target: str) -> Array | float:
+    """Return H₀ of a target from a sample's reference matrices (0.0 for the bare Fock matrix).
+
+    Raises:
+        InputError: the reference is not there.
+    """
+    name = reference_name(target)
+    if name is None:
+        return 0.0
+    if name not in references:
+        have = ", ".join(references) or "none"
+        raise InputError(f"target {target!r} needs the reference matrix {name!r}; there: {have}")
+    return references[name]
+
+
+def target_matrix(sample: Sample, target: str) -> Array:
+    """Return the matrix to learn, ``F − H₀`` in house order, Eh, float64.
+
+    Raises:
+        InputError: the reference is not in the sample.
+    """
+    return sample.matrices.fock - reference_matrix(sample.matrices.references, target)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Hold the level of theory, basis, target, charges and spins that a model was trained on."""
+
+    level: LevelOfTheory
+    basis: BasisSet
+    target: str
+    charges: tuple[int, ...]
+    spins: tuple[int, ...]
+
+    @property
+    def n_spins(self) -> int:
+        """Fock matrices per molecule: 2 for unrestricted labels, else 1."""
+        return 2 if self.level.method == "uks" else 1
+
+    def check(self, molecule: Molecule) -> None:
+        """Raise DomainError if the molecule's elements, charge or spin were not in the training set."""
+        unknown = sorted(set(molecule.numbers.tolist()) - set(self.basis.elements))
+        if unknown:
+            raise DomainError(
+                f"the model has not learnt {', '.join(SYMBOLS[n] for n in unknown)} "
+                f"(it knows {', '.join(SYMBOLS[n] for n in self.basis.elements)})"
+            )
+        if molecule.charge not in self.charges:
+            raise DomainError(f"the model has not learnt charge {molecule.charge} (it knows {_join(self.charges)})")
+        if molecule.spin not in self.spins:
+            raise DomainError(
+                f"the model has not learnt spin 2S = {molecule.spin} (it knows {_join(self.spins)})"
+            )
+
+    def check_basis(self, basis: BasisSet) -> None:
+        """Raise DomainError if an element has other basis functions than in training."""
+        for number, entry in basis.elements.items():
+            if number not in self.basis.elements:
+                known = ", ".join(SYMBOLS[n] for n in self.basis.elements)
+                raise DomainError(f"the model has not learnt {SYMBOLS[number]} (it knows {known})")
+            if entry != self.basis.elements[number]:
+                raise DomainError(
+                    f"the basis {basis.name!r} of {SYMBOLS[number]} is not the model's {self.basis.name!r} "
+                    f"(hash {entry.hash}, wanted {self.basis.elements[number].hash})"
+                )
+
+    def check_data(self, level: LevelOfTheory, basis: BasisSet) -> None:
+        """Raise DomainError if data of this level and basis cannot be compared with the model."""
+        if level.xc_resolved != self.level.xc_resolved:
+            raise DomainError(
+                f"the data are {level.xc!r} ({level.xc_resolved}), the model learnt {self.level.xc!r} "
+                f"({self.level.xc_resolved})"
+            )
+        if level.method != self.level.method:
+            raise DomainError(f"the data are {level.method}, the model learnt {self.level.method}")
+        self.check_basis(basis)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dictionary."""
+        return {
+            "level": self.level.to_json(),
+            "basis": self.basis.to_json(),
+            "target": self.target,
+            "charges": list(self.charges),
+            "spins": list(self.spins),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Domain:
+        """Rebuild from :meth:`to_json`."""
+        return cls(
+            LevelOfTheory.from_json(data["level"]),
+            BasisSet.from_json(data["basis"]),
+            data["target"],
+            tuple(data["charges"]),
+            tuple(data["spins"]),
+        )
+
+
+def _join(values: tuple[int, ...]) -> str:
+    return ", ".join(str(value) for value in values)

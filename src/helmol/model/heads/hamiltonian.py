@@ -1,0 +1,153 @@
+"""The Hamiltonian head: gated features, then one linear map per degree and shell-signature pair.
+
+A pair block is read from both directed edges of the pair, ``y = ½ (W_ab e_ij + W'_ab e_ji)`` in the
+frame of i→j. For equal signatures W' is W with the shells exchanged and the sign
+``(−1)^{l₁+l₂−l}``, so that exchanging the atoms transposes the block exactly: Hermitian and
+permutation-equivariant by construction.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from helmol.basis import IrrepTable, Signature, diagonal_table, pair_table
+from helmol.graph import Batch
+from helmol.graph.batch import Key
+from helmol.graph.layout import rows_of_degree
+from helmol.model.backbone import Features
+from helmol.model.backbone.layers import degree_index
+
+
+class Gate(nn.Module):
+    """``scalars ← SiLU(linear)``, ``x_l ← x_l · sigmoid(gate_l)`` with gates read from the scalars."""
+
+    def __init__(self, lmax: int, channels: int, *, edges: bool) -> None:
+        super().__init__()
+        self.lmax, self.channels = lmax, channels
+        self.linear = nn.Linear(channels, (lmax + 1) * channels)
+        self.register_buffer("degree", degree_index(lmax, edges=edges)[1:] - 1, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[n, K, C]`` to ``[n, K, C]``."""
+        scalars, gates = self.linear(x[:, 0]).split([self.channels, self.lmax * self.channels], dim=1)
+        gates = torch.sigmoid(gates).view(-1, self.lmax, self.channels)
+        return torch.cat([functional.silu(scalars)[:, None], x[:, 1:] * gates[:, self.degree]], dim=1)
+
+
+class BlockReadout(nn.Module):
+    """One linear map per degree, C → number of irreps of that degree (times spins)."""
+
+    def __init__(self, table: IrrepTable, channels: int, n_spins: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.n_spins, self.counts = n_spins, table.counts
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(channels, n_spins * n) * channels**-0.5) for n in table.counts
+        )
+        self.bias = nn.Parameter(torch.zeros(n_spins * table.counts[0])) if bias else None
+
+    def assemble(self, parts: list[Tensor]) -> Tensor:
+        """Join per-degree outputs ``[n, 2l+1, n_spins·n_l]`` to ``[n, n_spins, dim]``."""
+        n = len(parts[0])
+        flat = [
+            part.view(n, 2 * l + 1, self.n_spins, count).transpose(1, 2).reshape(n, self.n_spins, -1)
+            for l, (part, count) in enumerate(zip(parts, self.counts, strict=True))
+        ]
+        return torch.cat(flat, dim=2)
+
+
+class HamiltonianHead(nn.Module):
+    """Turn features into normalised irreps of every block.
+
+    Args:
+        lmax: largest degree of the features; must reach twice the largest shell.
+        channels: channels C.
+        signatures: shell signatures of the elements in the domain.
+        n_spins: Fock matrices per molecule.
+    """
+
+    def __init__(self, lmax: int, channels: int, signatures: set[Signature], *, n_spins: int) -> None:
+        super().__init__()
+        self.lmax, self.n_spins = lmax, n_spins
+        self.node_gate = Gate(lmax, channels, edges=False)
+        self.edge_gate = Gate(lmax, channels, edges=True)
+        self.readouts = nn.ModuleDict()
+        self.exchange: dict[Key, list[tuple[Tensor, Tensor]]] = {}
+        ordered = sorted(signatures)
+        for a, first in enumerate(ordered):
+            self.readouts[_name((first,))] = BlockReadout(diagonal_table(first), channels, n_spins)
+            for second in ordered[a:]:
+                table = pair_table(first, second)
+                self.readouts[_name((first, second))] = BlockReadout(table, channels, n_spins)
+                if first == second:
+                    self.exchange[first, second] = _exchange(table, first, n_spins)
+                else:
+                    self.readouts[_name((second, first))] = BlockReadout(table, channels, n_spins, bias=False)
+
+    def forward(self, features: Features, batch: Batch) -> list[Tensor]:
+        """Return for each bucket of the batch ``[n, n_spins, dim]``: diagonal blocks in the laboratory
+        frame, off-diagonal ones in their edge frame, faded by the envelope."""
+        nodes = self.node_gate(features.nodes)
+        edges = None
+        if features.edges is not None and features.geometry.n_pairs:
+            edges = self.edge_gate(features.edges)
+        outputs = []
+        for bucket in batch.buckets:
+            if len(bucket.key) == 1:
+                outputs.append(self._diagonal(nodes, bucket.key, bucket.index))
+            elif edges is not None:
+                outputs.append(self._pairs(edges, features, bucket.key, bucket.index))
+        return outputs
+
+    def _diagonal(self, nodes: Tensor, key: Key, index: Tensor) -> Tensor:
+        readout = self._readout(key)
+        x = nodes[index]
+        parts = [x[:, l * l : (l + 1) ** 2] @ w for l, w in enumerate(readout.weights)]
+        parts[0] = parts[0] + readout.bias
+        return readout.assemble(parts)
+
+    def _pairs(self, edges: Tensor, features: Features, key: Key, index: Tensor) -> Tensor:
+        geometry, readout = features.geometry, self._readout(key)
+        opposite = (index + geometry.n_pairs) % (2 * geometry.n_pairs)
+        forward, backward = edges[index], edges[opposite]
+        rows, parts = rows_of_degree(self.lmax), []
+        for l, weight in enumerate(readout.weights):
+            if key in self.exchange:
+                order, sign = self.exchange[key][l]
+                other = weight[:, order.to(weight.device)] * sign.to(weight)
+            else:
+                other = self._readout(key[::-1]).weights[l]
+            flip = geometry.flip[l * l : (l + 1) ** 2, None]
+            both = torch.cat([forward[:, rows[l]], backward[:, rows[l]] * flip], dim=2)
+            parts.append(0.5 * (both @ torch.cat([weight, other], dim=0)))
+        bias = readout.bias
+        if key in self.exchange:
+            order, sign = self.exchange[key][0]
+            bias = 0.5 * (bias + bias[order.to(bias.device)] * sign.to(bias))
+        parts[0] = parts[0] + bias
+        pair = index % geometry.n_pairs
+        return readout.assemble(parts) * geometry.envelope[pair][:, None, None]
+
+    def _readout(self, key: Key) -> BlockReadout:
+        readout = self.readouts[_name(key)]
+        if not isinstance(readout, BlockReadout):
+            raise TypeError(f"no read-out for {key}")
+        return readout
+
+
+def _name(key: Key) -> str:
+    """Return a parameter name for a bucket key, e.g. ``00011-000001`` (letters past l = 9)."""
+    return "-".join("".join("0123456789abcdef"[l] for l in signature) for signature in key)
+
+
+def _exchange(table: IrrepTable, signature: Signature, n_spins: int) -> list[tuple[Tensor, Tensor]]:
+    """Return for each l where irrep (a, b) finds (b, a), and the sign of the transposition."""
+    result = []
+    for l, pairs in enumerate(table.shell_pairs):
+        place = {pair: k for k, pair in enumerate(pairs)}
+        order = torch.tensor([place[b, a] for a, b in pairs], dtype=torch.long)
+        sign = torch.tensor([(-1.0) ** (signature[a] + signature[b] - l) for a, b in pairs])
+        spins = torch.arange(n_spins)[:, None] * len(pairs)
+        result.append(((order + spins).reshape(-1), sign.repeat(n_spins)))
+    return result

@@ -1,0 +1,235 @@
+"""The Hamiltonian model: backbone, head, statistics, domain; and the way from outputs to matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from helmol.basis import diagonal_table, pair_table
+from helmol.errors import ConfigError, InputError
+from helmol.graph import Batch, EdgeGeometry, Item, collate, edge_geometry, prepare
+from helmol.model.backbone import Backbone
+from helmol.model.config import ModelConfig
+from helmol.model.domain import Domain, reference_matrix
+from helmol.model.heads import HamiltonianHead
+from helmol.model.statistics import Statistics, blank, fit
+from helmol.system import Molecule
+from helmol.system.sample import Array
+
+
+@dataclass(frozen=True)
+class BlockIrreps:
+    """Hold the network's output.
+
+    Attributes:
+        normalised: for each bucket of the batch ``[n, n_spins, dim]``, ``(target − mean) / scale``;
+            off-diagonal blocks in their edge frames.
+        geometry: the frames.
+    """
+
+    normalised: list[Tensor]
+    geometry: EdgeGeometry
+
+
+class HamiltonianModel(nn.Module):
+    """HELM with its Hamiltonian head; made by :func:`build`, read by :func:`helmol.model.load_model`."""
+
+    def __init__(self, config: ModelConfig, domain: Domain) -> None:
+        super().__init__()
+        needed = 2 * domain.basis.lmax
+        lmax = needed if config.lmax is None else config.lmax
+        if lmax < needed:
+            raise ConfigError(
+                f"lmax = {lmax} cannot hold the blocks of basis {domain.basis.name!r}, whose largest shell has "
+                f"l = {domain.basis.lmax}: lmax must be at least {needed} (or unset)"
+            )
+        self.config, self.domain = config, domain
+        self.statistics: Statistics = blank(domain.basis, n_spins=domain.n_spins)
+        self.backbone = Backbone(config, lmax)
+        signatures = {element.shells for element in domain.basis.elements.values()}
+        self.head = HamiltonianHead(lmax, config.channels, signatures, n_spins=domain.n_spins)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of learnable numbers."""
+        return sum(p.numel() for p in self.parameters())
+
+    def forward(self, batch: Batch) -> BlockIrreps:
+        """Compute the normalised irreps of every block of a batch."""
+        features = self.backbone(batch)
+        return BlockIrreps(self.head(features, batch), features.geometry)
+
+    def prepare(self, molecule: Molecule, matrix: Array | None = None) -> Item:
+        """Prepare a molecule (and its target matrix) for :func:`helmol.graph.collate`."""
+        return prepare(molecule, self.domain.basis, cutoff=self.config.cutoff, matrix=matrix)
+
+
+def build(
+    config: ModelConfig, domain: Domain, *, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> HamiltonianModel:
+    """Make a model with random weights that depend on ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HamiltonianModel(config, domain).to(dtype)
+
+
+def fit_statistics(network: HamiltonianModel, items: Sequence[Item]) -> None:
+    """Set the model's centring and scaling from prepared training molecules (with targets)."""
+    network.statistics = fit(items, network.domain.basis, n_spins=network.domain.n_spins)
+
+
+def predict_fock(
+    network: HamiltonianModel,
+    molecules: Sequence[Molecule],
+    references: Sequence[Mapping[str, Array]],
+    *,
+    max_edges: int = 20_000,
+) -> list[Array]:
+    """Predict Fock matrices, house order, Eh, float64; symmetric to the last bit.
+
+    Args:
+        network: the model.
+        molecules: inside the model's domain.
+        references: for each molecule its reference matrices by name (house order); empty mappings
+            serve for the target ``fock``.
+        max_edges: molecules are processed together up to this many directed edges.
+
+    Raises:
+        DomainError: an element, charge or spin that the model has not learnt.
+        InputError: a reference matrix that the target needs is missing.
+    """
+    for molecule in molecules:
+        network.domain.check(molecule)
+    starts = [reference_matrix(reference, network.domain.target) for reference in references]
+    items = [network.prepare(molecule) for molecule in molecules]
+    matrices: list[Array] = []
+    for group in _groups(items, max_edges):
+        with torch.no_grad():
+            batch = collate(group).to(network.device)
+            matrices += assemble(network, network(batch), batch)
+    return [matrix + start for matrix, start in zip(matrices, starts, strict=True)]
+
+
+def _groups(items: Sequence[Item], max_edges: int) -> list[list[Item]]:
+    """Split molecules, in order, into runs of at most ``max_edges`` directed edges."""
+    groups: list[list[Item]] = []
+    room = -1
+    for item in items:
+        if item.n_edges > room:
+            groups.append([])
+            room = max_edges
+        groups[-1].append(item)
+        room -= item.n_edges
+    return groups
+
+
+def assemble(network: HamiltonianModel, output: BlockIrreps, batch: Batch) -> list[Array]:
+    """Turn normalised irreps into dense symmetric matrices, one per molecule, float64.
+
+    Blocks of pairs beyond the cutoff are zero (the target's value there).
+    """
+    basis = network.domain.basis
+    offsets = [basis.offsets(molecule.numbers) for molecule in batch.molecules]
+    sizes = np.array([offset[-1] for offset in offsets])
+    base = np.concatenate([[0], np.cumsum(sizes**2)])
+    ao_start = np.concatenate([offset[:-1] for offset in offsets])
+    molecule = batch.molecule.cpu().numpy()
+    n_spins = network.domain.n_spins
+    flat = np.zeros((n_spins, base[-1]))
+    geometry = edge_geometry(
+        batch.positions, batch.pair_index, lmax=output.geometry.lmax, cutoff=network.config.cutoff,
+        dtype=torch.float64,
+    )  # fmt: skip
+    for bucket, normalised in zip(batch.buckets, output.normalised, strict=True):
+        mean, scale = network.statistics.of(bucket, batch.numbers)
+        irreps = mean + scale * normalised.to(torch.float64)
+        pairwise = len(bucket.key) == 2
+        table = pair_table(*bucket.key) if pairwise else diagonal_table(bucket.key[0])
+        if pairwise:
+            irreps = rotate_pairs(irreps, bucket.key, bucket.index, geometry, to_edge=False)
+        edge_or_atom = bucket.index.cpu().numpy()
+        first = geometry.source.cpu().numpy()[edge_or_atom] if pairwise else edge_or_atom
+        second = geometry.target.cpu().numpy()[edge_or_atom] if pairwise else edge_or_atom
+        width = sizes[molecule[first]][:, None, None]
+        start = base[molecule[first]][:, None, None]
+        i = ao_start[first][:, None, None] + np.arange(table.rows)[:, None]
+        j = ao_start[second][:, None, None] + np.arange(table.columns)
+        for spin in range(n_spins):
+            blocks = table.to_blocks(irreps[:, spin].cpu().numpy())
+            flat[spin, start + i * width + j] = blocks
+            flat[spin, start + j * width + i] = blocks
+    parts = [flat[:, a:b].reshape(n_spins, n, n) for a, b, n in zip(base[:-1], base[1:], sizes, strict=True)]
+    return [_exactly_symmetric(part if n_spins == 2 else part[0]) for part in parts]
+
+
+def _exactly_symmetric(matrix: Array) -> Array:
+    """Return the mean of a matrix and its transpose; removes rounding in diagonal blocks."""
+    return 0.5 * (matrix + np.swapaxes(matrix, -1, -2))
+
+
+def rotate_pairs(
+    irreps: Tensor, key: tuple[tuple[int, ...], ...], edge: Tensor, geometry: EdgeGeometry, *, to_edge: bool
+) -> Tensor:
+    """Rotate all irreps ``[n, n_spins, dim]`` of a pair bucket between laboratory and edge frames."""
+    counts = pair_table(*key).counts
+    n, n_spins, _ = irreps.shape
+    sizes = [(2 * l + 1) * count for l, count in enumerate(counts)]
+    turned = []
+    for l, part in enumerate(irreps.split(sizes, dim=2)):
+        columns = part.reshape(n, n_spins, 2 * l + 1, counts[l]).transpose(1, 2).reshape(n, 2 * l + 1, -1)
+        rotated = geometry.rotate_irreps(l, columns, edge, to_edge=to_edge)
+        turned.append(rotated.view(n, 2 * l + 1, n_spins, counts[l]).transpose(1, 2).reshape(n, n_spins, -1))
+    return torch.cat(turned, dim=2)
+
+
+def hamiltonian_loss(
+    network: HamiltonianModel, output: BlockIrreps, batch: Batch, *, kind: str = "rmse+mse"
+) -> Tensor:
+    """Compare a batch with its targets; invariant to the orientation of the molecules.
+
+    With ``MSE`` the mean square error over all matrix elements of the blocks in the batch (both
+    triangles), in units of the training set's own spread: ``rmse+mse`` is ``√MSE + MSE``, ``rmse`` the
+    root alone, ``mse`` the square alone.
+
+    Returns:
+        Scalar tensor in the network's precision.
+
+    Raises:
+        InputError: the batch has no targets.
+        ConfigError: unknown ``kind``.
+    """
+    squares = output.geometry.distance.new_zeros(())
+    entries = 0
+    for bucket, predicted in zip(batch.buckets, output.normalised, strict=True):
+        if bucket.target is None:
+            raise InputError("a loss needs a batch with targets")
+        mean, scale = network.statistics.of(bucket, batch.numbers)
+        with torch.no_grad():
+            target = (bucket.target - mean) / network.statistics.unit
+            weight = scale / network.statistics.unit
+            if len(bucket.key) == 2:
+                edges = (bucket.key, bucket.index)
+                target = rotate_pairs(target.to(predicted.dtype), *edges, output.geometry, to_edge=True)
+        fold = len(bucket.key)
+        error = predicted * weight.to(predicted.dtype) - target.to(predicted.dtype)
+        squares = squares + fold * error.square().sum()
+        entries += fold * error.numel()
+    mse = squares / entries
+    losses = {"rmse+mse": lambda: (mse + 1e-16).sqrt() + mse, "rmse": lambda: (mse + 1e-16).sqrt(), "mse": lambda: mse}
+    if kind not in losses:
+        raise ConfigError(f"unknown loss {kind!r}: expected one of {', '.join(losses)}")
+    return losses[kind]()
