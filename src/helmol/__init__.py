@@ -1,3 +1,30 @@
-"""helmol: machine-learnt molecular Kohn–Sham Hamiltonians."""
+"""helmol: machine-learnt molecular Kohn–Sham Hamiltonians.
+
+``helmol.load(path)`` opens a trained model, ``helmol.pyscf.attach(mf, model)`` lets an SCF start
+from it. Nothing heavy (torch, PySCF) is imported before one of them is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from helmol import pyscf
+    from helmol.predict import TrainedModel
+
+    load = TrainedModel.load
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load", "pyscf"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``load`` and ``pyscf`` at their first use (PEP 562)."""
+    if name == "load":
+        from helmol.predict import TrainedModel
+
+        return TrainedModel.load
+    if name == "pyscf":
+        return importlib.import_module("helmol.pyscf")
+    raise AttributeError(f"module 'helmol' has no attribute {name!r}")

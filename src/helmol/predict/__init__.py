@@ -1,1 +1,11 @@
+"""A trained model as a user holds it: molecules in, Fock matrices and what follows from them out.
 
+Knows: run folders, which inputs are accepted, the model's domain, the change to PySCF's AO order.
+Does not know: training, SCF, tables. A prediction from a store needs no PySCF; one from a bare
+geometry needs it for the overlap.
+"""
+
+from helmol.predict.prediction import Prediction, make_prediction
+from helmol.predict.trained import TrainedModel, molecule_from_atoms, resolve_device
+
+__all__ = ["Prediction", "TrainedModel", "make_prediction", "molecule_from_atoms", "resolve_device"]

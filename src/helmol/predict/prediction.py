@@ -1,0 +1,135 @@
+"""The result of one prediction, in PySCF's AO order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol import properties
+from helmol.basis import BasisSet, from_house, house_order
+from helmol.files import replacing
+from helmol.system import Molecule
+from helmol.units import DEBYE_PER_AU
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Hold what a predicted Fock matrix says about a molecule; matrices in **PySCF AO order**.
+
+    Unrestricted predictions carry a leading axis of 2 on ``fock``, ``density`` and the ``mo_``
+    arrays.
+
+    Attributes:
+        id: name of the molecule.
+        molecule: nuclei (bohr), charge, spin.
+        fock: predicted, ``[nao, nao]``, Eh.
+        overlap: true, ``[nao, nao]``.
+        mo_energy: ``[nmo]``, Eh.
+        mo_coeff: ``[nao, nmo]``.
+        mo_occ: ``[nmo]``.
+        density: density matrix of the occupied orbitals, ``[nao, nao]``.
+        charges: Mulliken charges, ``[n_atoms]``, e.
+        dipole: about the origin, ``[3]``, **Debye** as in PySCF's ``mf.dip_moment()``; ``None``
+            where no dipole integrals could be made (PySCF missing).
+        residual: ``‖F[D] D S − S D F[D]‖`` in Eh with F built from the predicted density D, where
+            asked for; what SCF would have to remove.
+    """
+
+    id: str
+    molecule: Molecule
+    fock: Array
+    overlap: Array
+    mo_energy: Array
+    mo_coeff: Array
+    mo_occ: Array
+    density: Array
+    charges: Array
+    dipole: Array | None = None
+    residual: float | None = None
+
+    @cached_property
+    def homo(self) -> float:
+        """Energy of the highest occupied orbital, Eh."""
+        return properties.frontier(self.mo_energy, self.mo_occ)[0]
+
+    @cached_property
+    def lumo(self) -> float:
+        """Energy of the lowest empty orbital, Eh; NaN if all are filled."""
+        return properties.frontier(self.mo_energy, self.mo_occ)[1]
+
+    @cached_property
+    def gap(self) -> float:
+        """LUMO minus HOMO, Eh."""
+        return self.lumo - self.homo
+
+    def arrays(self) -> dict[str, Array | npt.NDArray[np.int64]]:
+        """Return what a ``.npz`` file holds; ``dipole`` and ``residual`` only where they exist."""
+        names = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
+        result = {"numbers": self.molecule.numbers, "positions": self.molecule.positions}
+        result |= {name: getattr(self, name) for name in names}
+        if self.dipole is not None:
+            result["dipole"] = self.dipole
+        if self.residual is not None:
+            result["residual"] = np.array(self.residual)
+        return result
+
+    def save(self, path: Path) -> None:
+        """Write :meth:`arrays` to a compressed ``.npz`` file, atomically."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **self.arrays())
+
+
+def make_prediction(
+    fock: Array,
+    molecule: Molecule,
+    *,
+    basis: BasisSet,
+    overlap: Array,
+    dipole_integrals: Array | None = None,
+    id: str = "",
+) -> Prediction:
+    """Derive orbitals, density, dipole and charges of a Fock matrix and turn to PySCF order.
+
+    Args:
+        fock: **house order**, ``[nao, nao]`` or ``[2, nao, nao]``, Eh.
+        molecule: nuclei, charge, spin.
+        basis: shells of its elements.
+        overlap: house order, ``[nao, nao]``.
+        dipole_integrals: house order, ``[3, nao, nao]``, about the origin, bohr.
+        id: name of the molecule.
+
+    Raises:
+        InputError: shapes do not fit, or an open shell with one Fock matrix.
+    """
+    numbers, shells = molecule.numbers, basis.shells(molecule.numbers)
+    mo_energy, mo_coeff = properties.orbitals(fock, overlap)
+    electrons = basis.n_electrons(numbers, molecule.charge)
+    mo_occ = properties.occupations(mo_energy, electrons, spin=molecule.spin)
+    density = properties.density(mo_coeff, mo_occ)
+    charges = properties.nuclear_charges(numbers, basis)
+    dipole = None
+    if dipole_integrals is not None:
+        dipole = DEBYE_PER_AU * properties.dipole(
+            density, dipole_integrals, positions=molecule.positions, charges=charges
+        )
+    index, sign = house_order(shells, "pyscf")
+    return Prediction(
+        id=id,
+        molecule=molecule,
+        fock=from_house(fock, shells, "pyscf"),
+        overlap=from_house(overlap, shells, "pyscf"),
+        mo_energy=mo_energy,
+        mo_coeff=(mo_coeff * sign[:, None])[..., np.argsort(index), :],
+        mo_occ=mo_occ,
+        density=from_house(density, shells, "pyscf"),
+        charges=properties.mulliken_charges(
+            density, overlap, offsets=basis.offsets(numbers), charges=charges
+        ),
+        dipole=dipole,
+    )

@@ -1,0 +1,248 @@
+"""Load a trained model and ask it about molecules."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol.basis import BasisSet
+from helmol.elements import SYMBOLS
+from helmol.errors import DomainError, InputError
+from helmol.predict.prediction import Prediction, make_prediction
+from helmol.system import Molecule, Sample
+
+if TYPE_CHECKING:
+    from helmol.model import Domain, HamiltonianModel
+
+Array = npt.NDArray[np.float64]
+log = logging.getLogger("helmol.predict")
+
+
+def resolve_device(name: str) -> str:
+    """Return ``"cuda"``, ``"mps"`` or ``"cpu"`` for ``"auto"``, else the name itself.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if there["cuda"] else "cpu"
+    if not there.get(name.split(":")[0], False):
+        raise InputError(f"device {name!r} is not available here: use auto or {[d for d in there if there[d]]}")
+    return name
+
+
+def molecule_from_atoms(atoms: Any) -> Molecule:
+    """Turn ``ase.Atoms`` into a molecule.
+
+    ``atoms.info["charge"]`` is the total charge (default 0). ``atoms.info["spin"]`` is the spin
+    **multiplicity** 2S+1, the convention of ASE's and fairchem's data (default 1); helmol's own
+    ``spin`` is 2S.
+
+    Raises:
+        InputError: the multiplicity is below 1, or the electrons do not go with it.
+    """
+    charge, multiplicity = int(atoms.info.get("charge", 0)), int(atoms.info.get("spin", 1))
+    if multiplicity < 1:
+        raise InputError(
+            f'atoms.info["spin"] = {multiplicity}: helmol expects the multiplicity 2S+1 there, at least 1'
+        )
+    numbers, positions = atoms.get_atomic_numbers(), atoms.get_positions()
+    return Molecule.from_angstrom(numbers, positions, charge=charge, spin=multiplicity - 1)
+
+
+@dataclass(frozen=True)
+class _Query:
+    """One molecule with the integrals that a prediction needs, house order."""
+
+    id: str
+    molecule: Molecule
+    overlap: Array
+    dipole_integrals: Array | None = None
+    references: Mapping[str, Array] = field(default_factory=dict)
+    mole: Any = None
+
+
+class TrainedModel:
+    """Predict Fock matrices, orbitals and properties with a trained network.
+
+    Attributes:
+        network: the module.
+        domain: elements, basis, functional, charges and spins it has learnt.
+    """
+
+    def __init__(self, network: HamiltonianModel) -> None:
+        self.network = network
+
+    @property
+    def domain(self) -> Domain:
+        """What the model has learnt; anything else is refused."""
+        return self.network.domain
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto") -> TrainedModel:
+        """Load a run folder (its best checkpoint) or a model folder.
+
+        Raises:
+            InputError: there is no model at ``path``.
+        """
+        from helmol.model import load_model
+
+        folder = Path(path)
+        candidates = [folder / "checkpoints" / "best", folder]
+        found = next((c for c in candidates if (c / "model.safetensors").is_file()), None)
+        if found is None:
+            raise InputError(
+                f"no model in {folder}: expected a run folder with checkpoints/best/model.safetensors "
+                "or a folder with model.safetensors"
+            )
+        return cls(load_model(found, resolve_device(device)))
+
+    @overload
+    def predict(self, what: Sequence[Any], *, residual: bool = ..., max_edges: int = ...) -> list[Prediction]: ...
+    @overload
+    def predict(self, what: Any, *, residual: bool = ..., max_edges: int = ...) -> Prediction: ...
+    def predict(
+        self, what: Any, *, residual: bool = False, max_edges: int = 20000
+    ) -> Prediction | list[Prediction]:
+        """Predict one molecule or a list of them (batched).
+
+        Args:
+            what: a :class:`Molecule`, a ``pyscf.gto.Mole``, ``ase.Atoms``
+                (see :func:`molecule_from_atoms` for charge and spin), a labelled :class:`Sample`,
+                or a list of these. A ``Mole`` must have the model's basis and the result is in its
+                own AO order; the others get a ``Mole`` of the model's basis.
+            residual: whether to build one Fock matrix from the predicted density and report
+                ``‖FDS − SDF‖``; costs as much as one SCF cycle.
+            max_edges: atom pairs per batch.
+
+        Raises:
+            DomainError: an element, basis, charge or spin that the model has not learnt.
+            InputError: an input of another kind, or an overlap that cannot be had.
+        """
+        several = isinstance(what, (list, tuple))
+        queries = [self._query(item, k) for k, item in enumerate(what if several else [what])]
+        predictions = self._predict(queries, max_edges=max_edges)
+        if residual:
+            predictions = [
+                replace(p, residual=self._residual(p, q)) for p, q in zip(predictions, queries, strict=True)
+            ]
+        return predictions if several else predictions[0]
+
+    def _predict(self, queries: Sequence[_Query], *, max_edges: int) -> list[Prediction]:
+        """Run the network and derive the properties."""
+        from helmol.model import predict_fock
+
+        if not queries:
+            return []
+        matrices = predict_fock(
+            self.network, [q.molecule for q in queries], [q.references for q in queries], max_edges=max_edges
+        )
+        return [
+            make_prediction(
+                matrix,
+                query.molecule,
+                basis=self.domain.basis,
+                overlap=query.overlap,
+                dipole_integrals=query.dipole_integrals,
+                id=query.id,
+            )
+            for query, matrix in zip(queries, matrices, strict=True)
+        ]
+
+    def _query(self, item: Any, number: int) -> _Query:
+        """Turn any accepted input into a molecule within the domain, with its integrals."""
+        name = f"{number:06d}"
+        if isinstance(item, Sample):
+            return self._sample_query(item)
+        if hasattr(item, "molecule") and isinstance(item.molecule, Molecule):
+            item, name = item.molecule, str(getattr(item, "id", name))
+        if isinstance(item, Molecule):
+            return self._mole_query(item, None, name)
+        if hasattr(item, "get_atomic_numbers"):
+            return self._mole_query(molecule_from_atoms(item), None, name)
+        if hasattr(item, "intor") and hasattr(item, "nbas"):
+            from helmol import dft
+
+            return self._mole_query(dft.molecule_from_mole(item), item, name)
+        raise InputError(
+            f"cannot predict a {type(item).__name__}: expected a pyscf.gto.Mole, ase.Atoms, "
+            "helmol Molecule or Sample, or a list of them"
+        )
+
+    def _mole_query(self, molecule: Molecule, mole: Any, name: str) -> _Query:
+        """Make the integrals of a bare molecule with PySCF, in the model's basis."""
+        self.domain.check(molecule)
+        try:
+            from helmol import dft
+        except ImportError as error:
+            raise InputError(
+                "a prediction from a geometry needs PySCF for the overlap: install pyscf, or predict from a store"
+            ) from error
+        level = dft.level_from(self.domain.level)
+        if mole is None:
+            mole = dft.build_mole(molecule, level)
+        check_basis(self.domain, BasisSet.from_mole(mole, self.domain.basis.name))
+        target = self.domain.target
+        references = {}
+        if target != "fock":
+            reference = target.removeprefix("fock-minus-")
+            references[reference] = dft.reference_fock(mole, level, reference)
+        return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
+
+    def _sample_query(self, sample: Sample) -> _Query:
+        """Take the integrals that a sample carries; make the missing ones if PySCF is there."""
+        self.domain.check(sample.molecule)
+        matrices, target = sample.matrices, self.domain.target
+        complete = target == "fock" or target.removeprefix("fock-minus-") in matrices.references
+        try:
+            from helmol import dft
+        except ImportError:
+            if matrices.overlap is None or not complete:
+                raise InputError(
+                    f"sample {sample.id!r} lacks the overlap or the reference of {target!r}, "
+                    "and PySCF is not installed to make them"
+                ) from None
+            return _Query(sample.id, sample.molecule, matrices.overlap, None, matrices.references)
+        if not complete or matrices.overlap is None:
+            return self._mole_query(sample.molecule, None, sample.id)
+        mole = dft.build_mole(sample.molecule, dft.level_from(self.domain.level))
+        integrals = dft.dipole_integrals(mole)
+        return _Query(sample.id, sample.molecule, matrices.overlap, integrals, matrices.references, mole)
+
+    def _residual(self, prediction: Prediction, query: _Query) -> float:
+        """Build F from the predicted density and return how far it is from self-consistency, Eh."""
+        from helmol import dft, properties
+
+        if query.mole is None:
+            raise InputError("the residual needs PySCF for one Fock build: install pyscf, or leave --residual out")
+        field_of = dft.mean_field(query.mole, dft.level_from(self.domain.level))
+        fock = np.asarray(field_of.get_fock(dm=prediction.density))
+        return properties.residual(fock, prediction.density, prediction.overlap)
+
+
+def check_basis(domain: Domain, basis: BasisSet) -> None:
+    """Refuse a basis that is not the model's, element by element on the hash of the functions.
+
+    Raises:
+        DomainError: an element is missing in the model or has other functions or another ECP.
+    """
+    for number, element in basis.elements.items():
+        known = domain.basis.elements.get(number)
+        if known is None:
+            learnt = ", ".join(SYMBOLS[n] for n in domain.basis.elements)
+            raise DomainError(f"the model has not learnt {SYMBOLS[number]}: it knows {learnt}")
+        if known != element:
+            raise DomainError(
+                f"the basis of {SYMBOLS[number]} is not the model's {domain.basis.name} "
+                f"(hash {element.hash}, {element.core_electrons} core electrons in the ECP; the model has "
+                f"{known.hash}, {known.core_electrons}): build the Mole with the model's basis and ecp"
+            )

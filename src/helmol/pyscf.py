@@ -1,0 +1,280 @@
+"""Let a PySCF SCF start from a learnt Fock matrix, and measure what that brings.
+
+Knows: PySCF's SCF objects. Does not know: how the network works. The start is never trusted
+blindly: see :func:`attach`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyscf import lib, scf
+
+from helmol import dft, properties
+from helmol.errors import DomainError, HelmolError, InputError
+from helmol.predict import TrainedModel
+
+log = logging.getLogger("helmol.pyscf")
+
+TRUSTED_RESIDUAL = 0.03
+"""Eh per square root of the number of electrons. A start whose ‖FDS−SDF‖ is smaller is taken
+without comparing it; PySCF's minao guess lies at 0.2 to 0.5 (PBE/def2-SVP, H₂O to uracil)."""
+
+STARTS = ("minao", "model", "atom", "huckel", "vsap")
+"""Starts that :func:`compare_starts` knows; all but ``model`` are PySCF's own."""
+
+SAME_ENERGY = 1e-7
+"""Two SCF runs closer than this (Eh) count as the same state."""
+
+
+@dataclass(frozen=True)
+class StartInfo:
+    """Say what happened when an SCF asked for its start.
+
+    Attributes:
+        used: whether the SCF started from the model.
+        reason: why not, else ``None``.
+        seconds: wall time for the start: inference, integrals, guard.
+        residual: ``‖FDS−SDF‖`` at the model's density, Eh.
+        residual_fallback: the same for PySCF's guess, where it was needed to decide.
+        hidden_fock_builds: Fock builds that are no part of the SCF itself: inside the model (a
+            delta target's reference), or by the guard for the start that was not taken.
+    """
+
+    used: bool
+    reason: str | None = None
+    seconds: float = 0.0
+    residual: float | None = None
+    residual_fallback: float | None = None
+    hidden_fock_builds: int = 0
+
+
+def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) -> Any:
+    """Make ``mf.kernel()`` start from the model's Fock matrix.
+
+    The density of the predicted Fock matrix replaces PySCF's initial guess; the SCF itself, and so
+    its converged energy, stays PySCF's. Guards, in order: the model's domain (restricted closed
+    shell, element, basis, functional, charge); finite numbers; ``Tr DS = n``; the residual
+    ``‖FDS−SDF‖`` of the start, whose Fock build is the one SCF needs first anyway and is handed on.
+    Only a doubtful residual is compared with that of PySCF's own guess (one build more), and the
+    better start is taken. A scanner (geometry optimisation, MD) asks the model at every geometry
+    instead of reusing the last density.
+
+    Args:
+        mf: an RKS or RHF object, also density-fitted; changed in place.
+        model: a loaded model or its folder.
+        fallback: whether a start that is refused gives way to PySCF's guess with a logged warning
+            (default), or raises.
+
+    Returns:
+        ``mf``; after ``mf.kernel()`` ``mf.helmol_info`` (:class:`StartInfo`) says what happened.
+
+    Raises:
+        InputError: there is no model at that path, or ``mf`` is no SCF object.
+        DomainError: at ``mf.kernel()``, if ``fallback`` is off and the start is refused.
+    """
+    if not isinstance(mf, scf.hf.SCF):
+        raise InputError(f"cannot attach to a {type(mf).__name__}: expected an SCF object such as dft.RKS(mol)")
+    if not isinstance(model, TrainedModel):
+        model = TrainedModel.load(model)
+    if not isinstance(mf, _LearntStart):
+        lib.set_class(mf, (_LearntStart, mf.__class__), f"Helmol{mf.__class__.__name__}")
+    mf._helmol_model, mf._helmol_fallback, mf._helmol_ready = model, fallback, None
+    mf.helmol_info = None
+    return mf
+
+
+class _LearntStart:
+    """Mix-in for SCF classes (PySCF's own way of adding behaviour, see ``lib.set_class``).
+
+    A string in ``mf.init_guess`` would not do: PySCF runs minao for every string it does not know.
+    """
+
+    __name_mixin__ = "Helmol"
+    _keys = {"helmol_info"}  # noqa: RUF012 - PySCF's protocol
+
+    def get_init_guess(self, mol: Any = None, key: Any = "minao", **kwargs: Any) -> Any:
+        """Return the start's density matrix: the model's, or PySCF's ``key``."""
+        mol = self.mol if mol is None else mol
+        if not isinstance(key, str):
+            return super().get_init_guess(mol, key, **kwargs)
+        begin = time.perf_counter()
+        info, density = _guarded(self, mol, lambda: super(_LearntStart, self).get_init_guess(mol, key, **kwargs))
+        self.helmol_info = replace(info, seconds=time.perf_counter() - begin)
+        return density
+
+    def get_veff(self, mol: Any = None, dm: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Hand on the potential that the guard has built for this very density, else build it."""
+        ready, self._helmol_ready = self._helmol_ready, None
+        if ready is not None and dm is ready[0]:
+            return ready[1]
+        return super().get_veff(mol, dm, *args, **kwargs)
+
+    def as_scanner(self) -> Any:
+        """Return a scanner that asks the model at every geometry."""
+        scanner = super().as_scanner()
+        if not isinstance(scanner, _FreshStart):
+            lib.set_class(scanner, (_FreshStart, scanner.__class__), scanner.__class__.__name__)
+        return scanner
+
+
+class _FreshStart:
+    """Mix-in for scanners: without ``dm0`` they would reuse the last density and skip the model."""
+
+    __name_mixin__ = "Fresh"
+
+    def __call__(self, mol_or_geom: Any, **kwargs: Any) -> float:
+        """Return the energy at a geometry."""
+        kwargs.setdefault("dm0", None)
+        return float(super().__call__(mol_or_geom, **kwargs))
+
+
+def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
+    """Return the start's density matrix and what was decided."""
+    model, hidden = mf._helmol_model, 0
+    try:
+        density = _learnt_density(mf, mol, model)
+        hidden = int(model.domain.target == "fock-minus-minao")
+        potential, residual = _build(mf, mol, density)
+        if not np.isfinite(residual):
+            raise DomainError("the Fock matrix at the predicted density is not finite")
+    except (HelmolError, ValueError, ArithmeticError, RuntimeError) as error:
+        # RuntimeError: torch reports a full GPU so, and a guess must not end the user's SCF.
+        if not mf._helmol_fallback:
+            raise
+        return _fall_back(StartInfo(False, str(error), hidden_fock_builds=hidden), mf), pyscf_guess()
+    if residual <= TRUSTED_RESIDUAL * np.sqrt(mol.nelectron):
+        mf._helmol_ready = (density, potential)
+        return StartInfo(True, residual=residual, hidden_fock_builds=hidden), density
+    other = pyscf_guess()
+    other_potential, other_residual = _build(mf, mol, other)
+    info = StartInfo(True, None, 0.0, residual, other_residual, hidden + 1)
+    if residual < other_residual:
+        mf._helmol_ready = (density, potential)
+        return info, density
+    reason = f"its residual {residual:.3g} Eh is above that of PySCF's guess, {other_residual:.3g} Eh"
+    if not mf._helmol_fallback:
+        raise DomainError(f"the model's start is refused: {reason}")
+    mf._helmol_ready = (other, other_potential)
+    return _fall_back(replace(info, used=False, reason=reason), mf), other
+
+
+def _fall_back(info: StartInfo, mf: Any) -> StartInfo:
+    """Say that PySCF's own guess is used."""
+    log.warning("SCF starts from PySCF's %r guess, not from the model: %s", mf.init_guess, info.reason)
+    return info
+
+
+def _learnt_density(mf: Any, mol: Any, model: TrainedModel) -> Any:
+    """Return the density matrix of the predicted Fock matrix after all checks that cost no build.
+
+    Raises:
+        DomainError: anything outside what the model has learnt, or numbers that make no sense.
+    """
+    if isinstance(mf, scf.rohf.ROHF) or not isinstance(mf, scf.hf.RHF) or hasattr(mol, "lattice_vectors"):
+        raise DomainError(f"{type(mf).__name__} is not supported: only molecular RKS and RHF")
+    level = model.domain.level
+    xc = str(getattr(mf, "xc", "hf"))
+    asked = dft.level_of_theory(dft.level_from(level).model_copy(update={"xc": xc}), method=level.method)
+    if asked.xc_resolved != level.xc_resolved:
+        raise DomainError(f"the model has learnt {level.xc.upper()}, the SCF uses {xc.upper()}")
+    prediction = model.predict(mol)
+    if not np.isfinite(prediction.fock).all():
+        raise DomainError("the predicted Fock matrix is not finite")
+    mo_occ = mf.get_occ(prediction.mo_energy, prediction.mo_coeff)
+    density = mf.make_rdm1(prediction.mo_coeff, mo_occ)
+    electrons = float(np.einsum("ij,ji->", density, prediction.overlap))
+    if abs(electrons - mol.nelectron) > 1e-6 * mol.nelectron:
+        raise DomainError(f"the predicted density holds {electrons:.6f} electrons, not {mol.nelectron}")
+    return density
+
+
+def _build(mf: Any, mol: Any, density: Any) -> tuple[Any, float]:
+    """Return the potential at a density (one Fock build) and ``‖FDS−SDF‖`` there, Eh."""
+    potential = mf.get_veff(mol, density)
+    overlap = mf.get_ovlp(mol)
+    fock = mf.get_fock(mf.get_hcore(mol), overlap, potential, density)
+    return potential, properties.residual(np.asarray(fock), np.asarray(density), overlap)
+
+
+class _Counting:
+    """Mix-in for SCF classes that counts Fock builds."""
+
+    __name_mixin__ = "Counting"
+
+    def get_veff(self, *args: Any, **kwargs: Any) -> Any:
+        """Build the potential and count it."""
+        self._helmol_builds += 1
+        return super().get_veff(*args, **kwargs)
+
+
+def compare_starts(
+    mole: Any, model: TrainedModel, *, starts: Sequence[str] = ("minao", "model")
+) -> dict[str, Any]:
+    """Run one SCF per start at the model's level of theory and compare them.
+
+    Args:
+        mole: built ``gto.Mole`` in the model's basis.
+        model: the model.
+        starts: of :data:`STARTS`.
+
+    Returns:
+        Per start ``cycles``, ``fock_builds`` (all, hidden ones too), ``hidden_fock_builds``,
+        ``seconds`` (wall time with inference, without loading the model), ``energy_Eh``,
+        ``converged``, ``history`` (per cycle energy in Eh and gradient norm); and ``same_state``
+        (all converged, energies within :data:`SAME_ENERGY`), ``energy_spread_Eh``, ``fell_back``
+        (``None`` without the start ``model``), ``reason``.
+
+    Raises:
+        InputError: an unknown start.
+    """
+    if unknown := [start for start in starts if start not in STARTS]:
+        raise InputError(f"unknown start {unknown[0]!r}: known are {', '.join(STARTS)}")
+    result: dict[str, Any] = {start: _run(mole, model, start) for start in starts}
+    energies = [result[start]["energy_Eh"] for start in starts]
+    converged = all(result[start]["converged"] for start in starts)
+    result["energy_spread_Eh"] = max(energies) - min(energies)
+    result["same_state"] = converged and result["energy_spread_Eh"] < SAME_ENERGY
+    info = result["model"].pop("info") if "model" in result else None
+    result["fell_back"] = None if info is None else not info.used
+    result["reason"] = None if info is None else info.reason
+    return result
+
+
+def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
+    """Run one SCF and record it."""
+    mf = dft.mean_field(mole, dft.level_from(model.domain.level))
+    lib.set_class(mf, (_Counting, mf.__class__), mf.__class__.__name__)
+    mf._helmol_builds = 0
+    history: list[dict[str, float]] = []
+    mf.callback = lambda step: history.append(
+        {"energy_Eh": float(step["e_tot"]), "gradient": float(step["norm_gorb"])}
+    )
+    if start == "model":
+        attach(mf, model)
+    else:
+        mf.init_guess = start
+    begin = time.perf_counter()
+    mf.kernel()
+    result: dict[str, Any] = {"seconds": time.perf_counter() - begin}
+    hidden = 0
+    if start == "model":
+        result["info"] = mf.helmol_info
+        # The guard's wasted build is counted by the SCF object, the model's reference is not.
+        hidden = int(model.domain.target == "fock-minus-minao" and mf.helmol_info.hidden_fock_builds > 0)
+        result["hidden_fock_builds"] = mf.helmol_info.hidden_fock_builds
+        result["residual"] = mf.helmol_info.residual
+    result |= {
+        "cycles": int(mf.cycles),
+        "fock_builds": int(mf._helmol_builds) + hidden,
+        "energy_Eh": float(mf.e_tot),
+        "converged": bool(mf.converged),
+        "history": history,
+    }
+    return result
