@@ -1,1 +1,13 @@
+"""Write and read labelled molecules without loss: one packed HDF5 file, and splits by id.
 
+Knows: columns, transactions that survive ``kill -9``, checksums, the data card. Does not know:
+PySCF, torch, how a label was made.
+
+A store is one HDF5 file. While an append is being committed there is a journal beside it
+(``NAME.h5.journal``); one that a killed writer left is completed or dropped at the next opening.
+"""
+
+from helmol.store.packed import Store
+from helmol.store.split import random_split
+
+__all__ = ["Store", "random_split"]

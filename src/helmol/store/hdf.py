@@ -1,0 +1,166 @@
+"""Columns and blobs in an HDF5 file: the only code that knows HDF5's paths and chunk sizes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from helmol.errors import HelmolError, StoreError
+from helmol.store import columns as col
+
+VERSION = ("v108", "v108")
+"""HDF5 format: superblock and object headers with checksums, without the flag of later versions
+that keeps a file closed after its writer was killed."""
+
+_CHUNK_BYTES = 1 << 18
+_SMALL_CHUNK_BYTES = 1 << 14
+_SELECT = h5py.h5s.SELECT_SET
+
+Values = npt.NDArray[Any]
+
+
+@contextmanager
+def reading(path: Path, what: str = "") -> Iterator[None]:
+    """Turn whatever HDF5 or a parser says about a damaged file into one clear line.
+
+    Raises:
+        StoreError: naming the store, the sample if any, and what to do.
+    """
+    where = f"store {path}" + (f", {what}" if what else "")
+    try:
+        yield
+    except StoreError as error:
+        text = str(error)
+        raise (error if text.startswith("store ") else StoreError(f"{where}: {text}")) from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, HelmolError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise StoreError(f"{where} cannot be read, it is damaged or no helmol store: {reason}") from error
+
+
+class Growing:
+    """Keep an array that grows at its first axis at amortised constant cost."""
+
+    def __init__(self, start: Values) -> None:
+        self._buffer, self._n = start, len(start)
+
+    def extend(self, values: Values) -> None:
+        """Add rows."""
+        end = self._n + len(values)
+        if end > len(self._buffer):
+            buffer = np.empty((max(end, 2 * self._n, 16), *self._buffer.shape[1:]), self._buffer.dtype)
+            buffer[: self._n] = self._buffer[: self._n]
+            self._buffer = buffer
+        self._buffer[self._n : end] = values
+        self._n = end
+
+    @property
+    def array(self) -> Values:
+        """The rows so far (a view)."""
+        return self._buffer[: self._n]
+
+
+class Column:
+    """Read and append one ragged column; its index, and small values, are held in memory.
+
+    Raises:
+        StoreError: the index cannot be right.
+    """
+
+    def __init__(self, file: h5py.File, name: str, n_samples: int) -> None:
+        group = file[f"columns/{name}"]
+        self.name, self._values, self._index_set = name, group["values"], group["index"]
+        index = self._index_set[:n_samples]
+        ends = index[:, 0] if index.ndim == 2 else index
+        if index.shape != (n_samples, 2) or (np.diff(ends, prepend=0) < 0).any():
+            raise StoreError(f"the index of column {name!r} is damaged")
+        self._end = int(ends[-1]) if n_samples else 0
+        if self._values.shape[0] < self._end or self._values.dtype != col.dtype(name):
+            raise StoreError(f"column {name!r} has {self._values.shape[0]} values, expected {self._end}")
+        self._index = Growing(index)
+        self._memory = Growing(self._values[: self._end]) if name in col.IN_MEMORY else None
+        # The low-level handle and one spare selection make a small read several times faster.
+        self._id, self._space = self._values.id, self._values.id.get_space()
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Number of values of each sample; zero where the label is missing."""
+        return np.diff(self._index.array[:, 0], prepend=0).astype(np.int64)
+
+    def entry(self, row: int) -> Values:
+        """Return the values of one sample, not checked."""
+        index = self._index.array
+        start, end = int(index[row - 1, 0]) if row else 0, int(index[row, 0])
+        if self._memory is not None:
+            return self._memory.array[start:end].copy()
+        values = np.empty(end - start, dtype=self._values.dtype)
+        if end > start:
+            self._space.select_hyperslab((start,), (end - start,), op=_SELECT)
+            self._id.read(h5py.h5s.create_simple((end - start,)), self._space, values)
+        return values
+
+    def checked(self, row: int) -> Values:
+        """Return the values of one sample.
+
+        Raises:
+            StoreError: they do not match their checksum.
+        """
+        values = self.entry(row)
+        if col.crc32(values) != self._index.array[row, 1]:
+            raise StoreError(f"{self.name} does not match its checksum: the file is damaged here")
+        return values
+
+    def append(self, entries: Sequence[Values]) -> None:
+        """Write new entries behind the last one; the caller makes it a transaction."""
+        flat = np.concatenate(entries)
+        index = np.empty((len(entries), 2), dtype=np.int64)
+        index[:, 0] = self._end + np.cumsum([len(entry) for entry in entries])
+        index[:, 1] = [col.crc32(entry) for entry in entries]
+        n = len(self._index.array)
+        self._index_set.resize(n + len(entries), axis=0)
+        self._index_set[n:] = index
+        if len(flat):
+            self._values.resize(self._end + len(flat), axis=0)
+            self._values[self._end :] = flat
+            self._space = self._id.get_space()
+        if self._memory is not None:
+            self._memory.extend(flat)
+        self._index.extend(index)
+        self._end += len(flat)
+
+
+def create_column(file: h5py.File, name: str, n_samples: int) -> None:
+    """Make a column in which the samples so far have nothing."""
+    kind = col.dtype(name)
+    size = _SMALL_CHUNK_BYTES if name in col.IN_MEMORY else _CHUNK_BYTES
+    values = {"shape": (0,), "maxshape": (None,), "chunks": (size // kind.itemsize,), "dtype": kind}
+    file.create_dataset(f"columns/{name}/values", fillvalue=None, **values)
+    index = {"maxshape": (None, 2), "chunks": (_SMALL_CHUNK_BYTES // 16, 2)}
+    file.create_dataset(f"columns/{name}/index", data=np.zeros((n_samples, 2), dtype="<i8"), **index)
+
+
+def write_blob(file: h5py.File, name: str, data: bytes) -> None:
+    """Write or replace a piece of text with its checksum."""
+    if name not in file:
+        file.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(_SMALL_CHUNK_BYTES,), dtype="<u1")
+    file[name].resize(len(data), axis=0)
+    file[name][:] = np.frombuffer(data, dtype=np.uint8)
+    file[name].attrs["crc32"] = zlib.crc32(data)
+
+
+def read_blob(file: h5py.File, name: str) -> bytes:
+    """Return a piece of text.
+
+    Raises:
+        StoreError: it does not match its checksum.
+    """
+    data = bytes(file[name][:].tobytes())
+    if zlib.crc32(data) != int(file[name].attrs["crc32"]):
+        raise StoreError(f"{name} does not match its checksum: the file is damaged here")
+    return data

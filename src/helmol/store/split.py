@@ -1,0 +1,61 @@
+"""Divide samples into named, disjoint sets of explicit ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from helmol.errors import InputError
+
+
+def random_split(
+    ids: Sequence[str],
+    *,
+    sizes: Mapping[str, int] | None = None,
+    fractions: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> dict[str, list[str]]:
+    """Draw disjoint random splits; the same ids (in any order) and seed give the same splits.
+
+    Args:
+        ids: ids of all samples, each once.
+        sizes: number of samples per split; what is left over belongs to no split.
+        fractions: share of each split, sum at most 1; rounded down, except that a sum of 1 leaves
+            the remainder to the last split. Give either ``sizes`` or ``fractions``.
+        seed: of the permutation (NumPy's ``default_rng``).
+
+    Returns:
+        Ids by split name, in the order drawn.
+
+    Raises:
+        InputError: both or neither of sizes and fractions, an id twice, or more asked for than there is.
+    """
+    if (sizes is None) == (fractions is None):
+        raise InputError("give either sizes or fractions of a split")
+    if len(set(ids)) != len(ids):
+        raise InputError("an id stands twice in the list to be split")
+    counts = dict(sizes) if sizes is not None else _counts(len(ids), fractions or {})
+    if any(count < 0 for count in counts.values()) or sum(counts.values()) > len(ids):
+        wanted = " + ".join(f"{count} {name}" for name, count in counts.items())
+        raise InputError(f"cannot draw {wanted} from {len(ids)} samples")
+    ordered = sorted(ids)
+    drawn = [ordered[k] for k in np.random.default_rng(seed).permutation(len(ordered))]
+    splits, start = {}, 0
+    for name, count in counts.items():
+        splits[name] = drawn[start : start + count]
+        start += count
+    return splits
+
+
+def _counts(n: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """Return whole numbers for fractions."""
+    total = sum(fractions.values())
+    if not fractions or any(f < 0 for f in fractions.values()) or total > 1 + 1e-9:
+        raise InputError(f"fractions of splits must be at least 0 and sum to at most 1, got {dict(fractions)}")
+    # The tiny addition keeps 0.7 of 10 at 7 although 0.7 * 10 may be 6.999...
+    counts = {name: int(f * n + 1e-9) for name, f in fractions.items()}
+    if abs(total - 1) < 1e-9:
+        last = list(counts)[-1]
+        counts[last] = n - sum(count for name, count in counts.items() if name != last)
+    return counts
