@@ -27,3 +27,7 @@ class StoreError(HelmolError):
 
 class ConvergenceError(HelmolError):
     """An electronic-structure calculation whose result must not be used as a label."""
+
+
+class TrainingError(HelmolError):
+    """A training run that cannot go on: it diverged, or its checkpoint cannot be written or read."""

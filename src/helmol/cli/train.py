@@ -1,0 +1,44 @@
+"""``helmol train CONFIG``: train a model on the Fock matrices of a store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmol.cli.options import JsonFile, Out, Sets, Verbose
+from helmol.cli.session import session
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file with the keys of the training configuration.")],
+    out: Out = None,
+    resume: Annotated[
+        str, typer.Option("--resume", help="auto: go on from the last checkpoint; never: want a new folder.")
+    ] = "auto",
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda; over the file.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of weights and data order; over the file.")] = None,
+    sets: Sets = None,
+    json_file: JsonFile = None,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model on the Fock matrices of a store; the run folder is runs/NAME unless --out says otherwise."""
+    with session("train", json_file=json_file, verbose=verbose) as s:
+        from helmol.config import parse, read_yaml, with_overrides
+        from helmol.train import TrainConfig, run
+        from helmol.train.report import error_rows
+
+        given = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
+        settings = {**with_overrides(read_yaml(config), sets or []), **given}
+        folder = out or Path("runs") / config.stem
+        result = run(parse(TrainConfig, settings, source=str(config)), out=folder, resume=resume)
+        if result["resumed_from"] == result["steps"]:
+            s.say(f"the run in {folder} was finished already (step {result['steps']})")
+        best, last = result["best"], result["last"]
+        columns = ("validation error", f"best (step {best.get('step')})", f"last (step {last.get('step')})", "unit")
+        s.table(
+            f"{result['n_val']} validation molecules, target {result['target']}, {result['parameters']:,} parameters",
+            columns,
+            error_rows(best, last),
+        )
+        s.result(result)
+        s.next(f"helmol evaluate {folder} {settings['data']}")

@@ -1,0 +1,22 @@
+"""The running average of the weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def averaged_copy(network: M) -> M:
+    """Return a copy of a network that will hold averages: no gradients, evaluation mode."""
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, *, keep: float) -> None:
+    """Set ``average ← keep · average + (1 − keep) · network`` for every parameter."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)

@@ -1,0 +1,107 @@
+"""Checkpoints as folders that are replaced whole: safetensors and JSON, nothing executable.
+
+``last`` holds ``model.safetensors`` and ``model.json`` (the averaged weights, a model like any other),
+``state.safetensors`` (weights, optimizers, random state) and ``state.json`` (counters). ``best`` holds
+the model and ``validation.json``.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from helmol.errors import TrainingError
+from helmol.files import write_json
+
+NEW, OLD = ".new", ".old"
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder`` that takes its place when the block ends well.
+
+    At every moment either the old or the new folder is complete on the disk; :func:`recover` puts it in
+    place after a crash between the two renames. On an error (a full disk, Ctrl-C) the old one stays.
+
+    Raises:
+        TrainingError: the folder cannot be written.
+    """
+    new, old = folder.with_name(folder.name + NEW), folder.with_name(folder.name + OLD)
+    recover(folder)
+    try:
+        new.mkdir(parents=True)
+        yield new
+        for path in [*sorted(new.iterdir()), new]:
+            _sync(path)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        _sync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        recover(folder)
+        kept = "the checkpoint before it is intact" if folder.exists() else "there is no earlier one"
+        raise TrainingError(
+            f"cannot write the checkpoint {folder}: {_reason(error)}; {kept}; make room and run the same command again"
+        ) from error
+    except BaseException:
+        recover(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Finish or undo a replacement that was cut short; afterwards only ``folder`` is left, or nothing."""
+    new, old = folder.with_name(folder.name + NEW), folder.with_name(folder.name + OLD)
+    if not folder.exists() and old.exists():
+        # The old folder moves away only when the new one is complete.
+        (new if new.exists() else old).rename(folder)
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_state(folder: Path, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+    """Write tensors and counters into a folder; floats come back to the last bit."""
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    (folder / "state.safetensors").write_bytes(save(copies))
+    write_json(folder / "state.json", dict(counters))
+
+
+def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read back :func:`write_state`.
+
+    Raises:
+        TrainingError: a file is missing or damaged.
+    """
+    try:
+        return load_file(folder / "state.safetensors"), json.loads((folder / "state.json").read_text())
+    except (OSError, SafetensorError, ValueError) as error:
+        raise TrainingError(
+            f"the training state in {folder} cannot be read ({' '.join(str(error).split())[:200]}): "
+            "start again with another --out"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a write failed; safetensors wraps the system's error number in text."""
+    if getattr(error, "errno", None) == errno.ENOSPC or "code: 28" in str(error):
+        return "no space left on the disk"
+    return " ".join(str(error).split())

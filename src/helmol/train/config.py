@@ -1,0 +1,126 @@
+"""What a training run can be told."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from helmol.config import Config, parse
+from helmol.errors import ConfigError
+from helmol.model import MODEL_PRESETS, ModelConfig, Target
+
+
+class TrainConfig(Config):
+    """Set a training run; one YAML file per run.
+
+    ``max_steps`` and ``max_minutes`` may be given together: progress through the schedule is then the
+    larger of the two shares, and the run ends when either is used up. Without either, 10,000 steps.
+    """
+
+    data: Path
+    """Store to train on."""
+    train: str | int = "train"
+    """Training molecules: name of a split of the store, or how many to draw."""
+    val: str | int = "val"
+    """Validation molecules: name of a split of the store, or how many to draw. Numbers are drawn from
+    the store's split ``train`` if it has one, else from all molecules that stand in no split."""
+    split_seed: int = 0
+    """Seed of the draw."""
+    target: Target = "fock-minus-minao"
+    """What the network learns: the Fock matrix, or its difference from a cheap reference."""
+    preset: str = "small"
+    """Size of the network: nano, small, medium or large."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the network's configuration that differ from the preset."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of weights and activations; labels and references are float64 in any case."""
+    loss: Literal["rmse+mse", "rmse", "mse"] = "rmse+mse"
+    """Loss over all matrix elements, in units of the training set's spread."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps of the whole run."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Wall time of the whole run in minutes, validation included, interruptions not."""
+    edges_per_batch: int = Field(300, ge=1)
+    """Directed atom pairs, n(n − 1) per molecule, that a batch may hold (at least one molecule)."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """``muon``: Muon for the matrices inside the network, AdamW for the rest. ``adamw``: AdamW for all."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    muon_lr: float = Field(5e-3, gt=0)
+    """Peak learning rate of Muon; its updates have the size that AdamW's have at this rate."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay rates of AdamW's averages."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Momentum of Muon."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of matrices (per unit learning rate); vectors have none."""
+    warmup_steps: int = Field(100, ge=0)
+    """Steps over which the learning rate rises linearly; then a cosine to zero."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest norm of the gradient; a longer one is scaled down."""
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    """Decay per step of the running average of the weights, which is what is validated and saved. In
+    step k it is at most k / (k + 10), so that early averages forget the start."""
+    validate_every: int = Field(200, ge=1)
+    """Steps between validations."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between checkpoints."""
+    max_skipped: int = Field(10, ge=1)
+    """Steps in a row with a non-finite loss or gradient after which the run gives up; each is skipped."""
+    cache_mb: float = Field(2000.0, ge=0)
+    """Memory for prepared training molecules in MB (10⁶ bytes); the rest is read again each time."""
+    seed: int = 0
+    """Seed of the weights and of the data order."""
+    n_threads: int | None = Field(None, ge=1)
+    """CPU threads of torch; unset means torch's own choice."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; ``auto`` takes a CUDA device if there is one."""
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, value: str) -> str:
+        if value not in MODEL_PRESETS:
+            near = difflib.get_close_matches(value, MODEL_PRESETS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known presets: {', '.join(MODEL_PRESETS)}"
+            raise ValueError(f"unknown preset; {hint}")
+        return value
+
+    @field_validator("train", "val")
+    @classmethod
+    def _at_least_one(cls, value: str | int) -> str | int:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("a split needs at least one molecule")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_end(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("max_steps") is None and data.get("max_minutes") is None:
+            return {**data, "max_steps": 10_000}
+        return data
+
+    @model_validator(mode="after")
+    def _mps_is_single(self) -> TrainConfig:
+        if self.device == "mps":
+            raise ValueError("device mps has no float64, which targets and positions need; use cpu")
+        return self
+
+    def network(self) -> ModelConfig:
+        """Return the preset with the keys of ``model`` put in.
+
+        Raises:
+            ConfigError: unknown key or bad value.
+        """
+        merged = {**MODEL_PRESETS[self.preset].model_dump(), **self.model}
+        try:
+            return parse(ModelConfig, merged, source="model")
+        except ConfigError as error:
+            raise ConfigError(f"configuration of the network: {error}") from error
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every key with its value, the network's included; reading it back gives the same run."""
+        data = self.model_dump(mode="json")
+        return {**data, "model": self.network().model_dump(mode="json")}

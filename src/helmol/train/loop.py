@@ -1,0 +1,161 @@
+"""The training loop, whole."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helmol.errors import TrainingError
+from helmol.files import write_json
+from helmol.graph import Batch
+from helmol.model import HamiltonianModel, hamiltonian_loss, save_model
+from helmol.progress import Progress
+from helmol.train import metrics
+from helmol.train.average import update_average
+from helmol.train.checkpoint import replacing_folder
+from helmol.train.config import TrainConfig
+from helmol.train.interrupts import deferred_interrupt
+from helmol.train.schedule import ema_weight, lr_factor, progress
+from helmol.train.state import Counters, TrainingState
+
+log = logging.getLogger("helmol.train")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Hold what the loop calls and where it writes.
+
+    Attributes:
+        config: the run's configuration.
+        batch_after: the batch that follows after a number of molecules drawn, and its length.
+        validate: error table of a network.
+        epoch: passes through the data after a number of molecules drawn.
+        folder: run folder.
+        fingerprint: what a resumed run must agree with.
+    """
+
+    config: TrainConfig
+    batch_after: Callable[[int], tuple[Batch, int]]
+    validate: Callable[[HamiltonianModel], dict[str, Any]]
+    epoch: Callable[[int], float]
+    folder: Path
+    fingerprint: dict[str, Any]
+
+
+def train(state: TrainingState, around: Surroundings) -> None:
+    """Train until the schedule ends.
+
+    Raises:
+        TrainingError: the loss stays non-finite, or a checkpoint cannot be written.
+        KeyboardInterrupt: Ctrl-C; ``checkpoints/last`` holds the last finished step.
+    """
+    config, counters, network = around.config, state.counters, state.network
+    last = around.folder / "checkpoints" / "last"
+    ends = {"max_steps": config.max_steps, "max_minutes": config.max_minutes}
+    start = time.perf_counter() - counters.elapsed
+    with deferred_interrupt() as interrupted, _progress_bar(config, counters) as bar:
+        while not counters.finished:
+            done = progress(counters.step, counters.elapsed, **ends)
+            counters.lr = state.optimizers.set_lr(lr_factor(counters.step, done, warmup_steps=config.warmup_steps))
+            batch, n_molecules = around.batch_after(counters.drawn)
+            state.optimizers.zero_grad()
+            loss = hamiltonian_loss(network, network(batch), batch, kind=config.loss)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            counters.step += 1
+            counters.drawn += n_molecules
+            if _count(counters, loss.item(), norm.item(), config):
+                state.optimizers.step()
+                update_average(state.average, network, keep=ema_weight(counters.step, decay=config.ema_decay))
+            counters.elapsed = time.perf_counter() - start
+            done = progress(counters.step, counters.elapsed, **ends)
+            counters.finished = done >= 1
+            if counters.finished or counters.step % config.validate_every == 0:
+                _validate(state, around)
+                counters.elapsed = time.perf_counter() - start
+            if counters.finished or interrupted() or counters.step % config.checkpoint_every == 0:
+                state.save(last, around.fingerprint)
+            bar(done)
+            if interrupted() and not counters.finished:
+                log.info("interrupted; step %d is saved, the same command goes on from there", counters.step)
+                raise KeyboardInterrupt
+
+
+def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) -> bool:
+    """Add a step to the sums and return whether it may be applied.
+
+    Raises:
+        TrainingError: too many steps in a row had a non-finite loss or gradient.
+    """
+    if math.isfinite(loss) and math.isfinite(norm):
+        counters.loss_sum, counters.norm_sum = counters.loss_sum + loss, counters.norm_sum + norm
+        counters.n_sum, counters.skipped_in_a_row = counters.n_sum + 1, 0
+        return True
+    counters.skipped, counters.skipped_in_a_row = counters.skipped + 1, counters.skipped_in_a_row + 1
+    log.warning("step %d skipped: loss %g, gradient norm %g", counters.step, loss, norm)
+    if counters.skipped_in_a_row >= config.max_skipped:
+        raise TrainingError(
+            f"the loss or its gradient was not finite in {counters.skipped_in_a_row} steps in a row (up to step "
+            f"{counters.step}): lower lr and muon_lr, raise warmup_steps, or use dtype float64, with another --out"
+        )
+    return False
+
+
+def _validate(state: TrainingState, around: Surroundings) -> None:
+    """Validate the averaged weights, add a row to the metrics, keep the model if it is the best."""
+    counters = state.counters
+    table = {"step": counters.step, **around.validate(state.average)}
+    counters.validation = table
+    n = counters.n_sum
+    row = {
+        "step": counters.step,
+        "epoch": around.epoch(counters.drawn),
+        "lr": counters.lr,
+        "loss": counters.loss_sum / n if n else None,
+        "grad_norm": counters.norm_sum / n if n else None,
+        "seconds": counters.elapsed,
+        **{f"val_{key}": table.get(key) for key in ("h_mae_uEh", "eps_occ_mae_uEh", "gap_mae_uEh")},
+    }
+    metrics.append(around.folder / "metrics.csv", row)
+    counters.loss_sum = counters.norm_sum = 0.0
+    counters.n_sum = 0
+    best = counters.best.get("h_mae_uEh")
+    if math.isfinite(table["h_mae_uEh"]) and (best is None or table["h_mae_uEh"] < best):
+        with replacing_folder(around.folder / "checkpoints" / "best") as new:
+            save_model(new, state.average, extra={"step": counters.step})
+            write_json(new / "validation.json", table)
+        counters.best = table
+    log.info(
+        "step %d, epoch %.1f, loss %.4g, validation: H %.4g µEh, best %.4g µEh (step %d), %.0f s",
+        counters.step, row["epoch"], row["loss"] if n else math.nan, table["h_mae_uEh"],
+        counters.best.get("h_mae_uEh", math.nan), counters.best.get("step", 0), counters.elapsed,
+    )  # fmt: skip
+
+
+@contextmanager
+def _progress_bar(config: TrainConfig, counters: Counters) -> Iterator[Callable[[float], None]]:
+    """Yield a function that shows the share of the run that is done: steps, or percent by the clock."""
+    by_steps = config.max_steps is not None and config.max_minutes is None
+    total = config.max_steps if by_steps and config.max_steps else 100
+    first = counters.step if by_steps else int(
+        100 * progress(counters.step, counters.elapsed, max_steps=config.max_steps, max_minutes=config.max_minutes)
+    )  # fmt: skip
+    with Progress("Train", total=total - first, unit="steps" if by_steps else "%") as bar:
+
+        def show(done: float) -> None:
+            reached = (counters.step if by_steps else int(100 * done)) - first
+            best = counters.best.get("h_mae_uEh")
+            mean = counters.loss_sum / counters.n_sum if counters.n_sum else None
+            parts = [] if mean is None else [f"loss {mean:.3g}"]
+            parts += [] if best is None else [f"H MAE {best:.3g} µEh"]
+            bar.advance(reached - bar.done, note=", ".join(parts) or None)
+
+        yield show

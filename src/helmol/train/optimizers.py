@@ -1,0 +1,104 @@
+"""AdamW, or Muon for the matrices inside the network and AdamW for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from helmol.errors import TrainingError
+from helmol.train.config import TrainConfig
+
+
+def is_hidden_matrix(name: str, parameter: nn.Parameter, module: nn.Module | None) -> bool:
+    """Return whether Muon updates a parameter: a matrix of the backbone that is no embedding or norm."""
+    inside = name.startswith("backbone.")
+    return inside and parameter.ndim == 2 and isinstance(module, (nn.Linear, nn.ParameterList))
+
+
+class Optimizers:
+    """Hold one or two optimizers as one: step, learning rates, a flat state by parameter name.
+
+    Args:
+        network: whose parameters to train.
+        config: rates, momenta, decay.
+    """
+
+    def __init__(self, network: nn.Module, config: TrainConfig) -> None:
+        modules = dict(network.named_modules())
+        hidden: list[tuple[str, nn.Parameter]] = []
+        matrices: list[tuple[str, nn.Parameter]] = []
+        vectors: list[tuple[str, nn.Parameter]] = []
+        for name, parameter in network.named_parameters():
+            owner = modules.get(name.rpartition(".")[0])
+            if config.optimizer == "muon" and is_hidden_matrix(name, parameter, owner):
+                hidden.append((name, parameter))
+            else:
+                (matrices if parameter.ndim > 1 else vectors).append((name, parameter))
+        self._names: dict[str, list[str]] = {"adamw": [name for name, _ in matrices + vectors]}
+        self._all: dict[str, torch.optim.Optimizer] = {
+            "adamw": torch.optim.AdamW(
+                [
+                    {"params": [p for _, p in matrices], "weight_decay": config.weight_decay},
+                    {"params": [p for _, p in vectors], "weight_decay": 0.0},
+                ],
+                lr=config.lr,
+                betas=config.betas,
+            )
+        }
+        self._peak = {"adamw": config.lr, "muon": config.muon_lr}
+        if hidden:
+            self._names["muon"] = [name for name, _ in hidden]
+            # "match_rms_adamw" treats rows and columns alike; the other rule wants weights as [out, in].
+            self._all["muon"] = torch.optim.Muon(
+                [p for _, p in hidden],
+                lr=config.muon_lr,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+
+    def set_lr(self, factor: float) -> float:
+        """Set every learning rate to its peak times ``factor``; return AdamW's."""
+        for name, optimizer in self._all.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self._peak[name] * factor
+        return self._peak["adamw"] * factor
+
+    def step(self) -> None:
+        """Update the parameters from their gradients."""
+        for optimizer in self._all.values():
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self._all.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return every state tensor as ``optimizer/quantity/parameter name``."""
+        return dict(self._state())
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        for kind, optimizer in self._all.items():
+            for index, entries in optimizer.state_dict()["state"].items():
+                for quantity, value in entries.items():
+                    yield f"{kind}/{quantity}/{self._names[kind][index]}", torch.as_tensor(value)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Restore :meth:`state`.
+
+        Raises:
+            TrainingError: the tensors belong to other parameters.
+        """
+        for kind, optimizer in self._all.items():
+            place = {name: index for index, name in enumerate(self._names[kind])}
+            entries: dict[int, dict[str, Tensor]] = {}
+            for key, value in state.items():
+                owner, quantity, name = key.split("/", 2)
+                if owner == kind:
+                    if name not in place:
+                        raise TrainingError(f"the checkpoint's optimizer state names an unknown parameter {name!r}")
+                    entries.setdefault(place[name], {})[quantity] = value
+            optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,96 @@
+"""``card.md`` and the learning curve, from what the run folder holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from helmol.elements import SYMBOLS
+from helmol.files import replacing, write_text
+from helmol.model import HamiltonianModel
+from helmol.train import metrics
+from helmol.train.state import Counters
+
+log = logging.getLogger("helmol.train")
+
+ERRORS = (
+    ("h_mae_uEh", "H MAE", "µEh"),
+    ("h_mae_diagonal_uEh", "H MAE, diagonal blocks", "µEh"),
+    ("h_mae_offdiagonal_uEh", "H MAE, off-diagonal blocks", "µEh"),
+    ("eps_occ_mae_uEh", "occupied orbital energies, MAE", "µEh"),
+    ("homo_mae_uEh", "HOMO, MAE", "µEh"),
+    ("lumo_mae_uEh", "LUMO, MAE", "µEh"),
+    ("gap_mae_uEh", "gap, MAE", "µEh"),
+    ("psi_similarity", "occupied orbitals, mean absolute cosine", ""),
+)
+"""Key, name and unit of the errors that are shown."""
+
+
+def error_rows(best: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return name, best, last, unit of every error that could be computed."""
+    rows = []
+    for key, name, unit in ERRORS:
+        values = [table.get(key) for table in (best, last)]
+        if any(value is not None for value in values):
+            rows.append((name, *("" if value is None else f"{value:.4g}" for value in values), unit))
+    return rows
+
+
+def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> None:
+    """Write what was trained on what, and how well it does."""
+    split = json.loads((folder / "split.json").read_text())
+    environment = json.loads((folder / "environment.json").read_text())
+    domain = network.domain
+    best, last = counters.best, counters.validation
+    n_molecules = f"{len(split['train'])} training, {len(split['val'])} validation"
+    versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
+    facts = [
+        ("data", f"`{split['data']}`, content hash `{split['content_hash']}`"),
+        ("molecules", f"{n_molecules} (ids in `split.json`)"),
+        ("level of theory", f"{domain.level.label} ({domain.level.xc_resolved}; {domain.level.code})"),
+        ("elements", ", ".join(SYMBOLS[z] for z in domain.basis.elements)),
+        ("charges; spins 2S", f"{', '.join(map(str, domain.charges))}; {', '.join(map(str, domain.spins))}"),
+        ("target", f"`{domain.target}`"),
+        ("parameters", f"{network.n_parameters:,} ({str(network.dtype).removeprefix('torch.')})"),
+        ("steps", f"{counters.step} ({counters.skipped} skipped)"),
+        ("training time", f"{counters.elapsed:.0f} s on {environment['device']}, {environment['threads']} threads"),
+        ("versions", f"{versions}; commit {environment['commit'] or 'unknown'}"),
+    ]
+    lines = [f"# {folder.resolve().name}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in facts]
+    lines += ["", "Errors on the validation molecules (they chose the best step; they are no test set):", ""]
+    lines += [f"| error | best (step {best.get('step')}) | last (step {last.get('step')}) | unit |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in error_rows(best, last)]
+    write_text(folder / "card.md", "\n".join(lines) + "\n")
+
+
+def plot_learning_curve(folder: Path) -> None:
+    """Draw validation errors and training loss against steps into ``plots/learning_curve.png``."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        log.warning("no learning curve: matplotlib is not installed")
+        return
+    rows = metrics.read(folder / "metrics.csv")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for key, label in (
+        ("val_h_mae_uEh", "H"), ("val_eps_occ_mae_uEh", "occupied orbital energies"), ("val_gap_mae_uEh", "gap"),
+    ):  # fmt: skip
+        points = [(row["step"], row[key]) for row in rows if row.get(key, 0) > 0]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+    axes.set(xlabel="step", ylabel="validation MAE / µEh", yscale="log")
+    loss = [(row["step"], row["loss"]) for row in rows if row.get("loss", 0) > 0]
+    if loss:
+        right = axes.twinx()
+        right.plot(*zip(*loss, strict=True), color="0.6", linestyle="--", label="training loss")
+        right.set(ylabel="training loss", yscale="log")
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    (folder / "plots").mkdir(exist_ok=True)
+    with replacing(folder / "plots" / "learning_curve.png") as path:
+        figure.savefig(path, dpi=150)

@@ -1,0 +1,194 @@
+"""One training run from its configuration to its folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helmol.errors import ConfigError
+from helmol.files import plain
+from helmol.graph import Batch, collate
+from helmol.model import HamiltonianModel, build, fit_statistics, load_model
+from helmol.store import Store
+from helmol.train import metrics
+from helmol.train.checkpoint import read_state
+from helmol.train.config import TrainConfig
+from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
+from helmol.train.folder import check_same, check_split, describe, environment, logging_to, open_folder
+from helmol.train.loop import Surroundings, train
+from helmol.train.report import plot_learning_curve, write_card
+from helmol.train.state import Counters, TrainingState
+from helmol.train.validation import Validation
+
+log = logging.getLogger("helmol.train")
+
+
+def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, Any]:
+    """Train a model, or go on with a run that was interrupted.
+
+    Args:
+        config: what to train on what.
+        out: run folder.
+        resume: ``auto`` goes on from ``checkpoints/last`` if there is one; ``never`` wants a new folder.
+
+    Returns:
+        ``run``, ``finished``, ``resumed_from`` (step, or ``None``), ``steps``, ``skipped_steps``,
+        ``seconds``, ``parameters``, ``target``, ``n_train``, ``n_val``, ``best`` and ``last``: the
+        validation error tables (keys of :func:`helmol.evaluate.errors` and ``step``).
+
+    Raises:
+        ConfigError: bad configuration, or one that the run in ``out`` was not started with.
+        InputError, StoreError: the data or the folder cannot be used.
+        TrainingError: the run diverged, or a checkpoint cannot be written or read.
+    """
+    out = Path(out)
+    settings = config.resolved()
+    resuming = open_folder(out, resume)
+    last = out / "checkpoints" / "last"
+    if resuming:
+        _, record = read_state(last)
+        check_same(record["fingerprint"], {"config": settings}, folder=out)
+        if record["counters"]["finished"]:
+            log.info("the run in %s is finished: nothing to do", out)
+            counters = Counters(**record["counters"])
+            return _finish(out, counters, resumed_from=counters.step)
+    with Store.open(config.data) as store:
+        split = choose_split(store, config)
+        out.mkdir(parents=True, exist_ok=True)
+        with logging_to(out / "log.txt"), torch_settings(config) as device:
+            fingerprint = {"config": settings, "content_hash": store.content_hash}
+            if resuming:
+                check_same(record["fingerprint"], fingerprint, folder=out)
+                check_split(out, {"train": split.train, "val": split.val})
+                _warn_of_versions(out, device)
+            data = prepare_data(store, config, split)
+            if resuming:
+                state = _resume(out, config, device)
+            else:
+                state = _begin(config, data, device)
+                shutil.rmtree(out / "checkpoints", ignore_errors=True)
+                record = {"train": split.train, "val": split.val, "data": config.data, **fingerprint}
+                del record["config"]
+                describe(out, settings, record, device=device)
+            first = state.counters.step
+            metrics.start(out / "metrics.csv", up_to_step=first)
+            _introduce(state.network, data, out, first if resuming else None)
+            train(state, _surroundings(config, data, store, out, fingerprint, device))
+            return _finish(out, state.counters, resumed_from=first if resuming else None)
+
+
+def _begin(config: TrainConfig, data: TrainingData, device: torch.device) -> TrainingState:
+    """Make a network with random weights and fitted statistics."""
+    network = build(config.network(), data.domain, seed=config.seed, dtype=getattr(torch, config.dtype))
+    fit_statistics(network, data.items)
+    torch.manual_seed(config.seed)
+    return TrainingState.begin(network.to(device), config)
+
+
+def _resume(out: Path, config: TrainConfig, device: torch.device) -> TrainingState:
+    """Read the last checkpoint; the best model is the one on the disk, which may be a little newer."""
+    state = TrainingState.load(out / "checkpoints" / "last", config, device=device)
+    best = out / "checkpoints" / "best" / "validation.json"
+    state.counters.best = json.loads(best.read_text()) if best.exists() else {}
+    return state
+
+
+def _surroundings(
+    config: TrainConfig, data: TrainingData, store: Store, out: Path, fingerprint: dict[str, Any], device: torch.device
+) -> Surroundings:
+    """Wire the data to the loop."""
+    stream = MoleculeStream(data.n_edges, budget=config.edges_per_batch, seed=config.seed)
+
+    def batch_after(drawn: int) -> tuple[Batch, int]:
+        molecules = stream.take(drawn)
+        return collate([data.items[k] for k in molecules]).to(device), len(molecules)
+
+    return Surroundings(
+        config=config,
+        batch_after=batch_after,
+        validate=Validation(store, data.split.val),
+        epoch=stream.epoch,
+        folder=out,
+        fingerprint=plain(fingerprint),
+    )
+
+
+def _finish(out: Path, counters: Counters, *, resumed_from: int | None) -> dict[str, Any]:
+    """Write card and plot, and return the result."""
+    network = load_model(out / "checkpoints" / "last")
+    write_card(out, network, counters)
+    plot_learning_curve(out)
+    split = json.loads((out / "split.json").read_text())
+    return {
+        "run": str(out),
+        "finished": counters.finished,
+        "resumed_from": resumed_from,
+        "steps": counters.step,
+        "skipped_steps": counters.skipped,
+        "seconds": counters.elapsed,
+        "parameters": network.n_parameters,
+        "target": network.domain.target,
+        "n_train": len(split["train"]),
+        "n_val": len(split["val"]),
+        "best": counters.best,
+        "last": counters.validation,
+    }
+
+
+def _introduce(network: HamiltonianModel, data: TrainingData, out: Path, resumed_from: int | None) -> None:
+    """Say what is about to be trained."""
+    log.info(
+        "%s: %s parameters, %s, %s; %d training and %d validation molecules",
+        out, f"{network.n_parameters:,}", data.domain.level.label, data.domain.target,
+        len(data.split.train), len(data.split.val),
+    )  # fmt: skip
+    if resumed_from is not None:
+        log.info("resumed from step %d", resumed_from)
+
+
+def _warn_of_versions(out: Path, device: torch.device) -> None:
+    """Say what makes a resumed run differ in rounding from an uninterrupted one."""
+    old, new = json.loads((out / "environment.json").read_text()), environment(device)
+    for key in ("device_name", "threads", "versions"):
+        if old[key] != new[key]:
+            log.warning("resumed with another %s (%s, was %s): not bit for bit the same run", key, new[key], old[key])
+
+
+@contextmanager
+def torch_settings(config: TrainConfig) -> Iterator[torch.device]:
+    """Set threads and deterministic algorithms, yield the device, and put everything back."""
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        # cuBLAS is deterministic only with a fixed workspace, chosen before its first call.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads, fill = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
+    strict = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(config.n_threads or threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield device
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda: torch sees no CUDA device here; use device cpu or auto")
+    return torch.device("cuda" if name in ("auto", "cuda") and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,111 @@
+"""Everything that moves during training, to the disk and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from helmol.errors import TrainingError
+from helmol.model import HamiltonianModel, load_model, save_model
+from helmol.train.average import averaged_copy
+from helmol.train.checkpoint import read_state, replacing_folder, write_state
+from helmol.train.config import TrainConfig
+from helmol.train.optimizers import Optimizers
+
+
+@dataclass
+class Counters:
+    """Count what has happened; the only mutable record of a run besides its tensors.
+
+    Attributes:
+        step: finished steps, skipped ones included.
+        drawn: molecules taken from the stream.
+        elapsed: seconds of training over all starts.
+        finished: whether the schedule has ended.
+        skipped: steps skipped for a non-finite loss or gradient.
+        skipped_in_a_row: the latest of these without a good step between.
+        loss_sum, norm_sum, n_sum: losses and gradient norms since the last row of metrics.
+        lr: AdamW's learning rate in the last step.
+        validation: error table of the latest validation; empty before the first.
+        best: the same of the best validation by ``h_mae_uEh``, with ``step``.
+    """
+
+    step: int = 0
+    drawn: int = 0
+    elapsed: float = 0.0
+    finished: bool = False
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    loss_sum: float = 0.0
+    norm_sum: float = 0.0
+    n_sum: int = 0
+    lr: float = 0.0
+    validation: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainingState:
+    """Hold the network, its average, the optimizers and the counters."""
+
+    network: HamiltonianModel
+    average: HamiltonianModel
+    optimizers: Optimizers
+    counters: Counters
+
+    @classmethod
+    def begin(cls, network: HamiltonianModel, config: TrainConfig) -> TrainingState:
+        """Start from a network whose statistics are fitted."""
+        return cls(network, averaged_copy(network), Optimizers(network, config), Counters())
+
+    def save(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+        """Replace the checkpoint ``folder`` as a whole.
+
+        Args:
+            folder: ``checkpoints/last``.
+            fingerprint: what a resumed run must agree with (configuration, data, split).
+
+        Raises:
+            TrainingError: it cannot be written; the one before is intact.
+        """
+        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"optimizer/{name}": value for name, value in self.optimizers.state().items()}
+        tensors["random/cpu"] = torch.get_rng_state()
+        if self.network.device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.network.device)
+        with replacing_folder(folder) as new:
+            save_model(new, self.average, extra={"step": self.counters.step})
+            write_state(new, tensors, {"counters": asdict(self.counters), "fingerprint": fingerprint})
+
+    @classmethod
+    def load(cls, folder: Path, config: TrainConfig, *, device: torch.device) -> TrainingState:
+        """Continue from :meth:`save`, bit for bit.
+
+        Raises:
+            TrainingError: files missing, damaged, or of another network.
+        """
+        tensors, record = read_state(folder)
+        average = load_model(folder, device).requires_grad_(False)
+        network = load_model(folder, device).train()
+        try:
+            network.load_state_dict(_under("network/", tensors))
+            known = {f.name for f in fields(Counters)}
+            counters = Counters(**{key: value for key, value in record["counters"].items() if key in known})
+        except (RuntimeError, KeyError, TypeError) as error:
+            raise TrainingError(f"the training state in {folder} does not fit its model: {str(error)[:200]}") from error
+        optimizers = Optimizers(network, config)
+        optimizers.load(_under("optimizer/", tensors))
+        torch.set_rng_state(tensors["random/cpu"])
+        if device.type == "cuda" and "random/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random/cuda"], device)
+        return cls(network, average, optimizers, counters)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose name starts with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
