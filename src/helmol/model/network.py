@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helmol.basis import diagonal_table, pair_table
+from helmol.basis import IrrepTable, diagonal_table, pair_table
 from helmol.errors import ConfigError, InputError
 from helmol.graph import Batch, EdgeGeometry, Item, collate, edge_geometry, prepare
+from helmol.graph.batch import Key
 from helmol.model.backbone import Backbone
 from helmol.model.config import ModelConfig
 from helmol.model.domain import Domain, reference_matrix
@@ -158,7 +159,7 @@ def assemble(network: HamiltonianModel, output: BlockIrreps, batch: Batch) -> li
         mean, scale = network.statistics.of(bucket, batch.numbers)
         irreps = mean + scale * normalised.to(torch.float64)
         pairwise = len(bucket.key) == 2
-        table = pair_table(*bucket.key) if pairwise else diagonal_table(bucket.key[0])
+        table = table_of(bucket.key)
         if pairwise:
             irreps = rotate_pairs(irreps, bucket.key, bucket.index, geometry, to_edge=False)
         edge_or_atom = bucket.index.cpu().numpy()
@@ -181,8 +182,13 @@ def _exactly_symmetric(matrix: Array) -> Array:
     return 0.5 * (matrix + np.swapaxes(matrix, -1, -2))
 
 
+def table_of(key: Key) -> IrrepTable:
+    """Return the irreps of a bucket's blocks."""
+    return diagonal_table(key[0]) if len(key) == 1 else pair_table(*key)
+
+
 def rotate_pairs(
-    irreps: Tensor, key: tuple[tuple[int, ...], ...], edge: Tensor, geometry: EdgeGeometry, *, to_edge: bool
+    irreps: Tensor, key: Key, edge: Tensor, geometry: EdgeGeometry, *, to_edge: bool
 ) -> Tensor:
     """Rotate all irreps ``[n, n_spins, dim]`` of a pair bucket between laboratory and edge frames."""
     counts = pair_table(*key).counts
@@ -227,7 +233,7 @@ def hamiltonian_loss(
         fold = len(bucket.key)
         error = predicted * weight.to(predicted.dtype) - target.to(predicted.dtype)
         squares = squares + fold * error.square().sum()
-        entries += fold * error.numel()
+        entries += fold * table_of(bucket.key).matrix.shape[0] * len(error) * error.shape[1]
     mse = squares / entries
     losses = {"rmse+mse": lambda: (mse + 1e-16).sqrt() + mse, "rmse": lambda: (mse + 1e-16).sqrt(), "mse": lambda: mse}
     if kind not in losses:

@@ -106,7 +106,7 @@ def fit(items: Iterable[Item], basis: BasisSet, *, n_spins: int) -> Statistics:
         result.mean[number] = torch.from_numpy(centre)
         result.scale[number] = torch.from_numpy(np.maximum(spread, floor))
         total += float(np.square(stack - centre).sum())
-        entries += stack.size
+        entries += len(stack) * stack.shape[1] * table.rows**2
     for key, (square, n) in squares.items():
         spread = _rms(square / n, pair_table(*key))
         if key[0] == key[1]:

@@ -1,0 +1,16 @@
+"""Fixtures of all tests."""
+
+import os
+
+# One thread per test process, before any numerical library starts its pool.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a random generator with a fixed seed."""
+    return np.random.default_rng(0)

@@ -1,0 +1,170 @@
+"""Loss, statistics, domain and model files."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from physics_tools import SHELLS, make_network, random_molecule
+
+from helmol.basis import BasisSet, ElementBasis
+from helmol.errors import ConfigError, DomainError, InputError
+from helmol.graph import collate
+from helmol.model import (
+    BlockIrreps,
+    hamiltonian_loss,
+    load_model,
+    predict_fock,
+    reference_matrix,
+    save_model,
+    target_matrix,
+)
+from helmol.model.network import assemble, rotate_pairs
+from helmol.system import Matrices, Molecule, Sample
+
+
+@pytest.fixture(scope="module")
+def network():
+    return make_network(torch.float64)
+
+
+def labelled(network, rng, numbers=(6, 1, 8, 16, 8)):
+    molecule = random_molecule(rng, numbers)
+    nao = network.domain.basis.offsets(molecule.numbers)[-1]
+    matrix = rng.normal(size=(nao, nao))
+    matrix = matrix + matrix.T
+    return molecule, matrix, collate([network.prepare(molecule, matrix)])
+
+
+def perfect_output(network, batch):
+    """The normalised irreps that stand for the batch's own targets."""
+    geometry = network(batch).geometry
+    outputs = []
+    for bucket in batch.buckets:
+        mean, scale = network.statistics.of(bucket, batch.numbers)
+        normalised = (bucket.target - mean) / scale
+        if len(bucket.key) == 2:
+            normalised = rotate_pairs(normalised, bucket.key, bucket.index, geometry, to_edge=True)
+        outputs.append(normalised)
+    return BlockIrreps(outputs, geometry)
+
+
+def test_blocks_of_a_matrix_come_back_as_the_matrix(network, rng):
+    _, matrix, batch = labelled(network, rng)
+    np.testing.assert_allclose(assemble(network, perfect_output(network, batch), batch)[0], matrix, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["rmse+mse", "rmse", "mse"])
+def test_loss_is_zero_at_the_target_and_falls_towards_it(network, rng, kind):
+    _, _, batch = labelled(network, rng)
+    right = perfect_output(network, batch)
+    assert hamiltonian_loss(network, right, batch, kind=kind) < 2e-8
+    output = network(batch)
+    parts = [part.detach().requires_grad_() for part in output.normalised]
+    loss = hamiltonian_loss(network, BlockIrreps(parts, output.geometry), batch, kind=kind)
+    loss.backward()
+    assert all(part.grad.abs().max() > 0 for part in parts)
+    half = [0.5 * (a.detach() + b) for a, b in zip(parts, right.normalised, strict=True)]
+    assert hamiltonian_loss(network, BlockIrreps(half, output.geometry), batch, kind=kind) < loss
+
+
+def test_loss_is_the_mean_square_error_of_the_matrix(network, rng):
+    molecule, matrix, batch = labelled(network, rng)
+    loss = hamiltonian_loss(network, network(batch), batch, kind="mse")
+    error = predict_fock(network, [molecule], [{}])[0] - matrix
+    assert loss.item() == pytest.approx(np.square(error).mean() / network.statistics.unit**2, rel=1e-9)
+
+
+def test_unknown_loss_and_missing_targets_are_refused(network, rng):
+    molecule, _, batch = labelled(network, rng)
+    with pytest.raises(ConfigError, match="unknown loss 'huber'"):
+        hamiltonian_loss(network, network(batch), batch, kind="huber")
+    bare = collate([network.prepare(molecule)])
+    with pytest.raises(InputError, match="targets"):
+        hamiltonian_loss(network, network(bare), bare)
+
+
+def test_statistics_centre_only_scalars_of_diagonal_blocks(network):
+    for number, mean in network.statistics.mean.items():
+        from helmol.basis import diagonal_table
+
+        n_scalars = diagonal_table(SHELLS[number]).counts[0]
+        assert (mean[:, n_scalars:] == 0).all()
+        assert mean[:, :n_scalars].abs().max() > 0
+    assert all((scale > 0).all() for scale in network.statistics.scale.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_model_folder_gives_the_same_numbers(tmp_path, rng, dtype):
+    network = make_network(dtype)
+    save_model(tmp_path / "model", network, extra={"note": 1})
+    again = load_model(tmp_path / "model")
+    molecule = random_molecule(rng)
+    one, other = (predict_fock(n, [molecule], [{}])[0] for n in (network, again))
+    assert (one == other).all()
+    assert again.domain == network.domain
+    assert again.config == network.config
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"model.safetensors", "model.json"}
+
+
+def test_damaged_and_missing_models_are_refused(tmp_path, network):
+    with pytest.raises(InputError, match=r"model\.json is missing"):
+        load_model(tmp_path / "nothing")
+    folder = tmp_path / "model"
+    save_model(folder, network)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        load_model(folder)
+    (folder / "model.safetensors").write_bytes(weights)
+    data = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**data, "model": {**data["model"], "channels": 16}}))
+    with pytest.raises(InputError, match="do not fit"):
+        load_model(folder)
+    (folder / "model.json").write_text(json.dumps({**data, "schema": 99}))
+    with pytest.raises(InputError, match="schema 99"):
+        load_model(folder)
+
+
+def test_outside_the_domain_is_refused(network):
+    def refused(match, *arguments):
+        with pytest.raises(DomainError, match=match):
+            predict_fock(network, [Molecule(*arguments)], [{}])
+
+    refused("has not learnt N", [7, 1], [[0, 0, 0], [0, 0, 2.0]], 0, 0)
+    refused("charge 2", [8], [[0, 0, 0]], 2, 0)
+    refused("spin 2S = 4", [8], [[0, 0, 0]], 0, 4)
+    domain = network.domain
+    domain.check_data(domain.level, domain.basis)
+    with pytest.raises(DomainError, match="the data are 'b3lyp'"):
+        domain.check_data(dataclasses.replace(domain.level, xc="b3lyp", xc_resolved="other"), domain.basis)
+    other = BasisSet("svp", {8: ElementBasis(SHELLS[8], 0, "another hash")})
+    with pytest.raises(DomainError, match="is not the model's"):
+        domain.check_data(domain.level, other)
+
+
+def test_a_basis_too_large_for_lmax_is_refused():
+    with pytest.raises(ConfigError, match="at least 6"):
+        make_network(torch.float32, lmax=4)
+
+
+def test_targets_are_measured_from_their_reference(rng):
+    fock, minao = (np.eye(2) * k for k in (3.0, 1.0))
+    sample = Sample("a", Molecule([1, 1], [[0, 0, 0], [0, 0, 1.4]]), Matrices(fock, references={"minao": minao}))
+    assert (target_matrix(sample, "fock") == fock).all()
+    assert (target_matrix(sample, "fock-minus-minao") == 2 * np.eye(2)).all()
+    with pytest.raises(InputError, match="needs the reference matrix 'sap'; there: minao"):
+        target_matrix(sample, "fock-minus-sap")
+    with pytest.raises(ConfigError, match="unknown target"):
+        reference_matrix({}, "focks")
+
+
+def test_mismatched_matrix_and_mixed_batches_are_refused(network, rng):
+    molecule, matrix, _ = labelled(network, rng)
+    with pytest.raises(InputError, match="orbitals"):
+        network.prepare(molecule, matrix[:-1, :-1])
+    with pytest.raises(InputError, match="some molecules"):
+        collate([network.prepare(molecule, matrix), network.prepare(molecule)])
+    with pytest.raises(InputError, match="at least one"):
+        collate([])
