@@ -6,6 +6,7 @@ blindly: see :func:`attach`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -15,10 +16,13 @@ from typing import Any
 
 import numpy as np
 from pyscf import lib, scf
+from pyscf.tools import molden
 
 from helmol import dft, properties
 from helmol.errors import DomainError, HelmolError, InputError
-from helmol.predict import TrainedModel
+from helmol.files import replacing
+from helmol.predict import Prediction, TrainedModel
+from helmol.system import LevelOfTheory, Molecule
 
 log = logging.getLogger("helmol.pyscf")
 
@@ -80,7 +84,7 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
         DomainError: at ``mf.kernel()``, if ``fallback`` is off and the start is refused.
     """
     if not isinstance(mf, scf.hf.SCF):
-        raise InputError(f"cannot attach to a {type(mf).__name__}: expected an SCF object such as dft.RKS(mol)")
+        raise InputError(f"cannot attach to a {type(mf).__name__}: expected an SCF such as dft.RKS(mol)")
     if not isinstance(model, TrainedModel):
         model = TrainedModel.load(model)
     if not isinstance(mf, _LearntStart):
@@ -105,7 +109,8 @@ class _LearntStart:
         if not isinstance(key, str):
             return super().get_init_guess(mol, key, **kwargs)
         begin = time.perf_counter()
-        info, density = _guarded(self, mol, lambda: super(_LearntStart, self).get_init_guess(mol, key, **kwargs))
+        pyscf_guess = functools.partial(super().get_init_guess, mol, key, **kwargs)
+        info, density = _guarded(self, mol, pyscf_guess)
         self.helmol_info = replace(info, seconds=time.perf_counter() - begin)
         return density
 
@@ -215,12 +220,12 @@ class _Counting:
 
 
 def compare_starts(
-    mole: Any, model: TrainedModel, *, starts: Sequence[str] = ("minao", "model")
+    molecule: Any, model: TrainedModel, *, starts: Sequence[str] = ("minao", "model")
 ) -> dict[str, Any]:
     """Run one SCF per start at the model's level of theory and compare them.
 
     Args:
-        mole: built ``gto.Mole`` in the model's basis.
+        molecule: a :class:`helmol.system.Molecule`, or a built ``gto.Mole`` in the model's basis.
         model: the model.
         starts: of :data:`STARTS`.
 
@@ -236,6 +241,8 @@ def compare_starts(
     """
     if unknown := [start for start in starts if start not in STARTS]:
         raise InputError(f"unknown start {unknown[0]!r}: known are {', '.join(STARTS)}")
+    level = dft.level_from(model.domain.level)
+    mole = dft.build_mole(molecule, level) if isinstance(molecule, Molecule) else molecule
     result: dict[str, Any] = {start: _run(mole, model, start) for start in starts}
     energies = [result[start]["energy_Eh"] for start in starts]
     converged = all(result[start]["converged"] for start in starts)
@@ -278,3 +285,22 @@ def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
         "history": history,
     }
     return result
+
+
+def write_molden(prediction: Prediction, path: Path, *, level: LevelOfTheory) -> None:
+    """Write the orbitals of a prediction as a Molden file, atomically.
+
+    Args:
+        prediction: restricted.
+        path: file to write.
+        level: level of theory of the model, for the basis.
+
+    Raises:
+        InputError: unrestricted orbitals.
+    """
+    if prediction.mo_energy.ndim != 1:
+        raise InputError("Molden files are written for restricted orbitals only")
+    mole = dft.build_mole(prediction.molecule, dft.level_from(level))
+    with replacing(path) as temporary, temporary.open("w") as file:
+        molden.header(mole, file)
+        molden.orbital_coeff(mole, file, prediction.mo_coeff, ene=prediction.mo_energy, occ=prediction.mo_occ)

@@ -95,7 +95,7 @@ class ErrorTable:
         for matrix in predicted.values():
             if matrix.shape != fock.shape:
                 raise InputError(
-                    f"sample {sample.id!r}: predicted Fock matrix has shape {matrix.shape}, label {fock.shape}"
+                    f"sample {sample.id!r}: predicted matrix has shape {matrix.shape}, label {fock.shape}"
                 )
         overlap, integrals = self._integrals(sample)
         reference: _State | None = None
@@ -196,7 +196,9 @@ def _orbital_errors(state: _State, reference: _State, overlap: Array) -> dict[st
     return row
 
 
-def _similarity(mo_coeff: Array, reference: Array, occupied: npt.NDArray[np.bool_], overlap: Array) -> dict[str, float]:
+def _similarity(
+    mo_coeff: Array, reference: Array, occupied: npt.NDArray[np.bool_], overlap: Array
+) -> dict[str, float]:
     """Return the mean |cosine| of occupied columns, Euclidean and in the metric S."""
     first = np.swapaxes(mo_coeff, -1, -2)[occupied]
     second = np.swapaxes(reference, -1, -2)[occupied]

@@ -79,10 +79,10 @@ class Prediction:
             result["residual"] = np.array(self.residual)
         return result
 
-    def save(self, path: Path) -> None:
-        """Write :meth:`arrays` to a compressed ``.npz`` file, atomically."""
+    def save(self, path: Path, *, model: str = "") -> None:
+        """Write :meth:`arrays`, and ``model`` (a fingerprint), to a ``.npz`` file, atomically."""
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **self.arrays())
+            np.savez_compressed(file, allow_pickle=False, model=np.array(model), **self.arrays())
 
 
 def make_prediction(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.basis import BasisSet
-from helmol.elements import SYMBOLS
-from helmol.errors import DomainError, InputError
+from helmol.errors import InputError
 from helmol.predict.prediction import Prediction, make_prediction
 from helmol.system import Molecule, Sample
 
@@ -36,7 +37,10 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if there["cuda"] else "cpu"
     if not there.get(name.split(":")[0], False):
-        raise InputError(f"device {name!r} is not available here: use auto or {[d for d in there if there[d]]}")
+        raise InputError(
+            f"device {name!r} is not available here: use auto or one of "
+            f"{', '.join(d for d in there if there[d])}"
+        )
     return name
 
 
@@ -87,6 +91,14 @@ class TrainedModel:
         """What the model has learnt; anything else is refused."""
         return self.network.domain
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights: the same for the same model wherever it lies."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> TrainedModel:
         """Load a run folder (its best checkpoint) or a model folder.
@@ -107,7 +119,9 @@ class TrainedModel:
         return cls(load_model(found, resolve_device(device)))
 
     @overload
-    def predict(self, what: Sequence[Any], *, residual: bool = ..., max_edges: int = ...) -> list[Prediction]: ...
+    def predict(
+        self, what: Sequence[Any], *, residual: bool = ..., max_edges: int = ...
+    ) -> list[Prediction]: ...
     @overload
     def predict(self, what: Any, *, residual: bool = ..., max_edges: int = ...) -> Prediction: ...
     def predict(
@@ -180,35 +194,37 @@ class TrainedModel:
 
     def _mole_query(self, molecule: Molecule, mole: Any, name: str) -> _Query:
         """Make the integrals of a bare molecule with PySCF, in the model's basis."""
+        from helmol.model import reference_name
+
         self.domain.check(molecule)
         try:
             from helmol import dft
         except ImportError as error:
             raise InputError(
-                "a prediction from a geometry needs PySCF for the overlap: install pyscf, or predict from a store"
+                "a prediction from a geometry needs PySCF for the overlap: "
+                "install pyscf, or predict from a store"
             ) from error
         level = dft.level_from(self.domain.level)
         if mole is None:
             mole = dft.build_mole(molecule, level)
-        check_basis(self.domain, BasisSet.from_mole(mole, self.domain.basis.name))
-        target = self.domain.target
-        references = {}
-        if target != "fock":
-            reference = target.removeprefix("fock-minus-")
-            references[reference] = dft.reference_fock(mole, level, reference)
+        self.domain.check_basis(BasisSet.from_mole(mole, self.domain.basis.name))
+        reference = reference_name(self.domain.target)
+        references = {} if reference is None else {reference: dft.reference_fock(mole, level, reference)}
         return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
 
     def _sample_query(self, sample: Sample) -> _Query:
         """Take the integrals that a sample carries; make the missing ones if PySCF is there."""
+        from helmol.model import reference_name
+
         self.domain.check(sample.molecule)
-        matrices, target = sample.matrices, self.domain.target
-        complete = target == "fock" or target.removeprefix("fock-minus-") in matrices.references
+        matrices, reference = sample.matrices, reference_name(self.domain.target)
+        complete = reference is None or reference in matrices.references
         try:
             from helmol import dft
         except ImportError:
             if matrices.overlap is None or not complete:
                 raise InputError(
-                    f"sample {sample.id!r} lacks the overlap or the reference of {target!r}, "
+                    f"sample {sample.id!r} lacks the overlap or the reference of {self.domain.target!r}, "
                     "and PySCF is not installed to make them"
                 ) from None
             return _Query(sample.id, sample.molecule, matrices.overlap, None, matrices.references)
@@ -223,26 +239,7 @@ class TrainedModel:
         from helmol import dft, properties
 
         if query.mole is None:
-            raise InputError("the residual needs PySCF for one Fock build: install pyscf, or leave --residual out")
+            raise InputError("the residual needs PySCF for a Fock build: install pyscf, or leave it out")
         field_of = dft.mean_field(query.mole, dft.level_from(self.domain.level))
         fock = np.asarray(field_of.get_fock(dm=prediction.density))
         return properties.residual(fock, prediction.density, prediction.overlap)
-
-
-def check_basis(domain: Domain, basis: BasisSet) -> None:
-    """Refuse a basis that is not the model's, element by element on the hash of the functions.
-
-    Raises:
-        DomainError: an element is missing in the model or has other functions or another ECP.
-    """
-    for number, element in basis.elements.items():
-        known = domain.basis.elements.get(number)
-        if known is None:
-            learnt = ", ".join(SYMBOLS[n] for n in domain.basis.elements)
-            raise DomainError(f"the model has not learnt {SYMBOLS[number]}: it knows {learnt}")
-        if known != element:
-            raise DomainError(
-                f"the basis of {SYMBOLS[number]} is not the model's {domain.basis.name} "
-                f"(hash {element.hash}, {element.core_electrons} core electrons in the ECP; the model has "
-                f"{known.hash}, {known.core_electrons}): build the Mole with the model's basis and ecp"
-            )

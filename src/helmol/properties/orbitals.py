@@ -37,7 +37,9 @@ def orbitals(fock: Array, overlap: Array) -> tuple[Array, Array]:
     """
     fock, overlap = np.asarray(fock, dtype=np.float64), np.asarray(overlap, dtype=np.float64)
     if fock.ndim not in (2, 3) or fock.shape[-2:] != overlap.shape:
-        raise InputError(f"Fock matrix of shape {fock.shape} does not fit an overlap of shape {overlap.shape}")
+        raise InputError(
+            f"Fock matrix of shape {fock.shape} does not fit an overlap of shape {overlap.shape}"
+        )
     if not (np.isfinite(fock).all() and np.isfinite(overlap).all()):
         raise InputError("the Fock or overlap matrix holds a number that is not finite")
     values, vectors = scipy.linalg.eigh(overlap)

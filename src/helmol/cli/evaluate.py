@@ -1,0 +1,65 @@
+"""``helmol evaluate RUN STORE``: the error table of a model, beside that of cheap guesses."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from helmol.cli.options import Device, JsonFile, Out, Verbose
+from helmol.cli.session import Session, session
+
+UNITS = {
+    "h_mae_uEh": "F, all elements / µEh",
+    "h_mae_diagonal_uEh": "F, diagonal blocks / µEh",
+    "h_mae_offdiagonal_uEh": "F, off-diagonal blocks / µEh",
+    "eps_occ_mae_uEh": "occupied energies / µEh",
+    "homo_mae_uEh": "HOMO / µEh",
+    "lumo_mae_uEh": "LUMO / µEh",
+    "gap_mae_uEh": "gap / µEh",
+    "density_error": "density ‖ΔP‖",
+    "density_error_per_electron": "density ‖ΔP‖ per electron",
+    "dipole_mae_debye": "dipole / Debye",
+    "psi_similarity": "orbital similarity |cos|",
+    "psi_similarity_s": "orbital similarity, metric S",
+}
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    store: Annotated[Path, typer.Argument(help="Store with labels (.h5).")],
+    split: Annotated[
+        str, typer.Option("--split", help="Split to evaluate; 'all' for the whole store.")
+    ] = "test",
+    out: Out = None,
+    device: Device = "auto",
+    max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
+    json_file: JsonFile = None,
+    verbose: Verbose = False,
+) -> None:
+    """Compare a model with labels: Fock matrix, orbital energies, density, dipole; with baselines."""
+    with session("evaluate", json_file=json_file, verbose=verbose) as s:
+        from helmol.evaluate.run import evaluate_store
+        from helmol.predict import TrainedModel
+
+        model = TrainedModel.load(run, device=device)
+        folder = out or Path(run) / "evaluation"
+        result = evaluate_store(model.network, store, split=split, out=folder, max_edges=max_edges)
+        show(s, result, f"{split} of {store}, {result['n_molecules']} molecules, target {result['target']}")
+        s.say(f"plots and evaluation.json in {folder}")
+        s.result(result)
+        s.next(f"helmol predict {run} {store} --out predictions")
+
+
+def show(s: Session, result: dict[str, Any], title: str) -> None:
+    """Print the table of a model beside its baselines."""
+    columns = {"model": result, **result["baselines"]}
+    rows = [
+        [label, *["-" if part.get(key) is None else float(part[key]) for part in columns.values()]]
+        for key, label in UNITS.items()
+    ]
+    s.table(title, ["mean error", *columns], rows)
+    for reason in sorted(set(result["missing"].values())):
+        s.say(f"left out (-): {reason}")
+    if result["h_mae_uEh_ci95"] is not None:
+        low, high = result["h_mae_uEh_ci95"]
+        s.say(f"95 % interval of the error of F over molecules: {low:.3g} to {high:.3g} µEh")

@@ -1,0 +1,54 @@
+"""``helmol guess RUN MOL``: what an SCF gains by starting from the model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmol.cli.options import Device, JsonFile, Out, Verbose
+from helmol.cli.session import session
+
+
+def guess(
+    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    molecule: Annotated[Path, typer.Argument(help="Structure file (xyz, extxyz, ...).")],
+    starts: Annotated[
+        str, typer.Option("--starts", help="Comma-separated: minao, model, atom, huckel, vsap.")
+    ] = "minao,model",
+    index: Annotated[int, typer.Option("--index", help="Frame of the file, from 0.")] = 0,
+    out: Out = None,
+    device: Device = "auto",
+    json_file: JsonFile = None,
+    verbose: Verbose = False,
+) -> None:
+    """Run one SCF per start at the model's level: cycles, Fock builds, wall time, same final state."""
+    with session("guess", json_file=json_file, verbose=verbose) as s:
+        from helmol import structures
+        from helmol.errors import InputError
+        from helmol.evaluate import plots
+        from helmol.files import write_json
+        from helmol.predict import TrainedModel
+        from helmol.pyscf import compare_starts
+
+        model = TrainedModel.load(run, device=device)
+        found = structures.read(molecule)
+        if not -len(found) <= index < len(found):
+            raise InputError(f"{molecule} has {len(found)} structures, no index {index} (they count from 0)")
+        chosen = found[index].molecule
+        names = [name.strip() for name in starts.split(",") if name.strip()]
+        result = compare_starts(chosen, model, starts=names)
+        folder = out or Path("guess")
+        write_json(folder / "guess.json", result)
+        runs = {name: result[name] for name in names}
+        title = f"{chosen.formula}, {model.domain.level.label}"
+        plots.scf_convergence(runs, folder / "scf_convergence.png", title=title)
+        columns = ["cycles", "fock_builds", "seconds", "energy_Eh", "converged"]
+        rows = [[n, *[f"{r[c]:.9f}" if c == "energy_Eh" else r[c] for c in columns]] for n, r in runs.items()]
+        s.table(title, ["start", *columns], rows)
+        same = "yes" if result["same_state"] else "NO"
+        s.say(f"same state: {same}, energies within {result['energy_spread_Eh']:.1e} Eh")
+        if result["fell_back"]:
+            s.say(f"the model was not used: {result['reason']}")
+        s.say(f"plot and guess.json in {folder}")
+        s.result(result)
+        s.next(f"helmol predict {run} {molecule} --residual")

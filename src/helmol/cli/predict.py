@@ -1,0 +1,57 @@
+"""``helmol predict RUN MOLS``: Fock matrices and what follows from them, for many molecules."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmol.cli.options import Device, JsonFile, Verbose
+from helmol.cli.session import session
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    molecules: Annotated[Path, typer.Argument(help="Structures (xyz, extxyz, ...) or a store (.h5).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
+    residual: Annotated[
+        bool, typer.Option("--residual", help="One Fock build per molecule: how far from self-consistency.")
+    ] = False,
+    molden: Annotated[bool, typer.Option("--molden", help="Write a .molden file beside each .npz.")] = False,
+    split: Annotated[
+        str, typer.Option("--split", help="Split of a store; 'all' for the whole store.")
+    ] = "all",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is there.")] = False,
+    device: Device = "auto",
+    max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
+    json_file: JsonFile = None,
+    verbose: Verbose = False,
+) -> None:
+    """Predict Fock matrix, orbitals, gap, dipole, charges, density; one .npz per molecule (PySCF order)."""
+    with session("predict", json_file=json_file, verbose=verbose) as s:
+        from helmol.predict import TrainedModel
+        from helmol.predict.files import predict_file
+
+        model = TrainedModel.load(run, device=device)
+        writers = []
+        if molden:
+            from helmol.pyscf import write_molden
+
+            level = model.domain.level
+            writers.append(lambda p, file: write_molden(p, file.with_suffix(".molden"), level=level))
+        result = predict_file(
+            model,
+            molecules,
+            out=out,
+            residual=residual,
+            writers=writers,
+            split=split,
+            overwrite=overwrite,
+            max_edges=max_edges,
+        )
+        columns = ["id", "formula", "gap_eV", "dipole_debye", "residual_Eh"]
+        rows = [["-" if row[c] is None else row[c] for c in columns] for row in result["molecules"][:10]]
+        s.table(f"{result['n_molecules']} molecules in {out}, first {len(rows)}", columns, rows)
+        s.say(f"{result['n_predicted']} predicted, {result['n_kept']} already there")
+        s.say(f"table of all molecules in {out / 'summary.csv'}")
+        s.result(result)
+        s.next(f"helmol guess {run} {molecules}")

@@ -1,0 +1,238 @@
+"""Pictures of errors: parity of Fock elements, orbital levels, errors by shell pair, SCF convergence.
+
+Every function writes one PNG and returns its path. Matplotlib is imported here and drawn without a
+display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from helmol import properties
+from helmol.basis import BasisSet
+from helmol.errors import InputError
+from helmol.files import replacing
+from helmol.system import Sample
+from helmol.units import EV_PER_HARTREE, MICROHARTREE_PER_HARTREE
+
+Array = npt.NDArray[np.float64]
+
+MODEL, REFERENCE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
+FLOOR_UEH = 1e-3
+"""Smallest error drawn on a log axis, µEh; float64 noise of a Fock matrix is far below."""
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    """Write a figure atomically."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+    return path
+
+
+def _tidy(axes: Axes) -> None:
+    """Give axes helmol's look."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def parity(samples: Sequence[Sample], predicted: Sequence[Array], basis: BasisSet, path: Path) -> Path:
+    """Draw predicted against true Fock elements, and the size of the error against |F|.
+
+    Left: blocks of an atom with itself; right: blocks of two atoms. Colour counts elements.
+    """
+    parts: list[list[tuple[Array, Array]]] = [[], []]
+    for sample, matrix in zip(samples, predicted, strict=True):
+        offsets = basis.offsets(sample.molecule.numbers)
+        atom = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        onsite = atom[:, None] == atom
+        for part, mask in zip(parts, (onsite, ~onsite), strict=True):
+            part.append((sample.matrices.fock[..., mask].ravel(), matrix[..., mask].ravel()))
+    figure = Figure(figsize=(9, 7.2), layout="constrained")
+    grid = figure.subplots(2, 2)
+    for column, (part, title) in enumerate(
+        zip(parts, ("On-site blocks (A = B)", "Off-site blocks (A ≠ B)"), strict=True)
+    ):
+        true = np.concatenate([t for t, _ in part])
+        guess = np.concatenate([p for _, p in part])
+        if not len(true):
+            continue
+        _parity_panel(grid[0, column], true, guess, title)
+        counts = _error_panel(grid[1, column], true, guess)
+        figure.colorbar(counts, ax=grid[1, column], label="matrix elements")
+    return _save(figure, path)
+
+
+def _parity_panel(axes: Axes, true: Array, guess: Array, title: str) -> None:
+    """Draw one parity plot with its mean error."""
+    error = float(np.abs(guess - true).mean() * MICROHARTREE_PER_HARTREE)
+    shown = np.random.default_rng(0).permutation(len(true))[:20000]
+    axes.plot([true.min(), true.max()], [true.min(), true.max()], color=REFERENCE, linewidth=0.8)
+    axes.plot(true[shown], guess[shown], ".", color=MODEL, markersize=3, alpha=0.4, rasterized=True)
+    axes.set(title=title, xlabel="F from DFT / Eh", ylabel="F predicted / Eh")
+    axes.text(0.04, 0.94, f"MAE {error:.3g} µEh", transform=axes.transAxes, va="top")
+    _tidy(axes)
+
+
+def _error_panel(axes: Axes, true: Array, guess: Array) -> Any:
+    """Draw the density of |ΔF| over |F|, both logarithmic; return the mappable."""
+    error = np.maximum(np.abs(guess - true) * MICROHARTREE_PER_HARTREE, FLOOR_UEH)
+    size = np.maximum(np.abs(true), 1e-8)
+    counts = axes.hexbin(
+        size, error, xscale="log", yscale="log", gridsize=60, norm=LogNorm(), cmap="viridis", mincnt=1
+    )
+    axes.axhline(float(error.mean()), color=BASELINE, linewidth=1, linestyle="--", label="mean")
+    axes.set(xlabel="|F| from DFT / Eh", ylabel="|ΔF| / µEh")
+    axes.legend(frameon=False, loc="lower right")
+    _tidy(axes)
+    return counts
+
+
+def levels(
+    sample: Sample,
+    predicted: Array,
+    path: Path,
+    *,
+    overlap: Array,
+    n_electrons: int,
+    baseline: str | None = None,
+) -> Path:
+    """Draw the orbital energies of one molecule: a cheap guess, DFT, the model, and their errors.
+
+    Args:
+        sample: the molecule, with ``baseline`` among its references.
+        predicted: Fock matrix, house order, Eh.
+        path: PNG to write.
+        overlap: house order.
+        n_electrons: electrons outside effective core potentials.
+        baseline: name of the cheap guess to draw beside, or ``None``.
+    """
+    matrices = {"DFT": sample.matrices.fock, "model": predicted}
+    if baseline is not None:
+        matrices = {baseline: sample.matrices.references[baseline], **matrices}
+    # Of an unrestricted molecule alpha orbitals are shown.
+    alpha = {name: m[0] if m.ndim == 3 else m for name, m in matrices.items()}
+    energies = {name: properties.orbitals(m, overlap)[0] for name, m in alpha.items()}
+    n_occupied = (n_electrons + sample.molecule.spin) // 2
+    colours = {"DFT": REFERENCE, "model": MODEL}
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
+    shown = slice(max(0, n_occupied - 8), n_occupied + 4)
+    for x, (name, values) in enumerate(energies.items()):
+        for k, energy in enumerate(values[shown] * EV_PER_HARTREE):
+            filled = shown.start + k < n_occupied
+            style = "-" if filled else (0, (2, 1.2))
+            left.plot([x - 0.36, x + 0.36], [energy] * 2, color=colours.get(name, BASELINE), linestyle=style)
+    left.set_xticks(range(len(energies)), list(energies))
+    left.set(ylabel="orbital energy / eV", title=f"{sample.molecule.formula}: levels around the gap")
+    left.plot([], [], color="#777777", label="occupied")
+    left.plot([], [], color="#777777", linestyle=(0, (2, 1.2)), label="empty")
+    left.legend(frameon=False, loc="best", fontsize=8)
+    _tidy(left)
+    _level_errors(right, energies, n_occupied, colours)
+    return _save(figure, path)
+
+
+def _level_errors(
+    axes: Axes, energies: Mapping[str, Array], n_occupied: int, colours: Mapping[str, str]
+) -> None:
+    """Draw |Δε| of every orbital on a log axis."""
+    orbital = np.arange(1, len(energies["DFT"]) + 1)
+    for name, values in energies.items():
+        if name == "DFT":
+            continue
+        error = np.maximum(np.abs(values - energies["DFT"]) * MICROHARTREE_PER_HARTREE, FLOOR_UEH)
+        axes.semilogy(
+            orbital, error, "o-", markersize=3.5, linewidth=0.8, color=colours.get(name, BASELINE), label=name
+        )
+    axes.axvline(n_occupied + 0.5, color="#777777", linewidth=0.8, linestyle=":")
+    above = axes.get_xaxis_transform()
+    axes.text(n_occupied + 0.5, 1.01, "HOMO | LUMO", transform=above, ha="center", fontsize=8)
+    axes.set(xlabel="orbital", ylabel="|Δε| against DFT / µEh")
+    axes.legend(frameon=False, loc="best")
+    _tidy(axes)
+
+
+def shell_pairs(by_shell_pair: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> Path:
+    """Draw the mean error of every pair of shells as two maps, on-site and off-site.
+
+    Args:
+        by_shell_pair: as in the result of :func:`helmol.evaluate.errors`.
+        path: PNG to write.
+
+    Raises:
+        InputError: the table is empty.
+    """
+    tables = {
+        title: {tuple(key.split("-")): entry["h_mae_uEh"] for key, entry in table.items()}
+        for title, table in by_shell_pair.items()
+    }
+    names = list(dict.fromkeys(name for table in tables.values() for pair in table for name in pair))
+    values = [max(v, FLOOR_UEH) for table in tables.values() for v in table.values() if np.isfinite(v)]
+    if not values:
+        raise InputError("no errors by shell pair to draw")
+    norm = LogNorm(min(values), max(max(values), 1.01 * min(values)))
+    side = 1.6 + 0.46 * len(names)
+    figure = Figure(figsize=(2 * side + 1.2, side + 0.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, (title, table) in zip(panels, tables.items(), strict=True):
+        image = np.full((len(names), len(names)), np.nan)
+        for (first, second), value in table.items():
+            i, j = names.index(first), names.index(second)
+            image[i, j] = image[j, i] = max(value, FLOOR_UEH)
+        shown = axes.imshow(image, norm=norm, cmap="cividis")
+        _write_cells(axes, image, norm)
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_title("Same atom" if title == "onsite" else "Two atoms")
+    figure.colorbar(shown, ax=panels, label="mean |ΔF| / µEh")
+    return _save(figure, path)
+
+
+def _write_cells(axes: Axes, image: Array, norm: LogNorm) -> None:
+    """Write the numbers into a map that is small enough to read them."""
+    if len(image) > 14:
+        return
+    for (i, j), value in np.ndenumerate(image):
+        if np.isfinite(value):
+            colour = "black" if norm(value) > 0.55 else "white"
+            axes.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=7, color=colour)
+
+
+def scf_convergence(runs: Mapping[str, Mapping[str, Any]], path: Path, *, title: str = "") -> Path:
+    """Draw energy error and gradient norm per SCF cycle for every start.
+
+    Args:
+        runs: per start ``history`` (list of ``energy_Eh``, ``gradient``) and ``energy_Eh``.
+        path: PNG to write.
+        title: over the figure.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    lowest = min(run["energy_Eh"] for run in runs.values())
+    cycle = [mpl.colormaps["tab10"](k) for k in (1, 2, 4, 5, 7)]
+    for name, run in runs.items():
+        colour = MODEL if name == "model" else cycle.pop(0)
+        number = np.arange(1, len(run["history"]) + 1)
+        energy = np.array([step["energy_Eh"] for step in run["history"]]) - lowest
+        gradient = np.array([step["gradient"] for step in run["history"]])
+        style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colour, "label": name}
+        left.semilogy(number, np.maximum(np.abs(energy), 1e-12), **style)
+        right.semilogy(number, gradient, **style)
+    left.set(xlabel="SCF cycle", ylabel="|E − E converged| / Eh")
+    right.set(xlabel="SCF cycle", ylabel="norm of the orbital gradient / Eh")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _tidy(axes)
+    right.legend(frameon=False, title="start")
+    figure.suptitle(title)
+    return _save(figure, path)
