@@ -1,26 +1,71 @@
-# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# make demo   the whole story on this machine, in minutes, into demo/
+# make test   all tests, in an environment of their own
+# make lint   format, style, types, who imports whom
+#
+# Needs Python 3.11 or newer with pip; everything else is installed into .venv and .venv-test.
+
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
-DEMO ?= demo
+VENV_TEST ?= .venv-test
+OUT ?= demo
+# One thread per process: the tests and the DFT labels run one process per core.
+JOBS ?= 2
 
-.PHONY: demo test lint install clean
+PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+INPUTS = pyproject.toml constraints.txt
 
-# torch comes first and from the constraints file, so that no later step swaps it for another build.
-$(BIN)/.installed-%: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
-	touch $@
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs clean
+.DELETE_ON_ERROR:
 
-demo: $(BIN)/.installed-md
-	$(BIN)/helmol demo --out $(DEMO)
+help:
+	@sed -n 's/^# //p' Makefile | head -3
 
-test: $(BIN)/.installed-md,dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# --- environments ---------------------------------------------------------------------------
+# venv needs ensurepip, which bare Debian keeps in a package of its own; virtualenv does not.
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "helmol needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@rm -rf $(1)
+	@$(PYTHON) -m venv $(1) 2>/dev/null || { rm -rf $(1); $(PYTHON) -m virtualenv --quiet $(1) 2>/dev/null; } || \
+		{ rm -rf $(1) .virtualenv; \
+		  $(PYTHON) -m pip --disable-pip-version-check install --quiet --target .virtualenv virtualenv && \
+		  PYTHONPATH=.virtualenv $(PYTHON) -m virtualenv --quiet $(1); } || \
+		{ echo "cannot make a virtual environment: install python3-venv (apt-get install python3-venv)" >&2; exit 1; }
+	@echo "installing into $(1) (torch first, then helmol)"
+	@$(1)/bin/python $(PIP) torch
+endef
 
-lint: $(BIN)/.installed-md,dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+$(VENV)/.installed: $(INPUTS)
+	$(call make_venv,$(VENV))
+	@$(VENV)/bin/python $(PIP) --editable '.[md]'
+	@touch $@
+
+$(VENV_TEST)/.installed: $(INPUTS)
+	$(call make_venv,$(VENV_TEST))
+	@$(VENV_TEST)/bin/python $(PIP) --editable '.[md,dev]'
+	@touch $@
+
+# --- jobs -----------------------------------------------------------------------------------
+demo: $(VENV)/.installed
+	$(VENV)/bin/helmol demo water --out $(OUT) --json $(OUT)/demo.json
+
+test: $(VENV_TEST)/.installed
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg \
+		$(VENV_TEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+lint: $(VENV_TEST)/.installed
+	$(VENV_TEST)/bin/ruff check .
+	$(VENV_TEST)/bin/ruff format --check .
+	$(VENV_TEST)/bin/mypy
+	$(VENV_TEST)/bin/lint-imports
+
+format: $(VENV_TEST)/.installed
+	$(VENV_TEST)/bin/ruff check --fix .
+	$(VENV_TEST)/bin/ruff format .
+
+docs: $(VENV)/.installed
+	$(VENV)/bin/python docs/make_reference.py
+
+clean:
+	rm -rf .venv .venv-test .virtualenv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,67 +1,92 @@
-"""The entry point: every verb is imported only when it is called."""
+"""The command ``helmol``: its verbs, and what happens to a command line that is wrong."""
 
 from __future__ import annotations
 
-import importlib
+import difflib
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-VERBS: dict[str, str] = {
-    "doctor": "Check this installation: versions, device, three self-tests.",
-    "demo": "Go the whole way on water in minutes: labels, training, evaluation, an SCF start.",
-    "generate": "Label structures with DFT and keep them in a store.",
-    "inspect": "Describe a store: what is in it and whether it is sound.",
-    "train": "Train a Hamiltonian model.",
-    "evaluate": "Measure a model's errors on a store, beside those of cheap guesses.",
-    "predict": "Predict Fock matrices and what follows from them.",
-    "guess": "Start an SCF from a model and compare it with other starts.",
-}
+from helmol.cli.doctor import doctor
+from helmol.cli.evaluate import evaluate
+from helmol.cli.guess import guess
+from helmol.cli.predict import predict
+from helmol.cli.train import train
+
+VERBS = (doctor, train, evaluate, predict, guess)
+
+app = typer.Typer(
+    name="helmol",
+    help="Learn the electronic structure of molecules: data, training, predictions, SCF starts.",
+    epilog="Start with 'helmol doctor', then 'helmol demo'.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in VERBS:
+    app.command(verb.__name__)(verb)
 
 
-def make_app(verb: str | None) -> typer.Typer:
-    """Build the command line with the options of one verb; of the others only names and help.
-
-    Args:
-        verb: the verb that will run, or ``None`` for the overview.
-    """
-    app = typer.Typer(
-        add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
-    )
-    app.callback()(root)
-    for name, text in VERBS.items():
-        if name == verb:
-            app.command(name=name)(getattr(importlib.import_module(f"helmol.cli.{name}"), name))
-        else:
-            app.command(name=name, help=text)(_not_called)
-    return app
-
-
-def _not_called() -> None:
-    """Stand for a verb that this call does not run."""
-
-
-def _print_version(value: bool) -> None:
-    if value:
+def _show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
         from helmol import __version__
 
         typer.echo(f"helmol {__version__}")
         raise typer.Exit
 
 
-def root(
+@app.callback()
+def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop."),
     ] = False,
 ) -> None:
-    """Learn the electronic structure of molecules: data, HELM network, predictions for PySCF and ASE."""
+    """Learn the electronic structure of molecules: data, training, predictions, SCF starts."""
 
 
-def main() -> None:
-    """Run the command line."""
-    verb = next((word for word in sys.argv[1:] if word in VERBS), None)
-    make_app(verb)(prog_name="helmol")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 only on success, else one line on standard error.
+
+    Exit codes: 1 for what went wrong while running (see :mod:`helmol.cli.session`), 2 for a command
+    line that cannot be understood, 130 for Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if (message := _unknown_verb(given)) is not None:
+        typer.echo(f"helmol: {message}", err=True)
+        sys.exit(2)
+    try:
+        code = typer.main.get_command(app).main(given, prog_name="helmol", standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("helmol: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone; there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        # typer's own errors, whose base class it does not export, can say what they are about.
+        if not hasattr(error, "format_message"):
+            raise
+        verb_name = f" {given[0]}" if not given[0].startswith("-") else ""
+        text = " ".join(error.format_message().split())
+        typer.echo(f"helmol{verb_name}: {text} (see helmol{verb_name} --help)", err=True)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unknown_verb(arguments: Sequence[str]) -> str | None:
+    """Return what to say about a first word that is no verb, ``None`` if it is one."""
+    names = [function.__name__ for function in VERBS]
+    word = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if word is None or word in names:
+        return None
+    near = difflib.get_close_matches(word, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"verbs are {', '.join(names)}"
+    return f"there is no verb {word!r}; {hint}"
 
 
 if __name__ == "__main__":
