@@ -72,33 +72,32 @@ class BlockErrors:
         return {first: value for (first, _), value in table.items()}
 
     def by_element_pair(self) -> dict[str, dict[str, float]]:
-        """Return the same for the off-site blocks of each unordered pair, e.g. ``"C-H"``."""
+        """Return the same for the off-site blocks of each pair, alphabetical: ``"C-H"``, ``"H-O"``."""
         return {f"{first}-{second}": value for (first, second), value in self._by_elements(1).items()}
 
     def _by_elements(self, part: int) -> dict[tuple[str, str], dict[str, float]]:
         """Pool the kinds of each unordered pair of elements."""
-        sums: dict[tuple[int, int], float] = {}
-        counts: dict[tuple[int, int], float] = {}
+        sums: dict[tuple[str, str], float] = {}
+        counts: dict[tuple[str, str], float] = {}
         for a, (first, _) in enumerate(self._kinds):
             for b, (second, _) in enumerate(self._kinds):
-                key = (max(first, second), min(first, second))
+                low, high = sorted((SYMBOLS[first], SYMBOLS[second]))
+                key = (low, high)
                 sums[key] = sums.get(key, 0.0) + float(self._sum[part, a, b])
                 counts[key] = counts.get(key, 0.0) + float(self._count[part, a, b])
-        return {
-            (SYMBOLS[first], SYMBOLS[second]): _entry(sums[first, second], counts[first, second])
-            for first, second in sorted(sums)
-            if counts[first, second]
-        }
+        return {key: _entry(sums[key], counts[key]) for key in sorted(sums) if counts[key]}
 
     def by_shell_pair(self) -> dict[str, dict[str, dict[str, float]]]:
         """Return ``{"onsite": {"O s-O p": …}, "offsite": {…}}`` for unordered pairs of shells."""
         names = [f"{SYMBOLS[number]} {LETTERS[l]}" for number, l in self._kinds]
         result: dict[str, dict[str, dict[str, float]]] = {}
         for part, title in enumerate(("onsite", "offsite")):
-            sums = self._sum[part] + self._sum[part].T
-            counts = self._count[part] + self._count[part].T
+            # Both triangles of an unordered pair; the diagonal must not count twice.
+            halves = 1.0 - 0.5 * np.eye(len(names))
+            sums = (self._sum[part] + self._sum[part].T) * halves
+            counts = (self._count[part] + self._count[part].T) * halves
             result[title] = {
-                f"{names[a]}-{names[b]}": _entry(sums[a, b] / 2, counts[a, b] / 2)
+                f"{names[a]}-{names[b]}": _entry(sums[a, b], counts[a, b])
                 for a in range(len(names))
                 for b in range(a, len(names))
                 if counts[a, b]

@@ -30,6 +30,9 @@ MODEL, REFERENCE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
 FLOOR_UEH = 1e-3
 """Smallest error drawn on a log axis, µEh; float64 noise of a Fock matrix is far below."""
 
+VALENCE_EV = 20.0
+"""Levels deeper below the HOMO than this are not drawn, eV."""
+
 
 def _save(figure: Figure, path: Path) -> Path:
     """Write a figure atomically."""
@@ -92,7 +95,7 @@ def _error_panel(axes: Axes, true: Array, guess: Array) -> Any:
     )
     axes.axhline(float(error.mean()), color=BASELINE, linewidth=1, linestyle="--", label="mean")
     axes.set(xlabel="|F| from DFT / Eh", ylabel="|ΔF| / µEh")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     _tidy(axes)
     return counts
 
@@ -126,17 +129,20 @@ def levels(
     colours = {"DFT": REFERENCE, "model": MODEL}
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
-    shown = slice(max(0, n_occupied - 8), n_occupied + 4)
+    shown = slice(max(0, n_occupied - 16), n_occupied + 6)
     for x, (name, values) in enumerate(energies.items()):
         for k, energy in enumerate(values[shown] * EV_PER_HARTREE):
             filled = shown.start + k < n_occupied
             style = "-" if filled else (0, (2, 1.2))
             left.plot([x - 0.36, x + 0.36], [energy] * 2, color=colours.get(name, BASELINE), linestyle=style)
+    # Core levels lie hundreds of eV below and would squeeze the rest.
+    frontier = energies["DFT"][[n_occupied - 1, min(n_occupied, len(energies["DFT"]) - 1)]] * EV_PER_HARTREE
+    left.set_ylim(frontier[0] - VALENCE_EV, frontier[1] + 0.4 * VALENCE_EV)
     left.set_xticks(range(len(energies)), list(energies))
     left.set(ylabel="orbital energy / eV", title=f"{sample.molecule.formula}: levels around the gap")
     left.plot([], [], color="#777777", label="occupied")
     left.plot([], [], color="#777777", linestyle=(0, (2, 1.2)), label="empty")
-    left.legend(frameon=False, loc="best", fontsize=8)
+    left.legend(loc="lower center", ncols=2, fontsize=8, framealpha=0.9, edgecolor="none")
     _tidy(left)
     _level_errors(right, energies, n_occupied, colours)
     return _save(figure, path)
@@ -180,7 +186,8 @@ def shell_pairs(by_shell_pair: Mapping[str, Mapping[str, Mapping[str, float]]], 
     values = [max(v, FLOOR_UEH) for table in tables.values() for v in table.values() if np.isfinite(v)]
     if not values:
         raise InputError("no errors by shell pair to draw")
-    norm = LogNorm(min(values), max(max(values), 1.01 * min(values)))
+    # More than five decades of colour tell nothing.
+    norm = LogNorm(max(min(values), max(values) / 1e5), 1.01 * max(values), clip=True)
     side = 1.6 + 0.46 * len(names)
     figure = Figure(figsize=(2 * side + 1.2, side + 0.6), layout="constrained")
     panels = figure.subplots(1, 2)

@@ -22,10 +22,10 @@ def _symmetric(random: np.random.Generator, n: int, scale: float) -> np.ndarray:
 
 
 def _sample(
-    seed: int, numbers: tuple[int, ...] = (8, 1, 1), *, overlap: bool = True, spin: int = 0
+    seed: int, numbers: tuple[int, ...] = (8, 1, 1), *, overlap: bool = True, spin: int = 0, charge: int = 0
 ) -> Sample:
     random = np.random.default_rng(seed)
-    molecule = Molecule(np.array(numbers), random.normal(size=(len(numbers), 3)) * 9, spin=spin)
+    molecule = Molecule(np.array(numbers), random.normal(size=(len(numbers), 3)) * 9, charge, spin)
     n = int(BASIS.offsets(numbers)[-1])
     metric = np.eye(n) + _symmetric(random, n, 0.02)
     focks = [np.diag(np.arange(n, dtype=float)) + _symmetric(random, n, 0.1) for _ in range(2 if spin else 1)]
@@ -84,8 +84,8 @@ def test_errors_by_element_find_the_planted_one() -> None:
     assert result["by_element"]["O"]["h_mae_uEh"] == pytest.approx(1000 / 25)
     assert result["by_element"]["H"]["h_mae_uEh"] == 0
     pairs = result["by_element_pair"]
-    assert set(pairs) == {"O-H", "H-H"}
-    assert pairs["O-H"]["h_mae_uEh"] == pytest.approx(2 * 1000 / 40)
+    assert set(pairs) == {"H-O", "H-H"}
+    assert pairs["H-O"]["h_mae_uEh"] == pytest.approx(2 * 1000 / 40)
     assert pairs["H-H"]["h_mae_uEh"] == 0
     shells = result["by_shell_pair"]
     assert shells["onsite"]["O s-O s"]["h_mae_uEh"] == pytest.approx(1000 / 4)
@@ -134,7 +134,8 @@ def test_prediction_that_is_not_finite_gives_nan() -> None:
 
 
 def test_single_atom_and_open_shell() -> None:
-    atom = _sample(6, (8,))
+    # Ten electrons fill all five functions: there is no LUMO.
+    atom = _sample(6, (8,), charge=-2)
     result = errors([atom], _noisy([atom]), BASIS)
     assert result["h_mae_offdiagonal_uEh"] is None
     assert result["lumo_mae_uEh"] is None
