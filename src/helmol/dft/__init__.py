@@ -1,1 +1,29 @@
+"""Run PySCF on a molecule and hand back a checked, converged sample, or raise.
 
+Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files, stores, torch.
+Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
+"""
+
+from helmol.dft.field import mean_field, reference_fock
+from helmol.dft.integrals import dipole_integrals, house_shells, overlap
+from helmol.dft.labels import check_labels
+from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
+from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
+from helmol.dft.run import run
+
+__all__ = [
+    "LevelConfig",
+    "basis_set",
+    "build_mole",
+    "check_labels",
+    "dipole_integrals",
+    "house_shells",
+    "level_from",
+    "level_of_theory",
+    "mean_field",
+    "method_for",
+    "molecule_from_mole",
+    "overlap",
+    "reference_fock",
+    "run",
+]

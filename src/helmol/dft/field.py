@@ -1,0 +1,86 @@
+"""PySCF's mean field at a level of theory, and cheap Fock matrices from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyscf import dft, gto
+
+from helmol.dft.integrals import house, symmetric
+from helmol.dft.level import LevelConfig, method_for, resolve_functional
+from helmol.errors import InputError
+
+Array = npt.NDArray[np.float64]
+
+
+def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
+    """Return an RKS or UKS object set up for a level of theory; nothing is computed yet.
+
+    Hartree–Fock is ``xc="hf"`` of the same classes.
+
+    Raises:
+        InputError: unknown functional, or restricted asked for an open shell.
+    """
+    resolve_functional(level.xc)
+    mf = (dft.UKS if method_for(level, int(mole.spin)) == "uks" else dft.RKS)(mole, xc=level.xc)
+    mf.verbose = 0
+    if level.density_fit:
+        mf = mf.density_fit()
+        # Else exchange is built from density differences, without the fast occupied-orbital route.
+        mf.direct_scf = False
+    mf.grids.level = level.grid_level
+    if mf.do_nlc():
+        mf.nlcgrids.level = 0
+    mf.conv_tol, mf.conv_tol_grad = level.conv_tol, level.gradient_tolerance
+    mf.max_cycle, mf.max_memory = level.max_cycle, level.max_memory_mb
+    mf.chkfile = None
+    return mf
+
+
+def reference_fock(mole: gto.Mole, level: LevelConfig, name: str) -> Array:
+    """Return a cheap Fock matrix of a molecule, house order, Eh, exactly symmetric.
+
+    * ``minao``: the Fock matrix of the level's functional at PySCF's minao density, on the level's
+      grid and with its density fitting; one Fock build.
+    * ``sap``: ``T + V_SAP``, kinetic energy plus a superposition of atomic potentials (which holds
+      the nuclear attraction); all-electron molecules only.
+
+    Returns:
+        ``[nao, nao]``, or ``[2, nao, nao]`` for an unrestricted level (equal spins).
+
+    Raises:
+        InputError: unknown name, or ``sap`` for an element with an ECP.
+
+    Source: Lehtola, J. Chem. Theory Comput. 15, 1593 (2019) for SAP.
+    """
+    return reference_of(mean_field(mole, level), name)
+
+
+def reference_of(mf: Any, name: str) -> Array:
+    """Return :func:`reference_fock` of a mean field; leaves its grid and integrals ready for use."""
+    if name not in REFERENCES:
+        raise InputError(f"unknown reference {name!r}: known are {', '.join(REFERENCES)}")
+    return house(symmetric(REFERENCES[name](mf)), mf.mol)
+
+
+def _minao(mf: Any) -> Any:
+    """Return the Fock matrix at the minao density, PySCF order."""
+    if isinstance(mf, dft.uks.UKS):
+        # Without breaking the symmetry: the matrix must rotate with the molecule.
+        return mf.get_fock(dm=mf.init_guess_by_minao(breaksym=False))
+    return mf.get_fock(dm=mf.init_guess_by_minao())
+
+
+def _sap(mf: Any) -> Any:
+    """Return ``T + V_SAP``, PySCF order."""
+    if mf.mol.has_ecp():
+        raise InputError("the reference 'sap' has no potentials for elements with an ECP: use 'minao'")
+    fock = mf.mol.intor_symmetric("int1e_kin") + mf.get_vsap()
+    return np.stack([fock, fock]) if isinstance(mf, dft.uks.UKS) else fock
+
+
+REFERENCES: dict[str, Callable[[Any], Any]] = {"minao": _minao, "sap": _sap}
+"""Cheap Fock matrices by name."""

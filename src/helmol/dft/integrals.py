@@ -1,0 +1,40 @@
+"""One-electron integrals in house order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyscf import gto
+
+from helmol.basis import to_house
+
+Array = npt.NDArray[np.float64]
+
+
+def house_shells(mole: gto.Mole) -> list[int]:
+    """Return the angular momentum of every shell; contractions are shells of their own."""
+    return [int(mole.bas_angular(k)) for k in range(mole.nbas) for _ in range(int(mole.bas_nctr(k)))]
+
+
+def house(matrix: Any, mole: gto.Mole) -> Array:
+    """Bring an AO matrix ``[..., nao, nao]`` of PySCF to house order."""
+    return to_house(np.asarray(matrix, dtype=np.float64), house_shells(mole), "pyscf")
+
+
+def overlap(mole: gto.Mole) -> Array:
+    """Return the overlap ``[nao, nao]``, house order, exactly symmetric."""
+    return house(symmetric(mole.intor_symmetric("int1e_ovlp")), mole)
+
+
+def dipole_integrals(mole: gto.Mole) -> Array:
+    """Return ``⟨µ| r |ν⟩`` about the origin, ``[3, nao, nao]`` (x, y, z), bohr, house order."""
+    with mole.with_common_origin((0.0, 0.0, 0.0)):
+        return house(mole.intor_symmetric("int1e_r", comp=3), mole)
+
+
+def symmetric(matrix: Any) -> Array:
+    """Return ``(M + Mᵀ)/2`` of the last two axes, equal to its transpose in every bit."""
+    matrix = np.asarray(matrix, dtype=np.float64)
+    return (matrix + np.swapaxes(matrix, -1, -2)) / 2

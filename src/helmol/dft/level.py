@@ -1,0 +1,157 @@
+"""The level of theory: what a user may set, and what it means to libxc."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Literal
+
+import pyscf
+from pydantic import Field, field_validator
+from pyscf.dft import libxc
+
+from helmol.config import Config
+from helmol.errors import InputError
+from helmol.system import LevelOfTheory
+
+
+class LevelConfig(Config):
+    """Set the level of theory of the labels."""
+
+    xc: str = "pbe"
+    """Functional in PySCF's notation (``pbe``, ``b3lyp5``, ``HYB_GGA_XC_WB97X_D``), or ``hf``.
+    PySCF's ``b3lyp`` changed meaning in version 2.3; ``b3lyp5`` is the older one."""
+
+    basis: str = "def2-svp"
+    """Name of a basis set that PySCF knows."""
+
+    ecp: str | None = "auto"
+    """Effective core potentials: ``auto`` takes those of the same name as the basis for the
+    elements that have one, ``null`` none, else the name of a set. PySCF alone would silently run
+    heavy elements all-electron on a valence basis."""
+
+    method: Literal["auto", "rks", "uks"] = "auto"
+    """Restricted or unrestricted Kohn–Sham; ``auto`` takes ``uks`` for open shells."""
+
+    grid_level: int = Field(default=3, ge=0, le=9)
+    """PySCF's grid level. Functionals with a VV10 part get level 0 for that part: level 3 costs
+    60 times more and moves the potential by 5e-7 Eh on average."""
+
+    density_fit: bool = False
+    """Whether to fit densities in Coulomb and exchange (PySCF's default auxiliary basis)."""
+
+    conv_tol: float = Field(default=1e-10, gt=0)
+    """SCF convergence of the energy, Eh."""
+
+    conv_tol_grad: float | None = Field(default=None, gt=0)
+    """SCF convergence of the orbital gradient, Eh; ``null`` is the square root of ``conv_tol``."""
+
+    max_cycle: int = Field(default=100, ge=1)
+    """SCF cycles after which a molecule counts as failed."""
+
+    max_memory_mb: int = Field(default=4000, ge=100)
+    """Memory per process, MB; larger integral tables are recomputed instead of kept."""
+
+    @field_validator("xc", "basis")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a name is needed")
+        return value.strip()
+
+    @property
+    def gradient_tolerance(self) -> float:
+        """Threshold of the orbital gradient, Eh."""
+        return self.conv_tol**0.5 if self.conv_tol_grad is None else self.conv_tol_grad
+
+    @property
+    def ecp_name(self) -> str | None:
+        """Name of the ECP set to look elements up in."""
+        return self.basis if self.ecp == "auto" else self.ecp
+
+
+def method_for(level: LevelConfig, spin: int) -> Literal["rks", "uks"]:
+    """Return ``"rks"`` or ``"uks"`` for a molecule with ``spin`` = 2S unpaired electrons.
+
+    Raises:
+        InputError: restricted was asked for an open shell.
+    """
+    if level.method == "auto":
+        return "uks" if spin else "rks"
+    if level.method == "rks" and spin:
+        raise InputError(
+            f"restricted Kohn–Sham cannot have spin = 2S = {spin}: set method to 'uks' or 'auto'"
+        )
+    return level.method
+
+
+@lru_cache(maxsize=64)
+def resolve_functional(xc: str) -> str:
+    """Return the components of a functional as libxc sees them, in one canonical text.
+
+    For example ``"1*101 + 1*130"`` for PBE; exact exchange added outside libxc follows as
+    ``"0.2*HF"`` and the range-separation parameter as ``"(omega 0.3)"``. Names change meaning
+    between versions, the numbers of libxc do not.
+
+    Raises:
+        InputError: libxc does not know the name.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (hybrid, alpha, omega), parts = libxc.parse_xc(xc)
+    except (KeyError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        raise InputError(
+            f"unknown functional {xc!r}: expected a name that PySCF knows, such as pbe, pbe0, b3lyp5 or hf"
+        ) from error
+    weights: dict[int, float] = {}
+    for number, weight in parts:
+        weights[int(number)] = weights.get(int(number), 0.0) + float(weight)
+    terms = [f"{weight:.12g}*{number}" for number, weight in sorted(weights.items())]
+    if hybrid:
+        terms.append(f"{float(hybrid):.12g}*HF")
+    if omega:
+        terms.append(f"{float(alpha):.12g}*LR_HF (omega {float(omega):.12g})")
+    return " + ".join(terms)
+
+
+def level_of_theory(level: LevelConfig, *, method: str | None = None) -> LevelOfTheory:
+    """Return the level of theory that is stored with data and models.
+
+    Args:
+        level: what the user set.
+        method: ``"rks"`` or ``"uks"``; needed where the configuration says ``auto``.
+
+    Raises:
+        InputError: unknown functional, or no method.
+    """
+    method = level.method if method is None else method
+    if method not in ("rks", "uks"):
+        raise InputError(f"method {method!r} of a level of theory: expected 'rks' or 'uks'")
+    ecp = level.ecp_name
+    return LevelOfTheory(
+        method=method,
+        xc=level.xc.lower(),
+        xc_resolved=resolve_functional(level.xc),
+        basis=level.basis.lower(),
+        ecp=None if ecp is None else ecp.lower(),
+        grid_level=level.grid_level,
+        density_fit=level.density_fit,
+        conv_tol=level.conv_tol,
+        code=f"pyscf {pyscf.__version__}",
+    )
+
+
+def level_from(level: LevelOfTheory) -> LevelConfig:
+    """Return the configuration that reproduces a stored level of theory."""
+    return LevelConfig.model_validate(
+        {
+            "xc": level.xc,
+            "basis": level.basis,
+            "ecp": level.ecp,
+            "method": level.method,
+            "grid_level": level.grid_level,
+            "density_fit": level.density_fit,
+            "conv_tol": level.conv_tol,
+        }
+    )

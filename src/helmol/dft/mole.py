@@ -1,0 +1,149 @@
+"""Door from a molecule to PySCF's ``Mole`` and back, with the basis and ECP checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pyscf import gto
+from scipy.linalg import eigh
+
+from helmol.basis import BasisSet
+from helmol.dft.level import LevelConfig
+from helmol.elements import SYMBOLS
+from helmol.errors import InputError
+from helmol.system import Molecule
+
+ALL_ELECTRON_SHARE = 0.8
+"""A basis that describes the nucleus reaches at least this share of −Z²/2, the energy of one
+electron at the bare nucleus."""
+
+
+def build_mole(molecule: Molecule, level: LevelConfig) -> gto.Mole:
+    """Build PySCF's ``Mole`` (bohr, spherical functions, silent) of a molecule.
+
+    Raises:
+        InputError: unknown basis or ECP, an element that it does not have, a valence basis
+            without its ECP, or electrons that do not go with the spin.
+    """
+    atoms = [
+        (SYMBOLS[number], tuple(position))
+        for number, position in zip(molecule.numbers.tolist(), molecule.positions.tolist(), strict=True)
+    ]
+    return _build(atoms, set(molecule.numbers.tolist()), level, charge=molecule.charge, spin=molecule.spin)
+
+
+def basis_set(level: LevelConfig, numbers: Iterable[int]) -> BasisSet:
+    """Return the basis of some elements as PySCF has it.
+
+    Raises:
+        InputError: as :func:`build_mole`; nothing is computed, so it serves as a check before work.
+    """
+    elements = {int(n) for n in numbers}
+    if not elements:
+        raise InputError("a basis set of no elements was asked for")
+    # Far apart: the functions do not depend on it, but coinciding nuclei are an error.
+    atoms = [(SYMBOLS[number], (20.0 * k, 0.0, 0.0)) for k, number in enumerate(sorted(elements))]
+    return BasisSet.from_mole(_build(atoms, elements, level, charge=0, spin=None), level.basis)
+
+
+def molecule_from_mole(mol: gto.Mole) -> Molecule:
+    """Return the molecule of a built ``Mole`` (with or without ECPs).
+
+    Raises:
+        InputError: the ``Mole`` is not built, or has ghost atoms.
+    """
+    if not mol._built:
+        raise InputError("the gto.Mole is not built: call mol.build() first")
+    numbers = [int(mol.atom_charge(k)) + int(mol.atom_nelec_core(k)) for k in range(mol.natm)]
+    if 0 in numbers:
+        raise InputError(f"atom {numbers.index(0) + 1} of the gto.Mole is a ghost atom: real atoms are needed")
+    return Molecule(np.array(numbers), np.array(mol.atom_coords(unit="Bohr")), int(mol.charge), int(mol.spin))
+
+
+def _build(
+    atoms: list[Any], elements: set[int], level: LevelConfig, *, charge: int, spin: int | None
+) -> gto.Mole:
+    """Build a ``Mole`` with basis and ECP looked up element by element."""
+    basis, ecp = {}, {}
+    for number in sorted(elements):
+        symbol = SYMBOLS[number]
+        basis[symbol] = _basis_of(level.basis, symbol)
+        potential = _ecp_of(level.ecp_name, symbol, level.ecp_name == level.basis)
+        if potential:
+            ecp[symbol] = potential
+        else:
+            _refuse_valence_basis(level, number)
+    mole = gto.Mole()
+    mole.verbose, mole.unit, mole.cart = 0, "Bohr", False
+    mole.atom, mole.basis, mole.ecp = atoms, basis, ecp
+    mole.charge, mole.spin, mole.max_memory = charge, spin, level.max_memory_mb
+    try:
+        mole.build(dump_input=False, parse_arg=False)
+    except RuntimeError as error:
+        raise InputError(f"PySCF refuses the molecule: {' '.join(str(error).split())}") from error
+    return mole
+
+
+@lru_cache(maxsize=512)
+def _basis_of(name: str, symbol: str) -> Any:
+    """Return PySCF's parsed basis of one element."""
+    found = _find_basis(name, symbol)
+    if not found:
+        known = any(_find_basis(name, other) for other in ("H", "C", "I"))
+        what = f"the basis {name!r} has no functions for {symbol}" if known else f"unknown basis {name!r}"
+        raise InputError(f"{what}: name one that PySCF has for every element, such as def2-svp")
+    return found
+
+
+def _find_basis(name: str, symbol: str) -> Any:
+    """Return PySCF's parsed basis of one element, or ``None``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return gto.format_basis({symbol: name})[symbol]
+    except Exception:  # PySCF raises half a dozen types here, from KeyError to OSError.
+        return None
+
+
+@lru_cache(maxsize=512)
+def _ecp_of(name: str | None, symbol: str, optional: bool) -> Any:
+    """Return PySCF's parsed ECP of one element, empty where the set has none for it."""
+    if name is None:
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return gto.basis.load_ecp(name, symbol)
+    except Exception as error:
+        # Most basis sets come without an ECP of their name; only a set asked for by name must exist.
+        if optional:
+            return []
+        raise InputError(f"unknown effective core potential {name!r}: name one that PySCF has") from error
+
+
+def _refuse_valence_basis(level: LevelConfig, number: int) -> None:
+    """Raise if the basis leaves out a core that no ECP replaces."""
+    share = _core_share(level.basis, number)
+    if share < ALL_ELECTRON_SHARE:
+        raise InputError(
+            f"the basis {level.basis!r} of {SYMBOLS[number]} describes valence electrons only "
+            f"({share:.0%} of the energy of a 1s electron) and no effective core potential goes with it: "
+            "set level.ecp, or take an all-electron basis"
+        )
+
+
+@lru_cache(maxsize=512)
+def _core_share(name: str, number: int) -> float:
+    """Return the lowest energy of one electron at the bare nucleus over −Z²/2."""
+    symbol = SYMBOLS[number]
+    mole = gto.Mole()
+    mole.verbose, mole.spin = 0, None
+    mole.atom, mole.basis = [(symbol, (0.0, 0.0, 0.0))], {symbol: _basis_of(name, symbol)}
+    mole.build(dump_input=False, parse_arg=False)
+    hcore = mole.intor("int1e_kin") + mole.intor("int1e_nuc")
+    lowest = eigh(hcore, mole.intor("int1e_ovlp"), eigvals_only=True)[0]
+    return float(-2.0 * lowest / number**2)

@@ -1,0 +1,125 @@
+"""One molecule in, one checked sample out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol.basis import BasisSet
+from helmol.dft.field import mean_field, reference_of
+from helmol.dft.integrals import dipole_integrals, house, overlap, symmetric
+from helmol.dft.labels import check_labels
+from helmol.dft.level import LevelConfig
+from helmol.dft.mole import build_mole
+from helmol.errors import ConvergenceError, InputError
+from helmol.system import Matrices, Molecule, Sample
+
+Array = npt.NDArray[np.float64]
+
+
+def run(
+    molecule: Molecule,
+    level: LevelConfig,
+    *,
+    id: str,
+    forces: bool = False,
+    references: Sequence[str] = ("minao",),
+    density: bool = False,
+    provenance: Mapping[str, object] | None = None,
+) -> tuple[Sample, BasisSet]:
+    """Converge the SCF of a molecule and return its labels in house order.
+
+    The Fock matrix is built once more from the final density, so that F and D belong together.
+
+    Args:
+        molecule: nuclei, charge, spin.
+        level: functional, basis, grid, convergence.
+        id: of the sample.
+        forces: whether to compute ``−dE/dR`` (without the derivative of the grid).
+        references: cheap Fock matrices to keep, see :func:`helmol.dft.reference_fock`.
+        density: whether to keep the density matrix.
+        provenance: where the structure came from; ``n_cycles``, ``seconds`` (wall time) and
+            ``cpu_seconds`` are added.
+
+    Returns:
+        The sample and the basis set of its elements.
+
+    Raises:
+        InputError: the molecule or level cannot be run at all.
+        ConvergenceError: the result must not be used as a label; says why.
+    """
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    mole = build_mole(molecule, level)
+    if mole.nelectron == 0:
+        raise InputError("the molecule has no electrons outside its effective core potentials")
+    mf = mean_field(mole, level)
+    cheap = {name: reference_of(mf, name) for name in references}
+    energy = _converge(mf, level)
+    fock, densities = np.asarray(mf.get_fock()), np.asarray(mf.make_rdm1())
+    check_labels(
+        converged=bool(mf.converged),
+        fock=fock,
+        overlap=mf.get_ovlp(),
+        density=densities,
+        mo_energy=np.asarray(mf.mo_energy),
+        n_electrons=int(mole.nelectron),
+        tolerance=level.gradient_tolerance,
+    )
+    matrices = Matrices(
+        fock=house(symmetric(fock), mole),
+        overlap=overlap(mole),
+        references=cheap,
+        density=house(symmetric(densities), mole) if density else None,
+    )
+    sample = Sample(
+        id=id,
+        molecule=molecule,
+        matrices=matrices,
+        energy=energy,
+        forces=_forces(mf) if forces else None,
+        dipole=_dipole(mole, house(densities, mole)),
+        provenance={
+            **(provenance or {}),
+            "n_cycles": int(mf.cycles),
+            "seconds": round(time.perf_counter() - begin, 3),
+            "cpu_seconds": round(time.process_time() - begin_cpu, 3),
+        },
+    )
+    return sample, BasisSet.from_mole(mole, level.basis)
+
+
+def _converge(mf: Any, level: LevelConfig) -> float:
+    """Run the SCF and return the energy, Eh."""
+    try:
+        energy = float(mf.kernel())
+    except np.linalg.LinAlgError as error:
+        raise ConvergenceError(f"the SCF broke down: {error}") from error
+    if not mf.converged:
+        raise ConvergenceError(
+            f"the SCF did not converge to {level.conv_tol:.0e} Eh in {level.max_cycle} cycles "
+            f"(energy {energy:.6f} Eh)"
+        )
+    if not np.isfinite(energy):
+        raise ConvergenceError(f"the SCF energy is {energy}")
+    return energy
+
+
+def _forces(mf: Any) -> Array:
+    """Return ``−dE/dR``, Eh/bohr, ``[n_atoms, 3]``."""
+    gradient = mf.nuc_grad_method()
+    gradient.verbose = 0
+    forces = -np.asarray(gradient.kernel(), dtype=np.float64)
+    if not np.isfinite(forces).all():
+        raise ConvergenceError("the forces are not finite")
+    return forces
+
+
+def _dipole(mole: Any, densities: Array) -> Array:
+    """Return the dipole moment about the origin, e·bohr, ``[3]``."""
+    nuclear = mole.atom_charges() @ mole.atom_coords(unit="Bohr")
+    total = densities.sum(axis=0) if densities.ndim == 3 else densities
+    return np.asarray(nuclear - np.einsum("xij,ji->x", dipole_integrals(mole), total))
