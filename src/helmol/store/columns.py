@@ -51,6 +51,7 @@ IN_MEMORY = ("id", "numbers", "positions", "charge", "spin", "energy", "dipole",
 _NOT_CONTENT = ("provenance", "digest")
 
 
+@lru_cache(maxsize=64)
 def dtype(column: str) -> np.dtype[Any]:
     """Return the type of a column's values."""
     return np.dtype(DTYPES["fock"] if column.startswith(REFERENCE) else DTYPES[column])

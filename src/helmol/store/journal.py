@@ -56,9 +56,7 @@ class Lock:
         try:
             fcntl.flock(self.fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
-            reason = (
-                "is in use by another reader or writer" if exclusive else "is being written"
-            )
+            reason = "is in use by another reader or writer" if exclusive else "is being written"
             raise StoreError(f"store {self._path} {reason}: wait until it has finished") from None
 
     def close(self) -> None:
@@ -96,6 +94,8 @@ class TransactionFile:
         self._position = 0
         self._failure: OSError | None = None
         self._dead = False
+        self.durable = False
+        """Whether the commit under way can no longer be lost, only finished (see :func:`recover`)."""
 
     def _drop_uncommitted_tail(self) -> None:
         """Cut what a killed writer left behind the end that HDF5's superblock names."""
@@ -192,8 +192,10 @@ class TransactionFile:
             except OSError:
                 journal.unlink(missing_ok=True)
                 raise
+            self.durable = True
             _apply(self._lock.fd, {n * PAGE: bytes(page) for n, page in self._pages.items()}, self._size)
             journal.unlink()
+            self.durable = False
         self._committed = self._size
         self._pages.clear()
 

@@ -104,7 +104,7 @@ class Store:
         """Read the indices and the small columns of the committed samples."""
         self._n = int(file.attrs["n_samples"])
         self._digest_sum = int(str(file.attrs["digest_sum"]), 16)
-        self._columns = {name: Column(file, name, self._n) for name in file["columns"]}
+        self._columns = {name: Column(file, name, self._n, fd=self._lock.fd) for name in file["columns"]}
         if missing := col.DTYPES.keys() - self._columns.keys():
             raise StoreError(f"columns {', '.join(sorted(missing))} are missing: the file is damaged")
         ids = self._columns["id"]
@@ -249,14 +249,15 @@ class Store:
         def write(file: h5py.File) -> None:
             for name in sorted({name for entry in new for name in entry} - self._columns.keys()):
                 create_column(file, name, self._n)
-                self._columns[name] = Column(file, name, self._n)
+                self._columns[name] = Column(file, name, self._n, fd=self._lock.fd)
             for name, column in self._columns.items():
                 empty = np.zeros(0, dtype=col.dtype(name))
                 column.append([entry.get(name, empty) for entry in new])
             file.attrs["digest_sum"] = f"{total % _DIGESTS:064x}"
             file.attrs["n_samples"] = self._n + len(new)
 
-        self._commit(write)
+        if self._commit(write):
+            return
         self._digest_sum = total % _DIGESTS
         for sample in samples:
             self._row[sample.id] = len(self._ids)
@@ -301,8 +302,12 @@ class Store:
         if self.mode != "a":
             raise StoreError(f"store {self.path} is open for reading: open it with mode 'a' to change it")
 
-    def _commit(self, change: Callable[[h5py.File], None]) -> None:
-        """Apply ``change(file)`` as one transaction, or leave everything as it was."""
+    def _commit(self, change: Callable[[h5py.File], None]) -> bool:
+        """Apply ``change(file)`` as one transaction, or leave everything as it was.
+
+        Returns:
+            Whether everything was read again from the file, after a failure late enough to be mended.
+        """
         file, transaction = self._file, self._transaction
         if file is None or transaction is None:
             raise StoreError(f"store {self.path} is closed")
@@ -310,14 +315,17 @@ class Store:
             change(file)
             file.flush()
             transaction.commit()
-        except BaseException:
+        except BaseException as error:
             # Also for Ctrl-C: HDF5's caches may be half-way, so start again from what is committed.
             transaction.abandon()
             file.close()
             self._file = None
             recover(self.path, self._lock.fd)
             self._connect()
-            raise
+            if not (transaction.durable and isinstance(error, OSError)):
+                raise
+            return True
+        return False
 
     def _check_open(self) -> None:
         if self._file is None:

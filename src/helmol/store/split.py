@@ -52,7 +52,7 @@ def _counts(n: int, fractions: Mapping[str, float]) -> dict[str, int]:
     """Return whole numbers for fractions."""
     total = sum(fractions.values())
     if not fractions or any(f < 0 for f in fractions.values()) or total > 1 + 1e-9:
-        raise InputError(f"fractions of splits must be at least 0 and sum to at most 1, got {dict(fractions)}")
+        raise InputError(f"fractions must be at least 0 and sum to at most 1, got {dict(fractions)}")
     # The tiny addition keeps 0.7 of 10 at 7 although 0.7 * 10 may be 6.999...
     counts = {name: int(f * n + 1e-9) for name, f in fractions.items()}
     if abs(total - 1) < 1e-9:
