@@ -78,8 +78,8 @@ def _sap(mf: Any) -> Any:
     """Return ``T + V_SAP``, PySCF order."""
     if mf.mol.has_ecp():
         raise InputError("the reference 'sap' has no potentials for elements with an ECP: use 'minao'")
-    fock = mf.mol.intor_symmetric("int1e_kin") + mf.get_vsap()
-    return np.stack([fock, fock]) if isinstance(mf, dft.uks.UKS) else fock
+    # An unrestricted mean field returns the potential twice.
+    return mf.mol.intor_symmetric("int1e_kin") + np.asarray(mf.get_vsap())
 
 
 REFERENCES: dict[str, Callable[[Any], Any]] = {"minao": _minao, "sap": _sap}

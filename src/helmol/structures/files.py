@@ -1,0 +1,157 @@
+"""Door from structure files to molecules, and back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helmol.errors import HelmolError, InputError
+from helmol.files import replacing
+from helmol.structures.structure import Structure
+from helmol.system import Molecule
+
+
+def read(path: Path | str) -> list[Structure]:
+    """Read every frame of a structure file (xyz, extxyz, and whatever else ASE reads).
+
+    Charge and spin stand in the header of a frame (``atoms.info``): ``charge`` (default 0), and one
+    of ``spin`` or ``spin_multiplicity``, both the multiplicity 2S+1 as ASE and fairchem write it,
+    or ``uhf``, the number of unpaired electrons 2S. helmol's own ``spin`` is 2S; default 0.
+
+    A structure's id is the ``id`` or ``name`` of its header if every frame has one of its own, else
+    the file's stem, with the frame's number where there are several.
+
+    Returns:
+        One structure per frame, in the file's order.
+
+    Raises:
+        InputError: missing, empty or unreadable file, or a frame that is no molecule (unknown
+            element, a coordinate that is no number, electrons that do not go with the spin, atoms
+            on top of each other); names the file and the frame.
+    """
+    path = Path(path)
+    frames = _frames(path)
+    molecules = []
+    for number, atoms in enumerate(frames, start=1):
+        try:
+            molecules.append(_molecule(atoms))
+        except (HelmolError, ValueError, TypeError) as error:
+            where = f"{path}, frame {number} of {len(frames)}" if len(frames) > 1 else str(path)
+            raise InputError(f"{where}: {error}") from error
+    ids = _ids(path, frames)
+    return [
+        Structure(id, molecule, {"source": path.name, "frame": number})
+        for number, (id, molecule) in enumerate(zip(ids, molecules, strict=True), start=1)
+    ]
+
+
+def write(path: Path | str, structures: Sequence[Structure]) -> None:
+    """Write structures as extended xyz (Å), readable by :func:`read`, whole or not at all.
+
+    Positions are written with 10 decimals; ``charge`` and ``spin`` (multiplicity 2S+1) are in the
+    header.
+    """
+    from helmol.elements import SYMBOLS
+
+    lines = []
+    for structure in structures:
+        molecule = structure.molecule
+        lines.append(str(molecule.n_atoms))
+        lines.append(
+            f'Properties=species:S:1:pos:R:3 name="{structure.id}" charge={molecule.charge} '
+            f'spin={molecule.spin + 1} pbc="F F F"'
+        )
+        lines += [
+            f"{SYMBOLS[number]:<2} " + " ".join(f"{x:18.10f}" for x in position)
+            for number, position in zip(molecule.numbers, molecule.positions_ang, strict=True)
+        ]
+    with replacing(Path(path)) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+def _frames(path: Path) -> list[Any]:
+    """Read all frames with ASE; every failure becomes one line that names the file."""
+    if not path.is_file():
+        raise InputError(f"structure file {path} does not exist" if not path.exists() else f"{path} is no file")
+    if path.stat().st_size == 0:
+        raise InputError(f"structure file {path} is empty")
+    try:
+        from ase.io import read as ase_read
+    except ImportError as error:
+        raise InputError(f"reading {path} needs ASE: pip install ase") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frames = ase_read(path, index=":")
+    except Exception as error:  # ASE's readers raise whatever their parsing meets.
+        text = " ".join(str(error).split())
+        if isinstance(error, KeyError):
+            text = f"unknown element {text}"
+        elif type(error).__name__ == "UnknownFileTypeError":
+            text = "no file format that ASE knows (xyz and extxyz are)"
+        raise InputError(f"cannot read {path}: {text or type(error).__name__}") from error
+    frames = frames if isinstance(frames, list) else [frames]
+    if not frames:
+        raise InputError(f"structure file {path} holds no structure")
+    return frames
+
+
+def _molecule(atoms: Any) -> Molecule:
+    """Turn ``ase.Atoms`` into a molecule.
+
+    Raises:
+        InputError: the numbers of the header or the geometry make no molecule.
+    """
+    if atoms.pbc.any() and abs(atoms.cell.volume) > 0:
+        raise InputError("the structure is periodic: helmol knows molecules only (set pbc to F F F)")
+    info = atoms.info
+    charge = _integer(info, "charge", 0)
+    return Molecule.from_angstrom(
+        atoms.get_atomic_numbers(), np.asarray(atoms.get_positions()), charge=charge, spin=_spin(info)
+    )
+
+
+def _spin(info: Mapping[str, Any]) -> int:
+    """Return 2S from the header of a frame."""
+    given = [key for key in ("spin", "spin_multiplicity", "uhf") if key in info]
+    values = {_integer(info, key, 0) if key == "uhf" else _integer(info, key, 1) - 1 for key in given}
+    if len(values) > 1:
+        raise InputError(
+            f"{' and '.join(given)} contradict each other (spin and spin_multiplicity are 2S+1, uhf is 2S)"
+        )
+    spin = values.pop() if values else 0
+    if spin < 0:
+        raise InputError(
+            f"{given[0]} = {info[given[0]]}: expected the multiplicity 2S+1, at least 1"
+            if given[0] != "uhf"
+            else f"uhf = {info['uhf']}: expected the number of unpaired electrons"
+        )
+    return spin
+
+
+def _integer(info: Mapping[str, Any], key: str, default: int) -> int:
+    """Return a whole number from the header; a fraction is an error, not rounded."""
+    value = info.get(key, default)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{key} = {value}: expected a whole number") from error
+    if not number.is_integer():
+        raise InputError(f"{key} = {value}: expected a whole number")
+    return int(number)
+
+
+def _ids(path: Path, frames: Sequence[Any]) -> list[str]:
+    """Return one id per frame."""
+    for key in ("id", "name"):
+        names = [str(atoms.info[key]).strip() for atoms in frames if key in atoms.info]
+        if len(names) == len(frames) == len(set(names)) and all(names):
+            return names
+    if len(frames) == 1:
+        return [path.stem]
+    width = max(5, len(str(len(frames) - 1)))
+    return [f"{path.stem}-{k:0{width}d}" for k in range(len(frames))]
