@@ -16,12 +16,14 @@ def train(
         str, typer.Option("--resume", help="auto: go on from the last checkpoint; never: want a new folder.")
     ] = "auto",
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda; over the file.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of weights and data order; over the file.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of weights and data order; over the file.")
+    ] = None,
     sets: Sets = None,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
-    """Train a model on the Fock matrices of a store; the run folder is runs/NAME unless --out says otherwise."""
+    """Train a model on the Fock matrices of a store; the run folder is runs/NAME unless --out is given."""
     with session("train", json_file=json_file, verbose=verbose) as s:
         from helmol.config import parse, read_yaml, with_overrides
         from helmol.train import TrainConfig, run
@@ -34,9 +36,14 @@ def train(
         if result["resumed_from"] == result["steps"]:
             s.say(f"the run in {folder} was finished already (step {result['steps']})")
         best, last = result["best"], result["last"]
-        columns = ("validation error", f"best (step {best.get('step')})", f"last (step {last.get('step')})", "unit")
+        columns = (
+            "validation error",
+            f"best (step {best.get('step')})",
+            f"last (step {last.get('step')})",
+            "unit",
+        )
         s.table(
-            f"{result['n_val']} validation molecules, target {result['target']}, {result['parameters']:,} parameters",
+            f"{result['n_val']} validation molecules, {result['target']}, {result['parameters']:,} parameters",
             columns,
             error_rows(best, last),
         )

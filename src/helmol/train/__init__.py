@@ -9,6 +9,6 @@ parameters, averages, optimizers, data order and random state are all in ``check
 """
 
 from helmol.train.config import TrainConfig
-from helmol.train.run import run
+from helmol.train.launch import run
 
 __all__ = ["TrainConfig", "run"]

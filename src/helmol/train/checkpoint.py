@@ -51,7 +51,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         recover(folder)
         kept = "the checkpoint before it is intact" if folder.exists() else "there is no earlier one"
         raise TrainingError(
-            f"cannot write the checkpoint {folder}: {_reason(error)}; {kept}; make room and run the same command again"
+            f"cannot write the checkpoint {folder}: {_reason(error)}; {kept}; "
+            "make room and run the same command again"
         ) from error
     except BaseException:
         recover(folder)

@@ -63,9 +63,13 @@ def choose_split(store: Store, config: TrainConfig) -> Split:
         chosen |= random_split(pool, sizes=sizes, seed=config.split_seed)
     train, val = chosen["train"], chosen["val"]
     if not train or not val:
-        raise InputError(f"the split has {len(train)} training and {len(val)} validation molecules: both need one")
+        raise InputError(
+            f"the split has {len(train)} training and {len(val)} validation molecules: both need one"
+        )
     if both := set(train) & set(val):
-        raise InputError(f"{len(both)} molecules are in both splits, e.g. {min(both)!r}: validation would mean nothing")
+        raise InputError(
+            f"{len(both)} molecules are in both splits, e.g. {min(both)!r}: validation would mean nothing"
+        )
     order = {identity: k for k, identity in enumerate(store.ids)}
     return Split(sorted(train, key=order.__getitem__), sorted(val, key=order.__getitem__))
 
@@ -175,8 +179,8 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
     """
     if store.level.method == "uks":
         raise InputError(
-            f"{config.data} holds unrestricted (UKS) labels: training on open-shell Fock matrices is not there yet; "
-            "use a store of closed-shell molecules"
+            f"{config.data} holds unrestricted (UKS) labels: training on open-shell Fock matrices is not "
+            "there yet; use a store of closed-shell molecules"
         )
     place = {identity: k for k, identity in enumerate(store.ids)}
     cutoff = config.network().cutoff

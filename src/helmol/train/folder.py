@@ -44,12 +44,20 @@ def open_folder(folder: Path, resume: str) -> bool:
         if resume == "never":
             raise InputError(f"{folder} holds a run: choose another --out, or --resume auto to go on with it")
         return True
-    if folder.exists() and any(folder.iterdir()) and (resume == "never" or not (folder / "config.yaml").exists()):
-        raise InputError(f"{folder} is not empty and holds no run to resume: choose another --out, or empty it")
+    if (
+        folder.exists()
+        and any(folder.iterdir())
+        and (resume == "never" or not (folder / "config.yaml").exists())
+    ):
+        raise InputError(
+            f"{folder} is not empty and holds no run to resume: choose another --out, or empty it"
+        )
     return False
 
 
-def describe(folder: Path, config: Mapping[str, Any], split: Mapping[str, Any], *, device: torch.device) -> None:
+def describe(
+    folder: Path, config: Mapping[str, Any], split: Mapping[str, Any], *, device: torch.device
+) -> None:
     """Write ``config.yaml``, ``split.json`` and ``environment.json``."""
     write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     write_json(folder / "split.json", split)
@@ -64,7 +72,11 @@ def environment(device: torch.device) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     return {
         "versions": versions,
         "commit": _commit(),
@@ -76,7 +88,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Return the commit of the source tree that runs, with ``-dirty`` if it has changes; None if it is none."""
+    """Return the commit of the source tree that runs, ``-dirty`` if it has changes; None if it is none."""
     source = Path(__file__).resolve().parents[3]
     if not (source / ".git").exists():
         return None
@@ -98,11 +110,13 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path
     old, new = _flat(saved["config"]), _flat(plain(now["config"]))
     for key in sorted(old.keys() | new.keys()):
         if key not in FREE_TO_CHANGE and old.get(key) != new.get(key):
-            raise ConfigError(f"cannot resume {folder}: {key} was {old.get(key)!r} and is {new.get(key)!r}; {way_out}")
+            raise ConfigError(
+                f"cannot resume {folder}: {key} was {old.get(key)!r} and is {new.get(key)!r}; {way_out}"
+            )
     if "content_hash" in now and saved["content_hash"] != now["content_hash"]:
         raise ConfigError(
-            f"cannot resume {folder}: the data have changed (content hash {saved['content_hash'][:12]}… then, "
-            f"{now['content_hash'][:12]}… now); {way_out}"
+            f"cannot resume {folder}: the data have changed (content hash {saved['content_hash'][:12]}… "
+            f"then, {now['content_hash'][:12]}… now); {way_out}"
         )
 
 

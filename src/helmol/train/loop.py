@@ -64,7 +64,9 @@ def train(state: TrainingState, around: Surroundings) -> None:
     with deferred_interrupt() as interrupted, _progress_bar(config, counters) as bar:
         while not counters.finished:
             done = progress(counters.step, counters.elapsed, **ends)
-            counters.lr = state.optimizers.set_lr(lr_factor(counters.step, done, warmup_steps=config.warmup_steps))
+            counters.lr = state.optimizers.set_lr(
+                lr_factor(counters.step, done, warmup_steps=config.warmup_steps)
+            )
             batch, n_molecules = around.batch_after(counters.drawn)
             state.optimizers.zero_grad()
             loss = hamiltonian_loss(network, network(batch), batch, kind=config.loss)
@@ -103,8 +105,9 @@ def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) ->
     log.warning("step %d skipped: loss %g, gradient norm %g", counters.step, loss, norm)
     if counters.skipped_in_a_row >= config.max_skipped:
         raise TrainingError(
-            f"the loss or its gradient was not finite in {counters.skipped_in_a_row} steps in a row (up to step "
-            f"{counters.step}): lower lr and muon_lr, raise warmup_steps, or use dtype float64, with another --out"
+            f"the loss or its gradient was not finite in {counters.skipped_in_a_row} steps in a row (up to "
+            f"step {counters.step}): lower lr and muon_lr, raise warmup_steps, or use dtype float64, "
+            "with another --out"
         )
     return False
 
@@ -145,9 +148,8 @@ def _progress_bar(config: TrainConfig, counters: Counters) -> Iterator[Callable[
     """Yield a function that shows the share of the run that is done: steps, or percent by the clock."""
     by_steps = config.max_steps is not None and config.max_minutes is None
     total = config.max_steps if by_steps and config.max_steps else 100
-    first = counters.step if by_steps else int(
-        100 * progress(counters.step, counters.elapsed, max_steps=config.max_steps, max_minutes=config.max_minutes)
-    )  # fmt: skip
+    ends = {"max_steps": config.max_steps, "max_minutes": config.max_minutes}
+    first = counters.step if by_steps else int(100 * progress(counters.step, counters.elapsed, **ends))
     with Progress("Train", total=total - first, unit="steps" if by_steps else "%") as bar:
 
         def show(done: float) -> None:

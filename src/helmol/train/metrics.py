@@ -48,7 +48,11 @@ def read(path: Path) -> list[dict[str, float]]:
     with path.open(newline="") as file:
         for record in csv.DictReader(file):
             try:
-                row = {key: float(text) for key, text in record.items() if key in COLUMNS and text not in ("", None)}
+                row = {
+                    key: float(text)
+                    for key, text in record.items()
+                    if key in COLUMNS and text not in ("", None)
+                }
             except (TypeError, ValueError):
                 continue
             if "step" in row and None not in record.values():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from helmol.errors import TrainingError
 from helmol.train.config import TrainConfig
+from helmol.train.muon import Muon
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter, module: nn.Module | None) -> bool:
@@ -50,13 +51,11 @@ class Optimizers:
         self._peak = {"adamw": config.lr, "muon": config.muon_lr}
         if hidden:
             self._names["muon"] = [name for name, _ in hidden]
-            # "match_rms_adamw" treats rows and columns alike; the other rule wants weights as [out, in].
-            self._all["muon"] = torch.optim.Muon(
+            self._all["muon"] = Muon(
                 [p for _, p in hidden],
                 lr=config.muon_lr,
                 momentum=config.momentum,
                 weight_decay=config.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
             )
 
     def set_lr(self, factor: float) -> float:
@@ -99,6 +98,10 @@ class Optimizers:
                 owner, quantity, name = key.split("/", 2)
                 if owner == kind:
                     if name not in place:
-                        raise TrainingError(f"the checkpoint's optimizer state names an unknown parameter {name!r}")
+                        raise TrainingError(
+                            f"the checkpoint's optimizer state names an unknown parameter {name!r}"
+                        )
                     entries.setdefault(place[name], {})[quantity] = value
-            optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+            optimizer.load_state_dict(
+                {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
+            )

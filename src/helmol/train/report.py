@@ -55,13 +55,19 @@ def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> N
         ("target", f"`{domain.target}`"),
         ("parameters", f"{network.n_parameters:,} ({str(network.dtype).removeprefix('torch.')})"),
         ("steps", f"{counters.step} ({counters.skipped} skipped)"),
-        ("training time", f"{counters.elapsed:.0f} s on {environment['device']}, {environment['threads']} threads"),
+        (
+            "training time",
+            f"{counters.elapsed:.0f} s on {environment['device']}, {environment['threads']} threads",
+        ),
         ("versions", f"{versions}; commit {environment['commit'] or 'unknown'}"),
     ]
     lines = [f"# {folder.resolve().name}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts]
     lines += ["", "Errors on the validation molecules (they chose the best step; they are no test set):", ""]
-    lines += [f"| error | best (step {best.get('step')}) | last (step {last.get('step')}) | unit |", "|---|---|---|---|"]
+    lines += [
+        f"| error | best (step {best.get('step')}) | last (step {last.get('step')}) | unit |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| {' | '.join(row)} |" for row in error_rows(best, last)]
     write_text(folder / "card.md", "\n".join(lines) + "\n")
 
@@ -78,9 +84,9 @@ def plot_learning_curve(folder: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for key, label in (
-        ("val_h_mae_uEh", "H"), ("val_eps_occ_mae_uEh", "occupied orbital energies"), ("val_gap_mae_uEh", "gap"),
-    ):  # fmt: skip
+    curves = {"h": "H", "eps_occ": "occupied orbital energies", "gap": "gap"}
+    for name, label in curves.items():
+        key = f"val_{name}_mae_uEh"
         points = [(row["step"], row[key]) for row in rows if row.get(key, 0) > 0]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 
-def progress(
-    step: int, elapsed: float, *, max_steps: int | None, max_minutes: float | None
-) -> float:
+def progress(step: int, elapsed: float, *, max_steps: int | None, max_minutes: float | None) -> float:
     """Return ``max(step / max_steps, elapsed / max_minutes)`` over what is set, at most 1.
 
     Args:

@@ -97,7 +97,9 @@ class TrainingState:
             known = {f.name for f in fields(Counters)}
             counters = Counters(**{key: value for key, value in record["counters"].items() if key in known})
         except (RuntimeError, KeyError, TypeError) as error:
-            raise TrainingError(f"the training state in {folder} does not fit its model: {str(error)[:200]}") from error
+            raise TrainingError(
+                f"the training state in {folder} does not fit its model: {str(error)[:200]}"
+            ) from error
         optimizers = Optimizers(network, config)
         optimizers.load(_under("optimizer/", tensors))
         torch.set_rng_state(tensors["random/cpu"])

@@ -37,5 +37,7 @@ class Validation:
             for sample, fock in zip(samples, predict_fock(network, molecules, references), strict=True):
                 table.add(sample, {"model": fock})
         summary = table.summary("model")
-        scalars = {key: value for key, value in summary.items() if value is None or isinstance(value, (int, float))}
+        scalars = {
+            key: value for key, value in summary.items() if value is None or isinstance(value, (int, float))
+        }
         return {**scalars, "seconds": time.perf_counter() - start}

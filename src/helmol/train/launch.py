@@ -60,24 +60,19 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
             log.info("the run in %s is finished: nothing to do", out)
             counters = Counters(**record["counters"])
             return _finish(out, counters, resumed_from=counters.step)
-    with Store.open(config.data) as store:
+    with Store.open(config.data) as store, torch_settings(config) as device:
+        fingerprint = {"config": settings, "content_hash": store.content_hash}
         split = choose_split(store, config)
+        if resuming:
+            check_same(record["fingerprint"], fingerprint, folder=out)
+            check_split(out, {"train": split.train, "val": split.val})
+        # Nothing is written before the data are known to be good.
+        data = prepare_data(store, config, split)
         out.mkdir(parents=True, exist_ok=True)
-        with logging_to(out / "log.txt"), torch_settings(config) as device:
-            fingerprint = {"config": settings, "content_hash": store.content_hash}
-            if resuming:
-                check_same(record["fingerprint"], fingerprint, folder=out)
-                check_split(out, {"train": split.train, "val": split.val})
-                _warn_of_versions(out, device)
-            data = prepare_data(store, config, split)
-            if resuming:
-                state = _resume(out, config, device)
-            else:
-                state = _begin(config, data, device)
-                shutil.rmtree(out / "checkpoints", ignore_errors=True)
-                record = {"train": split.train, "val": split.val, "data": config.data, **fingerprint}
-                del record["config"]
-                describe(out, settings, record, device=device)
+        with logging_to(out / "log.txt"):
+            state = (
+                _resume(out, config, device) if resuming else _begin(out, config, data, fingerprint, device)
+            )
             first = state.counters.step
             metrics.start(out / "metrics.csv", up_to_step=first)
             _introduce(state.network, data, out, first if resuming else None)
@@ -85,8 +80,16 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
             return _finish(out, state.counters, resumed_from=first if resuming else None)
 
 
-def _begin(config: TrainConfig, data: TrainingData, device: torch.device) -> TrainingState:
-    """Make a network with random weights and fitted statistics."""
+def _begin(
+    out: Path, config: TrainConfig, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
+) -> TrainingState:
+    """Describe the run in its folder and make a network with random weights and fitted statistics."""
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    record = {
+        "data": config.data, "content_hash": fingerprint["content_hash"],
+        "train": data.split.train, "val": data.split.val,
+    }  # fmt: skip
+    describe(out, fingerprint["config"], record, device=device)
     network = build(config.network(), data.domain, seed=config.seed, dtype=getattr(torch, config.dtype))
     fit_statistics(network, data.items)
     torch.manual_seed(config.seed)
@@ -95,6 +98,7 @@ def _begin(config: TrainConfig, data: TrainingData, device: torch.device) -> Tra
 
 def _resume(out: Path, config: TrainConfig, device: torch.device) -> TrainingState:
     """Read the last checkpoint; the best model is the one on the disk, which may be a little newer."""
+    _warn_of_versions(out, device)
     state = TrainingState.load(out / "checkpoints" / "last", config, device=device)
     best = out / "checkpoints" / "best" / "validation.json"
     state.counters.best = json.loads(best.read_text()) if best.exists() else {}
@@ -102,7 +106,12 @@ def _resume(out: Path, config: TrainConfig, device: torch.device) -> TrainingSta
 
 
 def _surroundings(
-    config: TrainConfig, data: TrainingData, store: Store, out: Path, fingerprint: dict[str, Any], device: torch.device
+    config: TrainConfig,
+    data: TrainingData,
+    store: Store,
+    out: Path,
+    fingerprint: dict[str, Any],
+    device: torch.device,
 ) -> Surroundings:
     """Wire the data to the loop."""
     stream = MoleculeStream(data.n_edges, budget=config.edges_per_batch, seed=config.seed)
@@ -159,7 +168,9 @@ def _warn_of_versions(out: Path, device: torch.device) -> None:
     old, new = json.loads((out / "environment.json").read_text()), environment(device)
     for key in ("device_name", "threads", "versions"):
         if old[key] != new[key]:
-            log.warning("resumed with another %s (%s, was %s): not bit for bit the same run", key, new[key], old[key])
+            log.warning(
+                "resumed with another %s (%s, was %s): not bit for bit the same run", key, new[key], old[key]
+            )
 
 
 @contextmanager
