@@ -71,7 +71,10 @@ class Prediction:
     def arrays(self) -> dict[str, Array | npt.NDArray[np.int64]]:
         """Return what a ``.npz`` file holds; ``dipole`` and ``residual`` only where they exist."""
         names = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
-        result = {"numbers": self.molecule.numbers, "positions": self.molecule.positions}
+        result: dict[str, Array | npt.NDArray[np.int64]] = {
+            "numbers": self.molecule.numbers,
+            "positions": self.molecule.positions,
+        }
         result |= {name: getattr(self, name) for name in names}
         if self.dipole is not None:
             result["dipole"] = self.dipole

@@ -10,6 +10,7 @@ Restricted matrices are ``[nao, nao]``; unrestricted ones carry a leading axis o
 from helmol.properties.expectation import (
     density_error,
     dipole,
+    electrons_moved,
     mulliken_charges,
     nuclear_charges,
     residual,
@@ -28,6 +29,7 @@ __all__ = [
     "density",
     "density_error",
     "dipole",
+    "electrons_moved",
     "frontier",
     "gap",
     "mulliken_charges",

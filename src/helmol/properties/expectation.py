@@ -68,3 +68,18 @@ def residual(fock: Array, density: Array, overlap: Array) -> float:
 def density_error(predicted: Array, reference: Array) -> float:
     """Return the Frobenius norm ``‖P_pred − P‖`` of AO density matrices (spin channels stacked)."""
     return float(np.linalg.norm(predicted - reference))
+
+
+def electrons_moved(before: Array, after: Array, overlap: Array) -> float:
+    """Return how many electrons differ between two densities, ``¼ Tr[((D − D') S)²]``.
+
+    For two closed-shell determinants it is ``n − ½ Tr(D S D' S)``: 0 if they are equal, n if they
+    share no orbital.
+
+    Args:
+        before: ``[nao, nao]``, closed shell (occupations 2).
+        after: ``[nao, nao]``.
+        overlap: ``[nao, nao]``.
+    """
+    difference = (before - after) @ overlap
+    return float(np.einsum("ij,ji->", difference, difference) / 4)

@@ -149,6 +149,19 @@ def test_residual_vanishes_only_at_self_consistency(closed: Case) -> None:
     assert properties.residual(fock, to_house(np.asarray(start), closed.shells, "pyscf"), overlap) > 0.1
 
 
+def test_electrons_moved_counts_excitations(closed: Case) -> None:
+    energy, coeff = properties.orbitals(closed.fock, closed.overlap)
+    n = closed.mf.mol.nelectron // 2
+    occ = properties.occupations(energy, 2 * n)
+    ground = properties.density(coeff, occ)
+    occ[[0, n + 1]] = occ[[n + 1, 0]]
+    excited = properties.density(coeff, occ)
+    assert properties.electrons_moved(ground, ground, closed.overlap) == 0
+    assert properties.electrons_moved(ground, excited, closed.overlap) == pytest.approx(2)
+    # The residual cannot tell: both densities commute with F.
+    assert properties.residual(closed.fock, excited, closed.overlap) < 1e-9
+
+
 def test_linear_dependence_is_left_out_and_said(closed: Case, caplog: pytest.LogCaptureFixture) -> None:
     # The last function twice: S is singular, and the true spectrum must come back.
     fock, overlap = (np.pad(m, (0, 1), mode="edge") for m in (closed.fock, closed.overlap))
