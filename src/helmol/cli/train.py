@@ -43,7 +43,7 @@ def train(
             "unit",
         )
         s.table(
-            f"{result['n_val']} validation molecules, {result['target']}, {result['parameters']:,} parameters",
+            f"{result['n_val']} molecules, {result['target']}, {result['parameters']:,} parameters",
             columns,
             error_rows(best, last),
         )
