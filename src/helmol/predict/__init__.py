@@ -6,6 +6,6 @@ geometry needs it for the overlap.
 """
 
 from helmol.predict.prediction import Prediction, make_prediction
-from helmol.predict.trained import TrainedModel, molecule_from_atoms, resolve_device
+from helmol.predict.trained import TrainedModel, resolve_device
 
-__all__ = ["Prediction", "TrainedModel", "make_prediction", "molecule_from_atoms", "resolve_device"]
+__all__ = ["Prediction", "TrainedModel", "make_prediction", "resolve_device"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from helmol import structures
 from helmol.basis import BasisSet
 from helmol.errors import InputError
 from helmol.predict.prediction import Prediction, make_prediction
@@ -42,25 +43,6 @@ def resolve_device(name: str) -> str:
             f"{', '.join(d for d in there if there[d])}"
         )
     return name
-
-
-def molecule_from_atoms(atoms: Any) -> Molecule:
-    """Turn ``ase.Atoms`` into a molecule.
-
-    ``atoms.info["charge"]`` is the total charge (default 0). ``atoms.info["spin"]`` is the spin
-    **multiplicity** 2S+1, the convention of ASE's and fairchem's data (default 1); helmol's own
-    ``spin`` is 2S.
-
-    Raises:
-        InputError: the multiplicity is below 1, or the electrons do not go with it.
-    """
-    charge, multiplicity = int(atoms.info.get("charge", 0)), int(atoms.info.get("spin", 1))
-    if multiplicity < 1:
-        raise InputError(
-            f'atoms.info["spin"] = {multiplicity}: helmol expects the multiplicity 2S+1 there, at least 1'
-        )
-    numbers, positions = atoms.get_atomic_numbers(), atoms.get_positions()
-    return Molecule.from_angstrom(numbers, positions, charge=charge, spin=multiplicity - 1)
 
 
 @dataclass(frozen=True)
@@ -130,10 +112,12 @@ class TrainedModel:
         """Predict one molecule or a list of them (batched).
 
         Args:
-            what: a :class:`Molecule`, a ``pyscf.gto.Mole``, ``ase.Atoms``
-                (see :func:`molecule_from_atoms` for charge and spin), a labelled :class:`Sample`,
-                or a list of these. A ``Mole`` must have the model's basis and the result is in its
-                own AO order; the others get a ``Mole`` of the model's basis.
+            what: a :class:`Molecule`, a ``pyscf.gto.Mole``, ``ase.Atoms``, a labelled
+                :class:`Sample`, or a list of these. Of ``ase.Atoms``, ``info["charge"]`` is the
+                charge (default 0) and ``info["spin"]`` the **multiplicity** 2S+1 as ASE and
+                fairchem write it (default 1); helmol's own ``spin`` is 2S. A ``Mole`` must have the
+                model's basis and the result is in its own AO order; the others get a ``Mole`` of
+                the model's basis.
             residual: whether to build one Fock matrix from the predicted density and report
                 ``‖FDS − SDF‖``; costs as much as one SCF cycle.
             max_edges: atom pairs per batch.
@@ -182,7 +166,7 @@ class TrainedModel:
         if isinstance(item, Molecule):
             return self._mole_query(item, None, name)
         if hasattr(item, "get_atomic_numbers"):
-            return self._mole_query(molecule_from_atoms(item), None, name)
+            return self._mole_query(structures.from_atoms(item), None, name)
         if hasattr(item, "intor") and hasattr(item, "nbas"):
             from helmol import dft
 

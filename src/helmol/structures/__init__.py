@@ -5,7 +5,7 @@ stores, torch. Å and the multiplicity 2S+1 of foreign files become bohr and 2S 
 """
 
 from helmol.structures.dynamics import DynamicsConfig, md
-from helmol.structures.files import read, write
+from helmol.structures.files import from_atoms, read, write
 from helmol.structures.structure import Structure
 
-__all__ = ["DynamicsConfig", "Structure", "md", "read", "write"]
+__all__ = ["DynamicsConfig", "Structure", "from_atoms", "md", "read", "write"]

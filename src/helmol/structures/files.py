@@ -38,7 +38,7 @@ def read(path: Path | str) -> list[Structure]:
     molecules = []
     for number, atoms in enumerate(frames, start=1):
         try:
-            molecules.append(_molecule(atoms))
+            molecules.append(from_atoms(atoms))
         except (HelmolError, ValueError, TypeError) as error:
             where = f"{path}, frame {number} of {len(frames)}" if len(frames) > 1 else str(path)
             raise InputError(f"{where}: {error}") from error
@@ -100,8 +100,8 @@ def _frames(path: Path) -> list[Any]:
     return frames
 
 
-def _molecule(atoms: Any) -> Molecule:
-    """Turn ``ase.Atoms`` into a molecule.
+def from_atoms(atoms: Any) -> Molecule:
+    """Turn ``ase.Atoms`` into a molecule; charge and spin are found as :func:`read` says.
 
     Raises:
         InputError: the numbers of the header or the geometry make no molecule.

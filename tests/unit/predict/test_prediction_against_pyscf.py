@@ -15,7 +15,7 @@ from helmol import dft
 from helmol.basis import BasisSet, to_house
 from helmol.errors import DomainError, InputError
 from helmol.model import Domain
-from helmol.predict import Prediction, TrainedModel, make_prediction, molecule_from_atoms
+from helmol.predict import Prediction, TrainedModel, make_prediction
 from helmol.system import Matrices, Molecule, Sample
 from helmol.units import DEBYE_PER_AU
 
@@ -163,14 +163,18 @@ def test_outside_the_domain_is_refused(truth: Truth) -> None:
         truth.model.predict("water.xyz")
 
 
-def test_charge_and_multiplicity_of_atoms() -> None:
-    atoms = ase.Atoms("OH", [[0, 0, 0], [0, 0, 1]], info={"spin": 2})
-    assert molecule_from_atoms(atoms).spin == 1
-    atoms.info.update(charge=-1, spin=1)
-    assert (molecule_from_atoms(atoms).charge, molecule_from_atoms(atoms).spin) == (-1, 0)
+def test_charge_and_multiplicity_of_atoms(truth: Truth) -> None:
+    atoms = ase.Atoms(truth.molecule.numbers, truth.molecule.positions_ang, info={"charge": 0, "spin": 1})
+    assert truth.model.predict(atoms).molecule.spin == 0
+    atoms.info.update(charge=1, spin=2)
+    with pytest.raises(DomainError, match="charge 1"):
+        truth.model.predict(atoms)
+    atoms.info.update(charge=0, spin=3)
+    with pytest.raises(DomainError, match="2S = 2"):
+        truth.model.predict(atoms)
     atoms.info["spin"] = 0
     with pytest.raises(InputError, match="multiplicity"):
-        molecule_from_atoms(atoms)
+        truth.model.predict(atoms)
 
 
 def test_no_model_in_a_folder(tmp_path: Path) -> None:
