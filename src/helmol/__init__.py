@@ -21,10 +21,9 @@ __all__ = ["__version__", "load", "pyscf"]
 
 def __getattr__(name: str) -> Any:
     """Import ``load`` and ``pyscf`` at their first use (PEP 562)."""
+    # By name, so that no room depends on all others because it asks for the version.
     if name == "load":
-        from helmol.predict import TrainedModel
-
-        return TrainedModel.load
+        return importlib.import_module("helmol.predict").TrainedModel.load
     if name == "pyscf":
         return importlib.import_module("helmol.pyscf")
     raise AttributeError(f"module 'helmol' has no attribute {name!r}")
