@@ -27,7 +27,9 @@ def water(seed: int, **changes) -> Sample:
     fields = {
         "id": f"water-{seed}",
         "molecule": Molecule([8, 1, 1], WATER + 0.1 * rng.normal(size=(3, 3))),
-        "matrices": Matrices(symmetric(rng, 24), symmetric(rng, 24), {"minao": symmetric(rng, 24)}),
+        "matrices": Matrices(
+            symmetric(rng, 24), symmetric(rng, 24) + 50 * np.eye(24), {"minao": symmetric(rng, 24)}
+        ),
         "energy": -76.0 + rng.normal(),
         "forces": rng.normal(size=(3, 3)),
         "dipole": rng.normal(size=3),

@@ -48,6 +48,9 @@ DTYPES: dict[str, str] = {
 IN_MEMORY = ("id", "numbers", "positions", "charge", "spin", "energy", "dipole", "provenance", "digest")
 """Columns small enough to be kept in memory while a store is open."""
 
+MOLECULE = ("numbers", "positions", "charge", "spin")
+"""Columns that make a molecule."""
+
 _NOT_CONTENT = ("provenance", "digest")
 
 
@@ -131,8 +134,7 @@ def to_columns(sample: Sample, basis: BasisSet) -> dict[str, Values]:
 
 def from_columns(columns: Mapping[str, Values], basis: BasisSet) -> Sample:
     """Rebuild a sample; the inverse of :func:`to_columns`."""
-    numbers = columns["numbers"].astype(np.int64)
-    nao = int(basis.offsets(numbers)[-1])
+    nao = int(basis.offsets(columns["numbers"])[-1])
     matrices = {
         name: unpack_triangle(values, nao)
         for name, values in columns.items()
@@ -145,12 +147,7 @@ def from_columns(columns: Mapping[str, Values], basis: BasisSet) -> Sample:
     provenance = columns["provenance"].tobytes()
     return Sample(
         id=columns["id"].tobytes().decode(),
-        molecule=Molecule(
-            numbers,
-            columns["positions"].reshape(-1, 3),
-            charge=int(columns["charge"][0]),
-            spin=int(columns["spin"][0]),
-        ),
+        molecule=to_molecule(columns),
         matrices=Matrices(
             fock=matrices["fock"],
             overlap=matrices.get("overlap"),
@@ -161,6 +158,16 @@ def from_columns(columns: Mapping[str, Values], basis: BasisSet) -> Sample:
         forces=np.asarray(forces).reshape(-1, 3) if len(forces) else None,
         dipole=np.asarray(dipole) if len(dipole) else None,
         provenance=json.loads(provenance) if provenance else {},
+    )
+
+
+def to_molecule(columns: Mapping[str, Values]) -> Molecule:
+    """Rebuild the molecule from the columns of ``MOLECULE``."""
+    return Molecule(
+        columns["numbers"].astype(np.int64),
+        columns["positions"].reshape(-1, 3),
+        charge=int(columns["charge"][0]),
+        spin=int(columns["spin"][0]),
     )
 
 

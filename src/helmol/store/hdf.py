@@ -120,7 +120,7 @@ class Column:
             if info.byte_offset is None or info.filter_mask or info.size != self._chunk * into.itemsize:
                 raise StoreError(f"column {self.name!r} has no chunk {number}: the file is damaged")
             address = self._address[number] = int(info.byte_offset)
-        if os.preadv(self._fd, [memoryview(into)], address + within * into.itemsize) != into.nbytes:
+        if os.preadv(self._fd, [into.data], address + within * into.itemsize) != into.nbytes:
             raise StoreError(f"column {self.name!r} ends too early: the file is damaged")
 
     def checked(self, row: int) -> Values:

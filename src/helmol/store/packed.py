@@ -18,10 +18,11 @@ import helmol
 from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
 from helmol.files import replacing
+from helmol.progress import Progress
 from helmol.store import columns as col
 from helmol.store.hdf import VERSION, Column, create_column, read_blob, reading, write_blob
 from helmol.store.journal import Lock, TransactionFile, journal_path, recover
-from helmol.system import LevelOfTheory, Sample
+from helmol.system import LevelOfTheory, Molecule, Sample
 
 SCHEMA = 1
 """Version of the file's layout; a store of another version is refused."""
@@ -162,6 +163,16 @@ class Store:
         """Return the atomic numbers of a sample without reading its matrices."""
         return self._columns["numbers"].entry(row).astype(np.int64)
 
+    def molecule(self, row: int) -> Molecule:
+        """Return the molecule of a sample without reading its matrices.
+
+        Raises:
+            StoreError: a checksum does not match.
+        """
+        self._check_open()
+        with self._reading_row(row):
+            return col.to_molecule({name: self._columns[name].checked(row) for name in col.MOLECULE})
+
     def has(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which samples have a label: ``energy forces dipole overlap density reference_NAME``."""
         return self._columns[column].lengths > 0 if column in self._columns else np.zeros(self._n, dtype=bool)
@@ -201,8 +212,11 @@ class Store:
         """Hash of level, basis and all samples; the order they were written in does not matter."""
         return _content_hash(self.level, self.basis, self._n, self._digest_sum)
 
-    def verify(self) -> list[str]:
+    def verify(self, *, progress: Progress | None = None) -> list[str]:
         """Read everything and compare it with its checksums.
+
+        Args:
+            progress: is told of every sample.
 
         Returns:
             One line per damaged sample, and one if the sum over all does not match; empty if whole.
@@ -210,6 +224,8 @@ class Store:
         self._check_open()
         problems, total = [], 0
         for row in range(self._n):
+            if progress is not None:
+                progress.advance()
             try:
                 with self._reading_row(row):
                     found = {name: column.checked(row) for name, column in self._columns.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from store_samples import BASIS, LEVEL
 
 from helmol.store import Store
+from store_samples import BASIS, LEVEL
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_samples import BASIS, HYDROGEN, LEVEL, assert_same, hydrogen_cation, symmetric, water
 
 from helmol.basis import BasisSet, ElementBasis
 from helmol.errors import StoreError
 from helmol.store import Store, random_split
 from helmol.store.columns import pack_triangle, unpack_triangle
 from helmol.system import Matrices, Molecule
+from store_samples import BASIS, HYDROGEN, LEVEL, assert_same, hydrogen_cation, symmetric, water
 
 
 def test_there_and_back_is_exact_in_every_bit(store, path):

@@ -1,0 +1,93 @@
+"""Figures of a data card; the only module of the store that imports matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from helmol.errors import StoreError
+from helmol.files import replacing
+from helmol.store.card import drawn_rows
+from helmol.store.packed import Store
+from helmol.store.statistics import Array, block_norms
+from helmol.units import ANGSTROM_PER_BOHR
+
+MOST_SAMPLES = 200
+MOST_POINTS = 20000
+
+
+def draw(store: Store, folder: Path) -> list[Path]:
+    """Write all figures that a store has data for; return their paths."""
+    return [path for path in (_sizes(store, folder), _distances(store, folder)) if path is not None]
+
+
+def _sizes(store: Store, folder: Path) -> Path | None:
+    """Draw how many atoms and orbitals the molecules have."""
+    sizes = []
+    for row in range(len(store)):
+        try:
+            molecule = store.molecule(row)
+        except StoreError:
+            continue
+        sizes.append((molecule.n_atoms, int(store.basis.offsets(molecule.numbers)[-1])))
+    if not sizes:
+        return None
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for axis, values, label in zip(
+        figure.subplots(1, 2), np.array(sizes).T, ("atoms", "orbitals"), strict=True
+    ):
+        low, high = int(values.min()), int(values.max())
+        width = max(1, (high - low + 1) // 40)
+        axis.hist(values, bins=np.arange(low - 0.5, high + width + 0.5, width), color="#0b6fb8")
+        axis.set(xlabel=f"{label} per molecule", ylabel="molecules")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    return _save(figure, folder / "sizes.png")
+
+
+def _distances(store: Store, folder: Path) -> Path | None:
+    """Draw the norm of every block over the distance of its atoms, for F and for F minus references."""
+    collected: dict[str, list[tuple[Array, Array]]] = {}
+    for row in drawn_rows(range(len(store)), MOST_SAMPLES):
+        try:
+            norms = block_norms(store[row], store.basis)
+        except StoreError:
+            continue
+        distance = norms.pop("distance_bohr") * ANGSTROM_PER_BOHR
+        for name, values in norms.items():
+            collected.setdefault(name, []).append((distance, values))
+    pairs = {
+        name: (np.concatenate([d for d, _ in parts]), np.concatenate([v for _, v in parts]))
+        for name, parts in collected.items()
+    }
+    pairs = {name: pair for name, pair in pairs.items() if len(pair[0])}
+    if not pairs:
+        return None
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, (distance, norm)), color in zip(
+        pairs.items(), ("#222222", "#d9822b", "#2a9d5c"), strict=False
+    ):
+        chosen = np.random.default_rng(0).permutation(len(norm))[:MOST_POINTS]
+        chosen = chosen[norm[chosen] > 0]
+        axes.semilogy(
+            distance[chosen],
+            norm[chosen],
+            ".",
+            markersize=2.5,
+            alpha=0.5,
+            color=color,
+            label=name,
+            rasterized=True,
+        )
+    axes.set(xlabel="distance of two atoms / Å", ylabel="norm of their block / Eh")
+    axes.legend(frameon=False, markerscale=4)
+    return _save(figure, folder / "block_norms.png")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    """Write a figure atomically."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+    return path

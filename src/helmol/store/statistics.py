@@ -1,0 +1,203 @@
+"""Statistics of the samples of a store: Fock elements, gaps, energy outliers, equal geometries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import eigvalsh
+
+from helmol.basis import BasisSet
+from helmol.elements import SYMBOLS
+from helmol.system import Molecule, Sample
+
+Array = npt.NDArray[np.float64]
+LETTERS = "spdfghiklmnoq"
+
+OUTLIER_SIGMAS = 8.0
+"""An energy is an outlier beyond this many robust standard deviations (1.4826 MAD) of the fit."""
+
+DISTANCE_ROUNDING_BOHR = 1e-3
+"""Two geometries are equal if their interatomic distances agree after rounding to this."""
+
+
+def shell_names(shells: Sequence[int]) -> list[str]:
+    """Return names such as ``1s 2s 3s 2p 3p 3d``; with a core potential, counted from its edge."""
+    seen: Counter[int] = Counter()
+    names = []
+    for l in shells:
+        seen[l] += 1
+        names.append(f"{l + seen[l]}{LETTERS[l]}")
+    return names
+
+
+class FockStatistics:
+    """Gather mean and spread of Fock elements by element and shell, sample after sample."""
+
+    def __init__(self, basis: BasisSet) -> None:
+        self._basis = basis
+        self._sums: dict[str, dict[str, Array]] = {"diagonal": {}, "onsite": {}, "offsite": {}}
+
+    def add(self, sample: Sample) -> None:
+        """Take in one sample; both spins of an unrestricted one."""
+        atom, element, l, shell = _orbitals(self._basis, sample.molecule)
+        same = atom[:, None] == atom
+        groups, group = np.unique(element * len(LETTERS) + l, return_inverse=True)
+        one_hot = (group[:, None] == np.arange(len(groups))).astype(np.float64)
+        names = [(SYMBOLS[g // len(LETTERS)], LETTERS[g % len(LETTERS)]) for g in groups]
+        for fock in sample.matrices.fock.reshape(-1, len(atom), len(atom)):
+            for key in np.unique(shell):
+                values = np.diagonal(fock)[shell == key]
+                self._count("diagonal", str(key), values.size, values.sum(), (values**2).sum())
+            # The diagonal has its own table; the rest of a block is counted once, i <= j.
+            for kind, mask in (("onsite", same), ("offsite", ~same)):
+                upper = np.triu(mask, 1).astype(np.float64)
+                moments = [one_hot.T @ (upper * fock**power) @ one_hot for power in (0, 1, 2)]
+                self._add_pairs(kind, names, [m + np.tril(m, -1).T for m in moments])
+
+    def _add_pairs(self, kind: str, names: Sequence[tuple[str, str]], moments: Sequence[Array]) -> None:
+        """Take in count, sum and sum of squares for each pair of groups."""
+        for i, (first, l_first) in enumerate(names):
+            for j, (second, l_second) in enumerate(names[i:], start=i):
+                if moments[0][i, j]:
+                    pair = first if kind == "onsite" else f"{first}-{second}"
+                    self._count(kind, f"{pair} {l_first}-{l_second}", *(m[i, j] for m in moments))
+
+    def _count(self, kind: str, key: str, *moments: float) -> None:
+        self._sums[kind][key] = self._sums[kind].get(key, np.zeros(3)) + moments
+
+    def result(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Return ``{kind: {key: {n, mean_Eh, std_Eh, rms_Eh}}}``.
+
+        Kinds: ``diagonal`` elements by shell (``"O 1s"``); the other elements of one atom's block
+        (``onsite``, ``"O s-p"``) and of two atoms' (``offsite``, ``"H-O s-p"``) by pair of l.
+        """
+        return {
+            kind: {
+                key: {
+                    "n": int(n),
+                    "mean_Eh": total / n,
+                    "std_Eh": float(np.sqrt(max(squares / n - (total / n) ** 2, 0.0))),
+                    "rms_Eh": float(np.sqrt(squares / n)),
+                }
+                for key, (n, total, squares) in sorted(table.items())
+            }
+            for kind, table in self._sums.items()
+        }
+
+
+def _orbitals(basis: BasisSet, molecule: Molecule) -> tuple[npt.NDArray[Any], ...]:
+    """Return atom, atomic number, l and shell name (``"O 1s"``) of every orbital."""
+    rows = [
+        (atom, int(number), l, f"{SYMBOLS[number]} {name}")
+        for atom, number in enumerate(molecule.numbers)
+        for l, name in zip(
+            basis.signature(int(number)), shell_names(basis.signature(int(number))), strict=True
+        )
+        for _ in range(2 * l + 1)
+    ]
+    return tuple(np.array(column) for column in zip(*rows, strict=True))
+
+
+def gap(sample: Sample, basis: BasisSet) -> float | None:
+    """Return LUMO − HOMO in Eh with the lowest orbitals filled; negative only across two spins.
+
+    ``None`` where the overlap is missing or nothing is left empty or filled.
+
+    Raises:
+        numpy.linalg.LinAlgError: the overlap is not positive definite.
+    """
+    matrices = sample.matrices
+    if matrices.overlap is None:
+        return None
+    electrons, spin = basis.n_electrons(sample.molecule.numbers, sample.molecule.charge), sample.molecule.spin
+    filled = [(electrons + spin) // 2, (electrons - spin) // 2]
+    focks = matrices.fock[None] if matrices.fock.ndim == 2 else matrices.fock
+    energies = [eigvalsh(fock, matrices.overlap) for fock in focks] * (3 - len(focks))
+    homo = max((e[n - 1] for e, n in zip(energies, filled, strict=True) if n > 0), default=None)
+    lumo = min((e[n] for e, n in zip(energies, filled, strict=True) if n < len(e)), default=None)
+    return None if homo is None or lumo is None else float(lumo - homo)
+
+
+def energy_outliers(
+    ids: Sequence[str], numbers: Sequence[npt.NDArray[np.int64]], energies: Array
+) -> dict[str, Any]:
+    """Compare total energies with a sum of one energy per element, found by least squares.
+
+    Args:
+        ids: of the samples.
+        numbers: atomic numbers of each.
+        energies: Eh, ``[n]``.
+
+    Returns:
+        ``n_fitted``, ``rank``, ``std_Eh`` of the residuals and ``outliers`` (``id``,
+        ``residual_Eh``), or ``skipped`` with the reason.
+    """
+    if not len(ids):
+        return {"skipped": "no energies"}
+    elements = np.unique(np.concatenate(numbers))
+    counts = np.array([[(z == n).sum() for z in elements] for n in numbers], dtype=np.float64)
+    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
+    if len(ids) < rank + 3:
+        reason = f"{len(ids)} energies are too few for a fit of {int(rank)} independent compositions"
+        return {"skipped": reason}
+    residual = energies - counts @ solution
+    centred = np.abs(residual - np.median(residual))
+    # Rounding noise of a total energy must not look like an outlier among equal ones.
+    spread = max(1.4826 * float(np.median(centred)), 1e-9 * float(np.abs(energies).max()))
+    far = np.flatnonzero(centred > OUTLIER_SIGMAS * spread)
+    return {
+        "n_fitted": len(ids),
+        "rank": int(rank),
+        "std_Eh": float(residual.std()),
+        "outliers": [{"id": ids[k], "residual_Eh": float(residual[k])} for k in far],
+    }
+
+
+def equal_geometries(molecules: Iterable[tuple[str, Molecule]]) -> list[list[str]]:
+    """Return groups of ids whose atoms, charge, spin and distances agree (mirror images do, too)."""
+    groups: dict[bytes, list[str]] = {}
+    for id, molecule in molecules:
+        groups.setdefault(_fingerprint(molecule), []).append(id)
+    return [ids for ids in groups.values() if len(ids) > 1]
+
+
+def _fingerprint(molecule: Molecule) -> bytes:
+    """Return a hash that ignores position, orientation and the order of atoms."""
+    first, second = np.triu_indices(molecule.n_atoms, 1)
+    distances = np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)
+    rounded = np.rint(distances / DISTANCE_ROUNDING_BOHR).astype(np.int64)
+    low = np.minimum(molecule.numbers[first], molecule.numbers[second])
+    high = np.maximum(molecule.numbers[first], molecule.numbers[second])
+    order = np.lexsort((rounded, high, low))
+    parts = (np.sort(molecule.numbers), low[order], high[order], rounded[order])
+    digest = hashlib.sha256(f"{molecule.charge} {molecule.spin}".encode())
+    for part in parts:
+        digest.update(part.astype(np.int64).tobytes())
+    return digest.digest()
+
+
+def block_norms(sample: Sample, basis: BasisSet) -> dict[str, Array]:
+    """Return distances of all atom pairs and the norms of their blocks.
+
+    Returns:
+        ``distance_bohr``, and per matrix (``fock``, ``fock-minus-NAME`` for each reference) the
+        Frobenius norm in Eh, ``[n_pairs]`` each; of both spins together.
+    """
+    molecule, matrices = sample.molecule, sample.matrices
+    first, second = np.triu_indices(molecule.n_atoms, 1)
+    starts = basis.offsets(molecule.numbers)[:-1]
+    found = {"distance_bohr": np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)}
+    wanted: Mapping[str, Array] = {
+        "fock": matrices.fock,
+        **{f"fock-minus-{name}": matrices.fock - matrix for name, matrix in matrices.references.items()},
+    }
+    for name, matrix in wanted.items():
+        squares = (matrix.reshape(-1, matrices.nao, matrices.nao) ** 2).sum(axis=0)
+        sums = np.add.reduceat(np.add.reduceat(squares, starts, axis=0), starts, axis=1)
+        found[name] = np.sqrt(sums[first, second])
+    return found
