@@ -88,10 +88,12 @@ def _configure_logging(verbose: bool) -> None:
     """Send log lines of helmol to standard error."""
     root = logging.getLogger("helmol")
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
-    if not root.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        root.addHandler(handler)
+    # A second verb in one process may have another sys.stderr; the first one may be closed by now.
+    for old in [h for h in root.handlers if type(h) is logging.StreamHandler]:
+        root.removeHandler(old)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(handler)
 
 
 def _write_traceback(log_file: Path | None) -> Path | None:
