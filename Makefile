@@ -48,7 +48,7 @@ $(VENV_TEST)/.installed: $(INPUTS)
 
 # --- jobs -----------------------------------------------------------------------------------
 demo: $(VENV)/.installed
-	$(VENV)/bin/helmol demo water --out $(OUT) --json $(OUT)/demo.json
+	$(VENV)/bin/helmol demo water --out $(OUT)
 
 test: $(VENV_TEST)/.installed
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg \

@@ -1,13 +1,14 @@
-"""Fixtures of all tests."""
+"""What all tests share: threads, and a random generator."""
 
 import os
 
 # One thread per test process, before any numerical library starts its pool.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+os.environ.setdefault("MPLBACKEND", "agg")
 
-import numpy as np
-import pytest
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def orbital_order() -> tuple[bool, str]:
     bits = "every bit equal" if same else "NOT EQUAL"
     return (
         same and error < OVERLAP_TOLERANCE,
-        f"there and back {bits}; rotation identity of S to {error:.1e} (must be below {OVERLAP_TOLERANCE:.0e})",
+        f"there and back {bits}; S(Rr) = D S Dᵀ to {error:.1e} (must be below {OVERLAP_TOLERANCE:.0e})",
     )
 
 

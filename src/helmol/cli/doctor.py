@@ -11,7 +11,7 @@ from helmol.cli.session import session
 def doctor(
     tests: Annotated[
         bool,
-        typer.Option("--tests/--no-tests", help="Run the self-tests (some seconds) or only show versions."),
+        typer.Option("--tests/--no-tests", help="Run the self-tests, or only show versions."),
     ] = True,
     json_file: JsonFile = None,
     verbose: Verbose = False,

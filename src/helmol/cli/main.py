@@ -9,13 +9,16 @@ from typing import Annotated
 
 import typer
 
+from helmol.cli.demo import demo
 from helmol.cli.doctor import doctor
 from helmol.cli.evaluate import evaluate
+from helmol.cli.generate import generate
 from helmol.cli.guess import guess
+from helmol.cli.inspect import inspect
 from helmol.cli.predict import predict
 from helmol.cli.train import train
 
-VERBS = (doctor, train, evaluate, predict, guess)
+VERBS = (doctor, demo, generate, inspect, train, evaluate, predict, guess)
 
 app = typer.Typer(
     name="helmol",
@@ -42,7 +45,7 @@ def _show_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Learn the electronic structure of molecules: data, training, predictions, SCF starts."""

@@ -1,0 +1,91 @@
+"""Write ``configuration.md`` from the configuration models: ``python docs/make_reference.py [--check]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from helmol.config import Config
+from helmol.demo import DemoConfig
+from helmol.dft import LevelConfig
+from helmol.generate import GenerateConfig
+from helmol.model import MODEL_PRESETS, ModelConfig
+from helmol.structures import DynamicsConfig
+from helmol.train import TrainConfig
+
+PAGE = Path(__file__).with_name("configuration.md")
+SECTIONS: dict[str, tuple[str, type[Config]]] = {
+    "generate": ("`helmol generate SPEC`", GenerateConfig),
+    "level": ("`level`: the level of theory", LevelConfig),
+    "md": ("`md`: molecular dynamics", DynamicsConfig),
+    "train": ("`helmol train CONFIG`", TrainConfig),
+    "model": ("`model`: the network", ModelConfig),
+    "demo": ("`helmol demo`", DemoConfig),
+}
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [
+        "# Configuration",
+        "Every key of every file, made from the code by `python docs/make_reference.py`. "
+        "Unknown keys are an error. Any key can be set on the command line: `--set key.sub=value`.",
+    ]
+    for title, model in SECTIONS.values():
+        parts += [f"## {title}", (model.__doc__ or "").strip(), table(model)]
+    parts += ["## Presets", "`preset` of a training sets these keys of `model`.", presets()]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(model: type[Config]) -> str:
+    """Return the keys of one model as a Markdown table."""
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        default = f"`{shown(field.get_default(call_default_factory=True))}`"
+        default = "required" if field.is_required() else default
+        meaning = " ".join((field.description or "").split())
+        cells = (f"`{name}`", f"`{type_name(field.annotation)}`", default, meaning)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def presets() -> str:
+    """Return what the presets differ in."""
+    models = MODEL_PRESETS.values()
+    keys = [key for key in ModelConfig.model_fields if len({getattr(m, key) for m in models}) > 1]
+    lines = ["| preset | " + " | ".join(f"`{key}`" for key in keys) + " |", "|---" * (len(keys) + 1) + "|"]
+    for name, preset in MODEL_PRESETS.items():
+        lines.append(f"| {name} | " + " | ".join(str(getattr(preset, key)) for key in keys) + " |")
+    return "\n".join(lines)
+
+
+def shown(value: Any) -> str:
+    """Return a default as a user would write it in YAML."""
+    if isinstance(value, Config):
+        return "{}"
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
+
+
+def type_name(annotation: Any) -> str:
+    """Return a type as a user would say it."""
+    simple = isinstance(annotation, type) and not hasattr(annotation, "__args__")
+    text = annotation.__name__ if simple else str(annotation)
+    for prefix in ("typing.", "pathlib.", "helmol."):
+        text = text.replace(prefix, "")
+    return text.replace("NoneType", "null").replace("None", "null")
+
+
+def main() -> None:
+    """Write the page, or with ``--check`` fail if it is not what the code says."""
+    text = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(text)
+    elif PAGE.read_text() != text:
+        sys.exit(f"{PAGE.name} is not what the code says: run python docs/make_reference.py")
+
+
+if __name__ == "__main__":
+    main()

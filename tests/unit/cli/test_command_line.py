@@ -1,0 +1,126 @@
+"""The command line: every verb answers fast, and a mistake costs one line."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+from helmol.cli.main import VERBS, main
+from helmol.cli.session import session
+from helmol.errors import InputError
+
+NAMES = [verb.__name__ for verb in VERBS]
+
+
+def run(capsys, *arguments):
+    """Return exit code, standard output and standard error of a call."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    streams = capsys.readouterr()
+    return stop.value.code, streams.out, streams.err
+
+
+def test_all_verbs_are_there():
+    assert set(NAMES) == {"doctor", "demo", "generate", "inspect", "train", "evaluate", "predict", "guess"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_of_every_verb(capsys, name):
+    code, out, err = run(capsys, name, "--help")
+    assert code == 0
+    assert f"helmol {name}" in out
+    assert "--json" in out
+    assert err == ""
+
+
+def test_no_arguments_show_the_overview(capsys):
+    code, out, _ = run(capsys)
+    assert code == 0
+    assert all(name in out for name in NAMES)
+
+
+def test_version(capsys):
+    code, out, _ = run(capsys, "--version")
+    assert code == 0
+    assert out.startswith("helmol ")
+
+
+HEAVY = ("torch", "pyscf", "numpy", "scipy", "h5py", "ase", "matplotlib", "yaml")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("train", "--help"), ("--version",)])
+def test_help_imports_nothing_heavy_and_is_fast(arguments):
+    code = (
+        "import sys\nfrom helmol.cli.main import main\n"
+        f"try: main({list(arguments)!r})\nexcept SystemExit: pass\n"
+        f"print('heavy:', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert shown.stdout.splitlines()[-1] == "heavy: []"
+    # The second call has its byte code; twice the promised second leaves room for a busy machine.
+    assert min(seconds) < 2.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "there is no verb 'trian'; did you mean 'train'?"),
+        (["xyzzy"], "verbs are doctor, demo"),
+        (["train"], "Missing argument"),
+        (["train", "x.yaml", "--sed", "3"], "No such option"),
+        (["train", "x.yaml", "--seed", "three"], "valid integer"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(capsys, arguments, words):
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "missing.yaml"], "missing.yaml does not exist"),
+        (["generate", "missing.yaml", "--out", "x.h5"], "missing.yaml does not exist"),
+        (["inspect", "missing.h5"], "missing.h5"),
+        (["evaluate", "norun", "missing.h5"], "no model in norun"),
+        (["predict", "norun", "missing.xyz"], "no model in norun"),
+        (["guess", "norun", "missing.xyz"], "no model in norun"),
+        (["demo", "ethanol"], "molecule"),
+    ],
+)
+def test_a_missing_file_is_one_line_and_leaves_nothing(capsys, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert words in err
+    assert err.startswith(f"helmol {arguments[0]}: ")
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_session_turns_errors_into_codes(capsys, tmp_path):
+    for error, code in ((InputError("what"), 1), (OSError(28, "full"), 1), (KeyboardInterrupt(), 130)):
+        with pytest.raises(typer.Exit) as stop, session("verb", log_file=tmp_path / "log.txt"):
+            raise error
+        assert stop.value.exit_code == code
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_session_names_the_full_disk_and_the_traceback(capsys, tmp_path):
+    with pytest.raises(typer.Exit), session("verb", log_file=tmp_path / "log.txt"):
+        raise OSError(28, "full")
+    assert "no space left" in capsys.readouterr().err
+    with pytest.raises(typer.Exit), session("verb", log_file=tmp_path / "log.txt"):
+        raise RuntimeError("a fault\nof ours")
+    assert "unexpected RuntimeError: a fault of ours" in capsys.readouterr().err
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
