@@ -36,5 +36,5 @@ def dipole_integrals(mole: gto.Mole) -> Array:
 
 def symmetric(matrix: Any) -> Array:
     """Return ``(M + Mᵀ)/2`` of the last two axes, equal to its transpose in every bit."""
-    matrix = np.asarray(matrix, dtype=np.float64)
-    return (matrix + np.swapaxes(matrix, -1, -2)) / 2
+    values: Array = np.asarray(matrix, dtype=np.float64)
+    return np.asarray((values + np.swapaxes(values, -1, -2)) / 2)

@@ -51,7 +51,7 @@ def check_labels(
             raise ConvergenceError(f"the {name} matrix has elements that are not finite")
     asymmetry = float(np.abs(fock - np.swapaxes(fock, -1, -2)).max())
     if asymmetry > SYMMETRY_TOLERANCE:
-        raise ConvergenceError(f"|F - Fᵀ| reaches {asymmetry:.1e} Eh, wanted at most {SYMMETRY_TOLERANCE:.0e}")
+        raise ConvergenceError(f"|F - Fᵀ| is {asymmetry:.1e} Eh, wanted at most {SYMMETRY_TOLERANCE:.0e}")
     electrons = float(np.sum(density * overlap))
     if abs(electrons - n_electrons) > ELECTRONS_TOLERANCE * n_electrons:
         raise ConvergenceError(f"Tr DS = {electrons:.6f}, wanted {n_electrons} electrons")
@@ -73,7 +73,8 @@ def _check_eigenvalues(fock: Array, overlap: Array, mo_energy: Array, tolerance:
     )
     if error > tolerance:
         raise ConvergenceError(
-            f"orbital energies of (F, S) differ by {error:.1e} Eh from the SCF's, wanted at most {tolerance:.0e}"
+            f"orbital energies of (F, S) differ by {error:.1e} Eh from the SCF's, "
+            f"wanted at most {tolerance:.0e}"
         )
 
 

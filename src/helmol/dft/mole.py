@@ -61,8 +61,9 @@ def molecule_from_mole(mol: gto.Mole) -> Molecule:
         raise InputError("the gto.Mole is not built: call mol.build() first")
     numbers = [int(mol.atom_charge(k)) + int(mol.atom_nelec_core(k)) for k in range(mol.natm)]
     if 0 in numbers:
-        raise InputError(f"atom {numbers.index(0) + 1} of the gto.Mole is a ghost atom: real atoms are needed")
-    return Molecule(np.array(numbers), np.array(mol.atom_coords(unit="Bohr")), int(mol.charge), int(mol.spin))
+        raise InputError(f"atom {numbers.index(0) + 1} of the gto.Mole is a ghost atom: real ones are needed")
+    positions = np.array(mol.atom_coords(unit="Bohr"))
+    return Molecule(np.array(numbers), positions, int(mol.charge), int(mol.spin))
 
 
 def _build(

@@ -76,7 +76,8 @@ def write(path: Path | str, structures: Sequence[Structure]) -> None:
 def _frames(path: Path) -> list[Any]:
     """Read all frames with ASE; every failure becomes one line that names the file."""
     if not path.is_file():
-        raise InputError(f"structure file {path} does not exist" if not path.exists() else f"{path} is no file")
+        problem = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"structure file {path} {problem}")
     if path.stat().st_size == 0:
         raise InputError(f"structure file {path} is empty")
     try:

@@ -1,0 +1,43 @@
+"""``helmol generate SPEC``: structures, labelled with PySCF by a pool of processes, in a store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmol.cli.options import JsonFile, Sets, Verbose
+from helmol.cli.session import session
+
+
+def generate(
+    spec: Annotated[Path, typer.Argument(help="YAML spec, or a structure file (xyz, extxyz, ...).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Store to make or continue.")] = Path("data.h5"),
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes, one thread each; default one per core.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Overrides the spec's seed.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before.")
+    ] = False,
+    json_file: JsonFile = None,
+    sets: Sets = None,
+    verbose: Verbose = False,
+) -> None:
+    """Make a store of Fock matrices: structures from files or dynamics, labels from PySCF; resumable."""
+    with session("generate", json_file=json_file, verbose=verbose) as s:
+        from helmol.generate import read_spec, run
+
+        config = read_spec(spec, overrides=sets or [])
+        result = run(config, out=out, workers=workers, seed=seed, retry_failed=retry_failed)
+        s.say(
+            f"{result['n_labelled']} of {result['n_structures']} molecules in {out} ({result['level']}), "
+            f"{result['n_new']} of them new, {result['n_failed']} failed"
+        )
+        if result["n_failed"]:
+            s.say(f"reasons in {out}.failed.jsonl; --retry-failed tries them again")
+        if result["molecules_per_core_hour"]:
+            s.say(
+                f"{result['seconds']:.0f} s, {result['molecules_per_core_hour']:.0f} molecules per core-hour"
+            )
+        s.result(result)
+        s.next(f"helmol inspect {out}")

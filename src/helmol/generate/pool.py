@@ -1,0 +1,100 @@
+"""A pool of single-threaded processes that survives the death of any of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from helmol.generate.worker import Outcome, Task, label, start
+from helmol.structures import Structure
+from helmol.threads import one_thread
+
+SECONDS_BETWEEN_TICKS = 1.0
+
+
+def outcomes(
+    structures: Sequence[Structure], task: Task, *, workers: int
+) -> Generator[Outcome | None, None, None]:
+    """Label structures in processes; yield each outcome as it comes, ``None`` now and then.
+
+    When a process dies (killed for memory, a crash inside a library), what was being worked on is
+    tried again, one structure alone in a fresh process; one that dies again becomes a failure.
+    Closing the generator kills the processes.
+    """
+    todo = deque(structures)
+    while todo:
+        suspects = yield from _work(todo, task, workers)
+        for suspect in suspects:
+            alone = deque([suspect])
+            if (yield from _work(alone, task, 1)):
+                reason = "the process died twice (out of memory, or a crash in PySCF)"
+                yield Outcome(suspect, None, reason, 0.0)
+
+
+def _work(
+    todo: deque[Structure], task: Task, workers: int
+) -> Generator[Outcome | None, None, list[Structure]]:
+    """Empty ``todo``, or stop at the death of a process and return what was in flight."""
+    running: dict[Future[Outcome], Structure] = {}
+    with _pool(min(workers, len(todo))) as pool:
+        while todo or running:
+            suspects: list[Structure] = []
+            # One more than there are processes, so that none waits for this one.
+            while todo and not suspects and len(running) <= workers:
+                try:
+                    with one_thread(), _interrupts_held():
+                        running[pool.submit(label, todo[0], task)] = todo[0]
+                    todo.popleft()
+                except BrokenProcessPool:
+                    suspects = list(running.values())
+                    running.clear()
+            done, _ = wait(running, timeout=SECONDS_BETWEEN_TICKS, return_when=FIRST_COMPLETED)
+            if not done:
+                yield None
+            for future in done:
+                structure = running.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    suspects.append(structure)
+                else:
+                    yield outcome
+            if suspects:
+                return suspects + list(running.values())
+    return []
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Provide processes and leave none behind, whatever happens."""
+    before = set(multiprocessing.active_children())
+    # Not forked: a fork copies threads' locks, and this process may hold a GPU.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start)
+    try:
+        yield pool
+        pool.shutdown()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - before:
+            child.kill()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; processes started meanwhile never see it.
+
+    A terminal sends Ctrl-C to all processes, but only this one may decide what to do about it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
