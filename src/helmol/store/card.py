@@ -192,8 +192,8 @@ def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]
         ["level_label", card["level_label"]],
         ["xc_resolved", card["level"]["xc_resolved"]],
         ["code", f"{card['level']['code']}, {card['code']}"],
-        *[[key, _range_text(card[key])] for key in ("n_atoms", "n_ao", "n_edges")],
-        *[[key, _counts(card[key])] for key in ("formulas", "charges", "spins", "splits", "labels")],
+        *_rows({key: _range_text(card[key]) for key in ("n_atoms", "n_ao", "n_edges")}),
+        *_rows({key: _counts(card[key]) for key in ("formulas", "charges", "spins", "splits", "labels")}),
         ["content_hash", f"{card['content_hash'][:16]} ({whole})"],
         ["damaged", len(card["damaged"])],
         ["duplicates", sum(len(group) - 1 for group in card["duplicates"])],
@@ -218,11 +218,15 @@ def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]
         ("offsite", "F between two atoms"),
     ):
         rows: list[list[object]] = [
-            [k, v["n"], v["mean_Eh"], v["std_Eh"]] for k, v in card["fock"][kind].items()
+            [k, *(v[name] for name in FOCK_COLUMNS)] for k, v in card["fock"][kind].items()
         ]
         if rows:
             found.append((title, ["shells", *FOCK_COLUMNS], rows))
     return found
+
+
+def _rows(facts: dict[str, object]) -> list[list[object]]:
+    return [[key, value] for key, value in facts.items()]
 
 
 def _range_text(span: dict[str, float] | None) -> str:

@@ -71,18 +71,19 @@ def _distances(store: Store, folder: Path) -> Path | None:
     ):
         chosen = np.random.default_rng(0).permutation(len(norm))[:MOST_POINTS]
         chosen = chosen[norm[chosen] > 0]
+        size = 5.0 if len(chosen) < 2000 else 2.0
         axes.semilogy(
             distance[chosen],
             norm[chosen],
             ".",
-            markersize=2.5,
+            markersize=size,
             alpha=0.5,
             color=color,
             label=name,
             rasterized=True,
         )
     axes.set(xlabel="distance of two atoms / Å", ylabel="norm of their block / Eh")
-    axes.legend(frameon=False, markerscale=4)
+    axes.legend(frameon=False, markerscale=2)
     return _save(figure, folder / "block_norms.png")
 
 

@@ -154,7 +154,7 @@ def energy_outliers(
         "n_fitted": len(ids),
         "rank": int(rank),
         "std_Eh": float(residual.std()),
-        "outliers": [{"id": ids[k], "residual_Eh": float(residual[k])} for k in far],
+        "outliers": [{"id": ids[int(k)], "residual_Eh": float(residual[k])} for k in far],
     }
 
 
@@ -186,7 +186,7 @@ def block_norms(sample: Sample, basis: BasisSet) -> dict[str, Array]:
 
     Returns:
         ``distance_bohr``, and per matrix (``fock``, ``fock-minus-NAME`` for each reference) the
-        Frobenius norm in Eh, ``[n_pairs]`` each; of both spins together.
+        Frobenius norm in Eh, ``[n_pairs]`` each; the root mean square over two spins.
     """
     molecule, matrices = sample.molecule, sample.matrices
     first, second = np.triu_indices(molecule.n_atoms, 1)
@@ -197,7 +197,7 @@ def block_norms(sample: Sample, basis: BasisSet) -> dict[str, Array]:
         **{f"fock-minus-{name}": matrices.fock - matrix for name, matrix in matrices.references.items()},
     }
     for name, matrix in wanted.items():
-        squares = (matrix.reshape(-1, matrices.nao, matrices.nao) ** 2).sum(axis=0)
+        squares = (matrix.reshape(-1, matrices.nao, matrices.nao) ** 2).mean(axis=0)
         sums = np.add.reduceat(np.add.reduceat(squares, starts, axis=0), starts, axis=1)
         found[name] = np.sqrt(sums[first, second])
     return found

@@ -104,4 +104,4 @@ def test_block_norms_add_up_to_the_matrix(rng):
     assert sorted(norms) == ["distance_bohr", "fock"]
     starts = [0, 14, 19, 24]
     onsite = sum((sample.matrices.fock[:, a:b, a:b] ** 2).sum() for a, b in pairwise(starts))
-    assert (2 * norms["fock"] ** 2).sum() + onsite == pytest.approx((sample.matrices.fock**2).sum())
+    assert 2 * (2 * norms["fock"] ** 2).sum() + onsite == pytest.approx((sample.matrices.fock**2).sum())
