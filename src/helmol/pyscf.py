@@ -188,7 +188,8 @@ def _learnt_density(mf: Any, mol: Any, model: TrainedModel) -> Any:
         DomainError: anything outside what the model has learnt, or numbers that make no sense.
     """
     if isinstance(mf, scf.rohf.ROHF) or not isinstance(mf, scf.hf.RHF) or hasattr(mol, "lattice_vectors"):
-        raise DomainError(f"{type(mf).__name__} is not supported: only molecular RKS and RHF")
+        kind = type(mf).__name__.replace(_LearntStart.__name_mixin__, "")
+        raise DomainError(f"{kind} is not supported: only molecular RKS and RHF")
     level = model.domain.level
     xc = str(getattr(mf, "xc", "hf"))
     asked = dft.level_of_theory(dft.level_from(level).model_copy(update={"xc": xc}), method=level.method)

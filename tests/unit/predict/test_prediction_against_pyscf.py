@@ -136,6 +136,27 @@ def test_planted_faults_are_caught(iodomethane: Truth, fault: str) -> None:
     assert max(_differences(found, truth).values()) > 1e-2
 
 
+def test_open_shell_equals_pyscf() -> None:
+    radical = Molecule.from_angstrom([8, 1], [[0, 0.1, 0], [0.2, 0, 0.97]], spin=1)
+    mole = dft.build_mole(radical, LEVEL)
+    mf = dft.mean_field(mole, LEVEL)
+    mf.kernel()
+    fock = np.asarray(mf.get_fock())
+    house, basis = to_house(fock, dft.house_shells(mole), "pyscf"), BasisSet.from_mole(mole, "def2-svp")
+    integrals = dft.dipole_integrals(mole)
+    found = make_prediction(
+        house, radical, basis=basis, overlap=dft.overlap(mole), dipole_integrals=integrals
+    )
+    mf.mo_energy, mf.mo_coeff = mf.eig(fock, mf.get_ovlp())
+    density = mf.make_rdm1(mf.mo_coeff, mf.get_occ(mf.mo_energy, mf.mo_coeff))
+    assert np.array_equal(found.fock, fock)
+    assert np.abs(found.mo_energy - mf.mo_energy).max() < 1e-8
+    assert np.abs(found.density - density).max() < 1e-8
+    dipole = mf.dip_moment(dm=density, unit="AU", verbose=0) * DEBYE_PER_AU
+    assert found.dipole == pytest.approx(dipole, abs=1e-8)
+    assert found.charges == pytest.approx(mf.mulliken_pop(dm=density, verbose=0)[1], abs=1e-8)
+
+
 def test_own_order_of_a_mole_with_general_contractions() -> None:
     # cc-pVDZ is generally contracted: several contractions share one PySCF shell.
     level = LEVEL.model_copy(update={"basis": "cc-pvdz", "xc": "hf"})
