@@ -175,3 +175,9 @@ def test_every_weight_is_used():
     sum(part.square().sum() for part in output.normalised).backward()
     unused = [name for name, weight in network.named_parameters() if weight.grad is None]
     assert unused == []
+
+
+def test_a_basis_of_s_shells_only():
+    network = make_network(torch.float64, shells={1: (0,), 2: (0, 0)})
+    molecule = Molecule([1, 2, 1], np.array([[0.0, 0, 0], [0, 0, 2.0], [0, 2.0, 0]]))
+    assert rotation_error(network, molecule, Rotation.random(random_state=4).as_matrix()) < 1e-11

@@ -69,7 +69,7 @@ class EdgeGeometry:
         """
         channels = nodes.shape[-1]
         i, j = self.pair_index
-        ends = torch.cat([nodes[i], nodes[j]], dim=-1)
+        ends = torch.cat([nodes.index_select(0, i), nodes.index_select(0, j)], dim=-1)
         parts = ends.split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
         local = torch.cat([w.mT @ part for w, part in zip(self.frames, parts, strict=True)], dim=1)
         forward = local.index_select(1, self.to_m_major)

@@ -37,7 +37,7 @@ class EquivariantNorm(nn.Module):
         scalar = x[:, :1] - x[:, :1].mean(dim=2, keepdim=True)
         x = torch.cat([scalar, x[:, 1:]], dim=1)
         power = (x.square() * self.balance).sum(dim=(1, 2), keepdim=True)
-        return x * torch.rsqrt(power + self.eps) * self.weight[self.degree]
+        return x * torch.rsqrt(power + self.eps) * self.weight.index_select(0, self.degree)
 
 
 class DegreeLinear(nn.Module):
@@ -53,7 +53,7 @@ class DegreeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[n, K, C_in]`` to ``[n, K, C_out]``."""
-        weight = torch.stack(list(self.weights))[self.degree]
+        weight = torch.stack(list(self.weights)).index_select(0, self.degree)
         y = torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)
         return torch.cat([y[:, :1] + self.bias, y[:, 1:]], dim=1)
 
@@ -76,6 +76,6 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[n, K, C]`` to ``[n, K, C]``."""
         y = self.first(x)
-        gates = torch.sigmoid(self.gates(x[:, 0])).view(-1, self.lmax, self.channels)
-        y = torch.cat([functional.silu(y[:, :1]), y[:, 1:] * gates[:, self.degree]], dim=1)
+        gates = torch.sigmoid(self.gates(x[:, 0])).view(len(x), self.lmax, self.channels)
+        y = torch.cat([functional.silu(y[:, :1]), y[:, 1:] * gates.index_select(1, self.degree)], dim=1)
         return self.second(y)

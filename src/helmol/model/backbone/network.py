@@ -102,7 +102,7 @@ class Backbone(nn.Module):
         )  # fmt: skip
         scalars = self.edge_scalars(batch.numbers, batch.pair_index, geometry.distance)
         envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
-        radial = self.degree_embedding(scalars).view(-1, self.lmax + 1, self.config.channels) * envelope
+        radial = self.degree_embedding(scalars).view(len(scalars), self.lmax + 1, self.config.channels) * envelope
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
         nodes = geometry.axis_to_nodes(radial, len(start)) / self.config.message_scale
         nodes = torch.cat([nodes[:, :1] + start[:, None], nodes[:, 1:]], dim=1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from helmol.graph.layout import m_sizes
+from helmol.model.backbone.fused import FusedConvolution
 
 
 class SO2Linear(nn.Module):
@@ -35,6 +36,11 @@ class SO2Linear(nn.Module):
         nn.init.normal_(self.zero.weight, std=fan_in**-0.5)
         nn.init.zeros_(self.zero.bias)
 
+    def flat_weights(self) -> list[Tensor]:
+        """Return weight and bias of m = 0, then real and imaginary weight of each m > 0."""
+        pairs = zip(self.real, self.imaginary, strict=True)
+        return [self.zero.weight, self.zero.bias, *[weight for pair in pairs for weight in pair]]
+
     def forward(self, parts: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Map the features of each order.
 
@@ -46,11 +52,11 @@ class SO2Linear(nn.Module):
         """
         n = len(parts[0])
         size = (self.lmax + 1) * self.channels_out
-        zero, scalars = self.zero(parts[0].reshape(n, -1)).split([size, self.n_scalars], dim=1)
+        zero, scalars = self.zero(parts[0].flatten(1)).split([size, self.n_scalars], dim=1)
         outputs = [zero.view(n, self.lmax + 1, self.channels_out)]
         for x, real, imaginary in zip(parts[1:], self.real, self.imaginary, strict=True):
             weight = torch.cat([torch.cat([real, imaginary], dim=1), torch.cat([-imaginary, real], dim=1)], dim=0)
-            outputs.append((x.reshape(n, -1) @ weight).view(n, -1, self.channels_out))
+            outputs.append((x.flatten(1) @ weight).view(n, x.shape[1], self.channels_out))
         return outputs, scalars
 
 
@@ -64,24 +70,34 @@ class SO2Convolution(nn.Module):
         super().__init__()
         self.lmax, self.channels = lmax, channels
         self.radial = radial
-        self.squash = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}[gate]
+        self.gate = gate
         self.first = SO2Linear(lmax, 2 * channels, channels, n_scalars=lmax * channels)
         self.second = SO2Linear(lmax, channels, channels)
 
-    def forward(self, ends: Tensor, scalars: Tensor) -> Tensor:
+    def forward(self, ends: Tensor, scalars: Tensor, *, plain: bool = False) -> Tensor:
         """Return edge features ``[E, K, C]``.
 
         Args:
             ends: both ends in the edge frame, ``[E, K, 2C]`` m-major.
             scalars: edge scalars for the radial network, ``[E, n_scalars]``.
+            plain: the slow form that can be differentiated twice.
         """
-        radial = self.radial(scalars).view(-1, self.lmax + 1, 2 * self.channels)
+        radial = self.radial(scalars).view(len(ends), self.lmax + 1, 2 * self.channels)
+        if plain:
+            return self._plain(ends, radial)
+        weights = [*self.first.flat_weights(), *self.second.flat_weights()]
+        out: Tensor = FusedConvolution.apply(ends, radial, self.gate == "tanh", *weights)
+        return out
+
+    def _plain(self, ends: Tensor, radial: Tensor) -> Tensor:
+        """Compute the convolution step by step."""
         parts = []
         for m, x in enumerate(ends.split(list(m_sizes(self.lmax)), dim=1)):
             weight = radial[:, m:]
             parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
         hidden, gates = self.first(parts)
-        gates = self.squash(gates).view(-1, self.lmax, self.channels)
+        squash = torch.tanh if self.gate == "tanh" else torch.sigmoid
+        gates = squash(gates).view(len(ends), self.lmax, self.channels)
         gated = [torch.cat([functional.silu(hidden[0][:, :1]), hidden[0][:, 1:] * gates], dim=1)]
         for m, x in enumerate(hidden[1:], start=1):
             weight = gates[:, m - 1 :]

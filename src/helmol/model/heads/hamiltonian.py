@@ -32,8 +32,8 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[n, K, C]`` to ``[n, K, C]``."""
         scalars, gates = self.linear(x[:, 0]).split([self.channels, self.lmax * self.channels], dim=1)
-        gates = torch.sigmoid(gates).view(-1, self.lmax, self.channels)
-        return torch.cat([functional.silu(scalars)[:, None], x[:, 1:] * gates[:, self.degree]], dim=1)
+        gates = torch.sigmoid(gates).view(len(x), self.lmax, self.channels)
+        return torch.cat([functional.silu(scalars)[:, None], x[:, 1:] * gates.index_select(1, self.degree)], dim=1)
 
 
 class BlockReadout(nn.Module):
@@ -102,7 +102,7 @@ class HamiltonianHead(nn.Module):
 
     def _diagonal(self, nodes: Tensor, key: Key, index: Tensor) -> Tensor:
         readout = self._readout(key)
-        x = nodes[index]
+        x = nodes.index_select(0, index)
         parts = [x[:, l * l : (l + 1) ** 2] @ w for l, w in enumerate(readout.weights)]
         parts[0] = parts[0] + readout.bias
         return readout.assemble(parts)
@@ -110,7 +110,7 @@ class HamiltonianHead(nn.Module):
     def _pairs(self, edges: Tensor, features: Features, key: Key, index: Tensor) -> Tensor:
         geometry, readout = features.geometry, self._readout(key)
         opposite = (index + geometry.n_pairs) % (2 * geometry.n_pairs)
-        forward, backward = edges[index], edges[opposite]
+        forward, backward = edges.index_select(0, index), edges.index_select(0, opposite)
         rows, parts = rows_of_degree(self.lmax), []
         for l, weight in enumerate(readout.weights):
             if key in self.exchange:
@@ -119,7 +119,8 @@ class HamiltonianHead(nn.Module):
             else:
                 other = self._readout(key[::-1]).weights[l]
             flip = geometry.flip[l * l : (l + 1) ** 2, None]
-            both = torch.cat([forward[:, rows[l]], backward[:, rows[l]] * flip], dim=2)
+            row = rows[l].to(index.device)
+            both = torch.cat([forward.index_select(1, row), backward.index_select(1, row) * flip], dim=2)
             parts.append(0.5 * (both @ torch.cat([weight, other], dim=0)))
         bias = readout.bias
         if key in self.exchange:

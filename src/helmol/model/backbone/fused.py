@@ -1,0 +1,187 @@
+"""The SO(2) convolution as one differentiable step with hand-written gradients.
+
+Same function as the plain form in :mod:`helmol.model.backbone.so2`, tested equal to it. What it saves:
+
+* every product reads and writes slices of whole ``[E, K, C]`` arrays in place: no splits, no joins;
+* an order m > 0 is a product of complex numbers, done with three real matrix products instead of
+  four: ``out₊ = (x₊+x₋)W_r − x₋(W_r+W_i)``, ``out₋ = (x₊+x₋)W_r + x₊(W_i−W_r)`` (Gauss);
+* only the inputs, the hidden features before the gate and the raw gates are kept for the gradient.
+
+It has no second derivatives: energies whose forces are trained use the plain form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def _slices(lmax: int) -> list[tuple[int, int]]:
+    """Return for m = 0 … lmax the first m-major row and the number of degrees."""
+    starts, start = [], 0
+    for m in range(lmax + 1):
+        n = lmax + 1 - m
+        starts.append((start, n))
+        start += n if m == 0 else 2 * n
+    return starts
+
+
+def _half(x: Tensor, first: int, n: int) -> Tensor:
+    """View rows ``first … first+n`` of ``[E, K, C]`` as a matrix ``[E, n·C]`` without a copy."""
+    e, k, c = x.shape
+    return x.view(e, k * c)[:, first * c : (first + n) * c]
+
+
+Pair = tuple[Tensor, Tensor]
+"""Real and imaginary weight of one order, each ``[n·C_in, n·C_out]``."""
+
+
+def _product(out: Tensor, x: Tensor, weights: Pair, first: int, n: int) -> None:
+    """Write ``x (W_r + i W_i)`` of one order into its rows of ``out``."""
+    real, imaginary = weights
+    plus, minus = _half(x, first, n), _half(x, first + n, n)
+    out_plus, out_minus = _half(out, first, n), _half(out, first + n, n)
+    torch.mm(plus + minus, real, out=out_plus)
+    out_minus.copy_(out_plus)
+    out_plus.addmm_(minus, real + imaginary, alpha=-1)
+    out_minus.addmm_(plus, imaginary - real)
+
+
+def _input_gradient(out: Tensor, g: Tensor, weights: Pair, first: int, n: int) -> None:
+    """Write ``g (W_r − i W_i)ᵀ`` of one order into its rows of ``out``."""
+    real, imaginary = weights
+    plus, minus = _half(g, first, n), _half(g, first + n, n)
+    out_plus, out_minus = _half(out, first, n), _half(out, first + n, n)
+    torch.mm(plus + minus, real.T, out=out_plus)
+    out_minus.copy_(out_plus)
+    out_plus.addmm_(minus, (imaginary - real).T)
+    out_minus.addmm_(plus, (imaginary + real).T, alpha=-1)
+
+
+def _weight_gradient(x: Tensor, g: Tensor, first: int, n: int) -> Pair:
+    """Return ``x₊ᵀg₊ + x₋ᵀg₋`` and ``x₊ᵀg₋ − x₋ᵀg₊`` of one order."""
+    x_plus, x_minus = _half(x, first, n), _half(x, first + n, n)
+    g_plus, g_minus = _half(g, first, n), _half(g, first + n, n)
+    shared = (x_plus - x_minus).T @ g_plus
+    imaginary = torch.addmm(shared, x_plus.T, g_minus - g_plus)
+    return shared.addmm_(x_minus.T, g_plus + g_minus), imaginary
+
+
+def _by_order(x: Tensor, factor: Tensor, out: Tensor, *, from_degree: int) -> None:
+    """Write ``out = x · factor`` where ``factor [E, degrees, C]`` starts at ``from_degree``, equal for ±m.
+
+    Rows of a degree below ``from_degree`` are left alone.
+    """
+    e, _, c = x.shape
+    lmax = factor.shape[1] - 1 + from_degree
+    for m, (first, n) in enumerate(_slices(lmax)):
+        skip = max(from_degree - m, 0)
+        signs = 1 if m == 0 else 2
+        rows = slice(first + skip, first + signs * n)
+        shape = (e, signs, n - skip, c)
+        weight = factor[:, None, m + skip - from_degree :]
+        torch.mul(x[:, rows].view(shape), weight, out=out[:, rows].view(shape))
+
+
+def _summed_by_degree(x: Tensor, y: Tensor, lmax: int, *, from_degree: int) -> Tensor:
+    """Return ``Σ_m x · y`` for each degree from ``from_degree`` on, ``[E, degrees, C]``."""
+    e, _, c = x.shape
+    result = x.new_zeros(e, lmax + 1 - from_degree, c)
+    for m, (first, n) in enumerate(_slices(lmax)):
+        skip = max(from_degree - m, 0)
+        degrees = result[:, m + skip - from_degree :]
+        for start in (first + skip,) if m == 0 else (first, first + n):
+            rows = slice(start, start + n - skip)
+            degrees.addcmul_(x[:, rows], y[:, rows])
+    return result
+
+
+class FusedConvolution(torch.autograd.Function):
+    """Radial weighting, first SO(2) map, gate, second SO(2) map; see the module's text."""
+
+    @staticmethod
+    def forward(ctx: Any, ends: Tensor, radial: Tensor, tanh: bool, *weights: Tensor) -> Tensor:
+        """Return ``[E, K, C]``; ``weights`` as :func:`weights_of` lists them."""
+        e, k, _ = ends.shape
+        lmax = radial.shape[1] - 1
+        first_zero, first_bias, first_pairs, second_zero, second_bias, second_pairs = _unpack(weights, lmax)
+        c = second_bias.shape[0] // (lmax + 1)
+        ends = ends.contiguous()
+        scaled = torch.empty_like(ends)
+        _by_order(ends, radial, scaled, from_degree=0)
+        hidden = ends.new_empty(e, k, c)
+        zero = torch.addmm(first_bias, _half(scaled, 0, lmax + 1), first_zero.T)
+        _half(hidden, 0, lmax + 1).copy_(zero[:, : (lmax + 1) * c])
+        gates = zero[:, (lmax + 1) * c :].reshape(e, lmax, c)
+        gates = gates.tanh_() if tanh else gates.sigmoid_()
+        for (first, n), pair in zip(_slices(lmax)[1:], first_pairs, strict=True):
+            _product(hidden, scaled, pair, first, n)
+        gated = _gate(hidden, gates)
+        out = torch.empty_like(hidden)
+        torch.addmm(second_bias, _half(gated, 0, lmax + 1), second_zero.T, out=_half(out, 0, lmax + 1))
+        for (first, n), pair in zip(_slices(lmax)[1:], second_pairs, strict=True):
+            _product(out, gated, pair, first, n)
+        ctx.tanh = tanh
+        ctx.save_for_backward(ends, radial, hidden, gates, *weights)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of all inputs."""
+        ends, radial, hidden, gates, *weights = ctx.saved_tensors
+        lmax = radial.shape[1] - 1
+        first_zero, _, first_pairs, second_zero, _, second_pairs = _unpack(weights, lmax)
+        grad, orders = grad.contiguous(), _slices(lmax)[1:]
+        gated = _gate(hidden, gates)
+        g0 = _half(grad, 0, lmax + 1)
+        second = [g0.T @ _half(gated, 0, lmax + 1), g0.sum(dim=0)]
+        for first, n in orders:
+            second += _weight_gradient(gated, grad, first, n)
+        g_gated = gated  # its values are no longer needed
+        torch.mm(g0, second_zero, out=_half(g_gated, 0, lmax + 1))
+        for (first, n), pair in zip(orders, second_pairs, strict=True):
+            _input_gradient(g_gated, grad, pair, first, n)
+        g_gates = _summed_by_degree(g_gated, hidden, lmax, from_degree=1)
+        g_gates *= (1 - gates.square()) if ctx.tanh else gates * (1 - gates)
+        g_hidden = torch.empty_like(hidden)
+        _by_order(g_gated, gates, g_hidden, from_degree=1)
+        scalar, s = hidden[:, 0], torch.sigmoid(hidden[:, 0])
+        g_hidden[:, 0] = g_gated[:, 0] * s * (1 + scalar * (1 - s))
+        scaled = torch.empty_like(ends)
+        _by_order(ends, radial, scaled, from_degree=0)
+        g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates.flatten(1)], dim=1)
+        first_grads = [g0.T @ _half(scaled, 0, lmax + 1), g0.sum(dim=0)]
+        for first, n in orders:
+            first_grads += _weight_gradient(scaled, g_hidden, first, n)
+        g_scaled = scaled
+        torch.mm(g0, first_zero, out=_half(g_scaled, 0, lmax + 1))
+        for (first, n), pair in zip(orders, first_pairs, strict=True):
+            _input_gradient(g_scaled, g_hidden, pair, first, n)
+        g_radial = _summed_by_degree(g_scaled, ends, lmax, from_degree=0)
+        g_ends = torch.empty_like(ends)
+        _by_order(g_scaled, radial, g_ends, from_degree=0)
+        return g_ends, g_radial, None, *first_grads, *second
+
+
+def _gate(hidden: Tensor, gates: Tensor) -> Tensor:
+    """Return SiLU of l = 0 and the rest times its gate."""
+    gated = torch.empty_like(hidden)
+    _by_order(hidden, gates, gated, from_degree=1)
+    gated[:, 0] = torch.nn.functional.silu(hidden[:, 0])
+    return gated
+
+
+def _unpack(
+    weights: tuple[Tensor, ...] | list[Tensor], lmax: int
+) -> tuple[Tensor, Tensor, list[Pair], Tensor, Tensor, list[Pair]]:
+    """Split the flat list of weights of both maps."""
+    half = 2 + 2 * lmax
+    parts = []
+    for some in (weights[:half], weights[half:]):
+        pairs = [(some[2 + 2 * k], some[3 + 2 * k]) for k in range(lmax)]
+        parts += [some[0], some[1], pairs]
+    return tuple(parts)  # type: ignore[return-value]

@@ -1,0 +1,40 @@
+"""The fused convolution is the plain one: values and gradients, float64, and its fault is seen."""
+
+import pytest
+import torch
+
+from helmol.model.backbone import fused
+from helmol.model.backbone.radial import RadialNetwork
+from helmol.model.backbone.so2 import SO2Convolution
+
+
+def both_ways(lmax, gate, n_edges):
+    torch.manual_seed(0)
+    convolution = SO2Convolution(lmax, 3, RadialNetwork(5, 8, (lmax + 1) * 6), gate=gate).double()
+    ends = torch.randn(n_edges, (lmax + 1) ** 2, 6, dtype=torch.float64, requires_grad=True)
+    scalars = torch.randn(n_edges, 5, dtype=torch.float64, requires_grad=True)
+    for bias in (convolution.first.zero.bias, convolution.second.zero.bias):
+        torch.nn.init.normal_(bias)
+    inputs = [ends, scalars, *convolution.parameters()]
+    results = []
+    for plain in (True, False):
+        out = convolution(ends, scalars, plain=plain)
+        torch.manual_seed(1)
+        gradients = torch.autograd.grad((out * torch.randn_like(out)).sum(), inputs)
+        results.append([out, *gradients])
+    return results
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("lmax", [0, 1, 4, 6])
+@pytest.mark.parametrize("n_edges", [0, 1, 7])
+def test_values_and_gradients_agree(lmax, gate, n_edges):
+    for plain, other in zip(*both_ways(lmax, gate, n_edges), strict=True):
+        torch.testing.assert_close(other, plain, atol=1e-12, rtol=1e-11)
+
+
+def test_a_wrong_sign_in_the_complex_product_is_seen(monkeypatch):
+    right = fused._weight_gradient
+    monkeypatch.setattr(fused, "_weight_gradient", lambda *a: tuple(-g for g in right(*a)))
+    plain, other = both_ways(2, "sigmoid", 5)
+    assert any(not torch.allclose(a, b) for a, b in zip(plain, other, strict=True))
