@@ -14,7 +14,7 @@ class ModelConfig(Config):
 
     channels: int = Field(64, ge=1)
     """Channels C of every node and edge feature."""
-    lmax: int | None = Field(None, ge=0, le=12)
+    lmax: int | None = Field(None, ge=1, le=12)
     """Largest degree L; unset means twice the largest shell of the basis (4 for def2-SVP)."""
     n_layers: int = Field(3, ge=1)
     """Layers, each a node block followed by an edge block."""

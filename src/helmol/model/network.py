@@ -41,7 +41,7 @@ class HamiltonianModel(nn.Module):
 
     def __init__(self, config: ModelConfig, domain: Domain) -> None:
         super().__init__()
-        needed = 2 * domain.basis.lmax
+        needed = max(2 * domain.basis.lmax, 1)
         lmax = needed if config.lmax is None else config.lmax
         if lmax < needed:
             raise ConfigError(

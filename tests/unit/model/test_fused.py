@@ -26,7 +26,7 @@ def both_ways(lmax, gate, n_edges):
 
 
 @pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
-@pytest.mark.parametrize("lmax", [0, 1, 4, 6])
+@pytest.mark.parametrize("lmax", [1, 4, 6])
 @pytest.mark.parametrize("n_edges", [0, 1, 7])
 def test_values_and_gradients_agree(lmax, gate, n_edges):
     for plain, other in zip(*both_ways(lmax, gate, n_edges), strict=True):
