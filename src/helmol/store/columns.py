@@ -184,7 +184,7 @@ def digest(columns: Mapping[str, Values]) -> bytes:
 
 def crc32(values: Values) -> int:
     """Return the checksum kept beside every entry."""
-    return zlib.crc32(np.ascontiguousarray(values).data) if len(values) else 0
+    return zlib.crc32(values.data) if len(values) else 0
 
 
 def _bytes(text: str) -> npt.NDArray[np.uint8]:
