@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import JsonFile, Seed, Verbose
+from helmol.cli.options import JsonFile, Seed, Sets, Verbose
 from helmol.cli.session import session
 
 
@@ -13,18 +13,19 @@ def demo(
     molecule: Annotated[str, typer.Argument(help="What to learn: water.")] = "water",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything.")] = Path("demo"),
     workers: Annotated[int, typer.Option("--workers", help="Processes for DFT, threads of training.")] = 2,
-    minutes: Annotated[float, typer.Option("--minutes", help="Time for the whole demo.")] = 8.5,
+    minutes: Annotated[float, typer.Option("--minutes", help="Time for the whole demo.")] = 9.0,
     seed: Seed = 0,
+    sets: Sets = None,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
     """Go the whole way on a fresh machine: generate, train, evaluate, predict, guess; leave a report."""
     with session("demo", json_file=json_file, verbose=verbose) as s:
-        from helmol.config import parse
+        from helmol.config import parse, with_overrides
         from helmol.demo import DemoConfig, run
 
         settings = {"molecule": molecule, "workers": workers, "minutes": minutes, "seed": seed}
-        result = run(parse(DemoConfig, settings, source="demo"), out=out)
+        result = run(parse(DemoConfig, with_overrides(settings, sets or []), source="demo"), out=out)
         rows = [[b["what"], b["wanted"], b["seen"], "yes" if b["passed"] else "NO"] for b in result["bars"]]
         s.table(
             f"{result['n_molecules']} held-out molecules, target {result['target']}",

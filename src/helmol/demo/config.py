@@ -28,7 +28,11 @@ class DemoConfig(Config):
     """Functional of the labels."""
     basis: str = "def2-svp"
     """Basis of the labels."""
-    minutes: float = Field(8.5, gt=0)
+    target: Literal["fock", "fock-minus-minao"] = "fock-minus-minao"
+    """What the network learns; of the targets this one learns best from little data."""
+    preset: str = "small"
+    """Size of the network."""
+    minutes: float = Field(9.0, gt=0)
     """Wall time of the whole demo that training may not exceed, less a reserve for what follows it."""
     train_minutes: float = Field(4.0, gt=0)
     """Longest training, minutes."""

@@ -56,7 +56,8 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
     return [
         "# helmol demo: water",
         f"A network with {evaluation['parameters']:,} parameters learnt the "
-        f"{config['xc'].upper()}/{config['basis']} Fock matrices of {training['n_train']} water molecules at {config['temperature_k']:g} K. "
+        f"{config['xc'].upper()}/{config['basis']} Fock matrices of {training['n_train']} water "
+        f"molecules at {config['temperature_k']:g} K. "
         f"Target: {evaluation['target']}. {verdict}",
         (
             ("bar", "wanted", "seen", "cleared"),
@@ -77,8 +78,8 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
         "Seconds include the inference and, for this target, the building of the minao Fock matrix.",
         out / "scf_convergence.png",
         "## Data, time, versions",
-        "The data card is data/card.md; the settings are demo.yaml, generate.yaml and train.yaml; all numbers "
-        "are in demo.json.",
+        "The data card is data/card.md; the settings are demo.yaml, generate.yaml and train.yaml; all "
+        "numbers are in demo.json.",
         (("stage", "seconds"), [(name, f"{value:.1f}") for name, value in seconds.items()]),
         ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
     ]

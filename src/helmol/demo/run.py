@@ -71,7 +71,8 @@ def run(config: DemoConfig, *, out: Path) -> dict[str, Any]:
     title = f"{config.n_frames} frames of {config.molecule} at {config.temperature_k:g} K (GFN2-xTB)"
     frames = watch("structures", title, lambda: stages.structures_file(config, out))
     title = f"labels: {config.n_labels} molecules, {config.xc.upper()}/{config.basis}"
-    watch("labels", f"{title}, {config.workers} processes", lambda: stages.labels(config, out, frames))
+    title = f"{title}, {config.workers} processes"
+    labelled = watch("labels", title, lambda: stages.labels(config, out, frames))
     watch("card", "data card", lambda: stages.data_card(out))
     title = f"training on {config.n_train} molecules"
     training = watch("train", title, lambda: stages.train(config, out, spent_minutes=watch.total / 60))
@@ -88,6 +89,7 @@ def run(config: DemoConfig, *, out: Path) -> dict[str, Any]:
             "evaluate": evaluation,
             "guess": guess,
             "predict": prediction,
+            "labels": labelled,
             "train": training,
             "bars": bars,
             "passed": all(bar["passed"] for bar in bars),

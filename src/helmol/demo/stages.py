@@ -19,10 +19,6 @@ log = logging.getLogger("helmol.demo")
 
 WATER = Molecule.from_angstrom([8, 1, 1], [[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.0, -0.763, -0.477]])
 STORE, RUN = "water.h5", "run"
-TARGET = "fock-minus-minao"
-"""Of the two targets the one that learns better from little data."""
-TRAINING: dict[str, Any] = {"target": TARGET, "preset": "small"}
-"""What differs from the defaults of training."""
 SHORTEST_TRAINING_MINUTES = 0.1
 
 
@@ -91,8 +87,14 @@ def train(config: DemoConfig, out: Path, *, spent_minutes: float) -> dict[str, A
     if not record.exists():
         left = config.minutes - spent_minutes - config.reserve_minutes
         minutes = max(SHORTEST_TRAINING_MINUTES, min(config.train_minutes, left))
-        settings = {"data": str(out / STORE), **TRAINING, "max_minutes": round(minutes, 3)}
-        settings |= {"n_threads": config.workers, "seed": config.seed}
+        settings = {
+            "data": str(out / STORE),
+            "target": config.target,
+            "preset": config.preset,
+            "max_minutes": round(minutes, 3),
+            "n_threads": config.workers,
+            "seed": config.seed,
+        }
         write_text(record, yaml.safe_dump(settings, sort_keys=False))
     settings = read_yaml(record)
     log.info("target %s, at most %.1f minutes", settings["target"], settings["max_minutes"])
