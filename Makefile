@@ -59,6 +59,7 @@ lint: $(VENV_TEST)/.installed
 	$(VENV_TEST)/bin/ruff format --check .
 	$(VENV_TEST)/bin/mypy
 	$(VENV_TEST)/bin/lint-imports
+	$(VENV_TEST)/bin/python docs/make_reference.py --check
 
 format: $(VENV_TEST)/.installed
 	$(VENV_TEST)/bin/ruff check --fix .

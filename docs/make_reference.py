@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
 from helmol.config import Config
 from helmol.demo import DemoConfig
 from helmol.dft import LevelConfig
-from helmol.generate import GenerateConfig
+from helmol.generate import GenerateConfig, MdSource, StructuresConfig
 from helmol.model import MODEL_PRESETS, ModelConfig
-from helmol.structures import DynamicsConfig
 from helmol.train import TrainConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 SECTIONS: dict[str, tuple[str, type[Config]]] = {
     "generate": ("`helmol generate SPEC`", GenerateConfig),
     "level": ("`level`: the level of theory", LevelConfig),
-    "md": ("`md`: molecular dynamics", DynamicsConfig),
+    "structures": ("`structures`: where they come from", StructuresConfig),
+    "md": ("`structures.md`: molecular dynamics", MdSource),
     "train": ("`helmol train CONFIG`", TrainConfig),
     "model": ("`model`: the network", ModelConfig),
     "demo": ("`helmol demo`", DemoConfig),
@@ -33,7 +34,7 @@ def page() -> str:
         "Unknown keys are an error. Any key can be set on the command line: `--set key.sub=value`.",
     ]
     for title, model in SECTIONS.values():
-        parts += [f"## {title}", (model.__doc__ or "").strip(), table(model)]
+        parts += [f"## {title}", cleandoc(model.__doc__ or "").replace("``", "`"), table(model)]
     parts += ["## Presets", "`preset` of a training sets these keys of `model`.", presets()]
     return "\n\n".join(parts) + "\n"
 
@@ -44,7 +45,7 @@ def table(model: type[Config]) -> str:
     for name, field in model.model_fields.items():
         default = f"`{shown(field.get_default(call_default_factory=True))}`"
         default = "required" if field.is_required() else default
-        meaning = " ".join((field.description or "").split())
+        meaning = " ".join((field.description or "").split()).replace("``", "`")
         cells = (f"`{name}`", f"`{type_name(field.annotation)}`", default, meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
@@ -64,6 +65,8 @@ def shown(value: Any) -> str:
     """Return a default as a user would write it in YAML."""
     if isinstance(value, Config):
         return "{}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(shown(item) for item in value) + "]"
     if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "null"}[value]
     return str(value)

@@ -92,6 +92,8 @@ def train(config: DemoConfig, out: Path, *, spent_minutes: float) -> dict[str, A
             "target": config.target,
             "preset": config.preset,
             "max_minutes": round(minutes, 3),
+            "validate_every": 100,
+            "checkpoint_every": 100,
             "n_threads": config.workers,
             "seed": config.seed,
         }
