@@ -43,13 +43,14 @@ class TrainConfig(Config):
     """Optimizer steps of the whole run."""
     max_minutes: float | None = Field(None, gt=0)
     """Wall time of the whole run in minutes, validation included, interruptions not."""
-    edges_per_batch: int = Field(300, ge=1)
-    """Directed atom pairs, n(n − 1) per molecule, that a batch may hold (at least one molecule)."""
+    edges_per_batch: int = Field(120, ge=1)
+    """Directed atom pairs inside the cutoff, n(n − 1) for a small molecule, that a batch may hold; a larger
+    molecule makes a batch of its own."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """``muon``: Muon for the matrices inside the network, AdamW for the rest. ``adamw``: AdamW for all."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(4e-3, gt=0)
     """Peak learning rate of AdamW."""
-    muon_lr: float = Field(5e-3, gt=0)
+    muon_lr: float = Field(0.02, gt=0)
     """Peak learning rate of Muon; its updates have the size that AdamW's have at this rate."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay rates of AdamW's averages."""
