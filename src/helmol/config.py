@@ -80,7 +80,8 @@ def parse(model: type[C], data: dict[str, Any], *, source: str = "configuration"
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key comes first: a required one that is missing is often the same mistake.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _fields_at(model, first["loc"][:-1])

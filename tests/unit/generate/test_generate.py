@@ -1,0 +1,275 @@
+"""Generation: complete, resumable, honest about failures, and never half-written."""
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helmol import generate
+from helmol.dft import LevelConfig
+from helmol.errors import ConfigError, ConvergenceError, InputError
+from helmol.generate import GenerateConfig, MdSource, StructuresConfig
+from helmol.generate.pool import outcomes
+from helmol.generate.records import Records
+from helmol.generate.worker import Outcome, Task
+from helmol.store import Store
+from helmol.structures import Structure
+from helmol.system import Matrices, Molecule, Sample
+
+HF = LevelConfig(xc="hf", basis="sto-3g")
+
+
+def _hydrogen(length_ang: float) -> str:
+    return f"2\n\nH 0 0 0\nH 0 0 {length_ang:.4f}\n"
+
+
+WATER = "3\n\nO 0 0 0\nH 0 0.76 0.59\nH 0 -0.76 0.59\n"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> GenerateConfig:
+    """Return a spec of eight hydrogen molecules."""
+    path = tmp_path / "h2.xyz"
+    path.write_text("".join(_hydrogen(0.7 + 0.01 * k) for k in range(8)))
+    return GenerateConfig(
+        structures=StructuresConfig(files=(str(path),)), level=HF, splits={"train": 5, "test": 2}
+    )
+
+
+def test_all_are_labelled_once_and_a_rerun_has_nothing_to_do(spec: GenerateConfig, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "h2.h5"
+    result = generate.run(spec, out=out, workers=2)
+    assert (result["n_labelled"], result["n_new"], result["n_failed"]) == (8, 8, 0)
+    assert result["molecules_per_core_hour"] > 0
+    again = generate.run(spec, out=out, workers=2)
+    assert (again["n_labelled"], again["n_new"]) == (8, 0)
+    assert again["content_hash"] == result["content_hash"]
+    with Store.open(out) as store:
+        assert sorted(store.ids) == [f"h2-{k:05d}" for k in range(8)]
+        assert {name: len(ids) for name, ids in store.splits.items()} == {"train": 5, "test": 2}
+        assert store.level.label == "RKS HF/sto-3g"
+        sample = store[store.row("h2-00003")]
+        assert sample.provenance["frame"] == 4
+        assert "minao" in sample.matrices.references
+        assert store.verify() == []
+    changed = spec.model_copy(update={"level": LevelConfig(xc="hf", basis="3-21g")})
+    with pytest.raises(InputError, match=r"level\.basis: sto-3g, now 3-21g"):
+        generate.run(changed, out=out, workers=1)
+    assert not multiprocessing.active_children()
+
+
+def test_failures_are_recorded_and_stay_out(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.xyz"
+    path.write_text(_hydrogen(0.74) + WATER + _hydrogen(0.8))
+    # Hydrogen in a minimal basis converges at once by symmetry, water does not.
+    config = GenerateConfig(
+        structures=StructuresConfig(files=(str(path),)),
+        level=HF.model_copy(update={"max_cycle": 4}),
+        splits={"train": 2, "test": 1},
+    )
+    out = tmp_path / "mixed.h5"
+    result = generate.run(config, out=out, workers=1)
+    assert (result["n_labelled"], result["n_failed"]) == (2, 1)
+    assert "4 cycles" in result["failures"][0]["reason"]
+    assert result["splits"] == {"train": 1, "test": 1}
+    lines = Path(f"{out}.failed.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["mixed-00001"]
+    # Neither tried again by a rerun, nor counted twice; unless asked for.
+    assert generate.run(config, out=out, workers=1)["cpu_seconds"] == 0
+    assert generate.run(config, out=out, workers=1, retry_failed=True)["n_failed"] == 1
+    path.write_text(WATER)
+    with pytest.raises(ConvergenceError, match="none of 1 molecules"):
+        generate.run(config.model_copy(update={"splits": {}}), out=tmp_path / "none.h5", workers=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"level": LevelConfig(basis="nosuch")}, "unknown basis"),
+        ({"level": LevelConfig(xc="nosuch")}, "unknown functional"),
+        ({"splits": {"train": 9}}, "splits ask for 9"),
+        ({"splits": {"train": 0.9, "test": 0.2}}, "splits ask for"),
+        ({"structures": StructuresConfig(files=("none.xyz",))}, "does not exist"),
+        ({"structures": StructuresConfig()}, "no structures"),
+    ],
+)
+def test_bad_input_is_refused_before_work(
+    spec: GenerateConfig, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match=message):
+        generate.run(spec.model_copy(update=changes), out=tmp_path / "x.h5", workers=1)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_foreign_store_is_refused(spec: GenerateConfig, tmp_path: Path) -> None:
+    out = tmp_path / "x.h5"
+    generate.run(spec, out=out, workers=1)
+    Path(f"{out}.spec.json").unlink()
+    with pytest.raises(InputError, match="not made by"):
+        generate.run(spec, out=out, workers=1)
+
+
+def test_full_disk_ends_the_run_and_a_rerun_completes(
+    spec: GenerateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.h5"
+
+    def full(self: Store, samples: list[Sample]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "append", full)
+        with pytest.raises(OSError, match="No space left"):
+            generate.run(spec, out=out, workers=1)
+    assert not multiprocessing.active_children()
+    assert generate.run(spec, out=out, workers=1)["n_new"] == 8
+
+
+def test_dynamics_are_kept_and_continued(tmp_path: Path) -> None:
+    pytest.importorskip("tblite")
+    (tmp_path / "water.xyz").write_text(WATER)
+    source = MdSource(start=str(tmp_path / "water.xyz"), n_frames=3, stride=5, equilibration_steps=10)
+    config = GenerateConfig(structures=StructuresConfig(md=source), level=HF, seed=7)
+    first = generate.run(config, out=tmp_path / "a.h5", workers=1)
+    other = generate.run(config, out=tmp_path / "b.h5", workers=2)
+    assert first["content_hash"] == other["content_hash"]
+    with Store.open(tmp_path / "a.h5") as store:
+        assert store[0].provenance["source"] == "md"
+        assert len({tuple(sample.molecule.positions.ravel()) for sample in store}) == 3
+    with pytest.raises(InputError, match="seed: 7, now 8"):
+        generate.run(config, out=tmp_path / "a.h5", workers=1, seed=8)
+
+
+class _Bomb:
+    """Ends the process that unpickles it, as a crash in a library would."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (3,)
+
+
+def test_a_dying_process_costs_only_its_own_molecule() -> None:
+    molecules = [Molecule.from_angstrom([1, 1], [[0, 0, 0], [0, 0, 0.7 + 0.01 * k]]) for k in range(5)]
+    structures = [
+        Structure(f"m{k}", molecule, {"bomb": _Bomb()} if k == 1 else {})
+        for k, molecule in enumerate(molecules)
+    ]
+    found = [o for o in outcomes(structures, Task(HF, False, (), False), workers=2) if o is not None]
+    assert sorted(o.structure.id for o in found) == ["m0", "m1", "m2", "m3", "m4"]
+    assert {o.structure.id: o.reason for o in found if o.sample is None} == {
+        "m1": "the process died twice (out of memory, or a crash in PySCF)"
+    }
+    assert not multiprocessing.active_children()
+
+
+RUN = """
+import sys, typer
+from helmol.cli.generate import generate
+if __name__ == "__main__":
+    app = typer.Typer(); app.command()(generate); app()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "h2.xyz").write_text("".join(_hydrogen(0.6 + 0.002 * k) for k in range(120)))
+    (tmp_path / "run.py").write_text(RUN)
+    out = tmp_path / "h2.h5"
+    settings = ["--set", "level.xc=hf", "--set", "level.basis=sto-3g", "--workers", "2"]
+    command = [
+        sys.executable,
+        str(tmp_path / "run.py"),
+        str(tmp_path / "h2.xyz"),
+        "--out",
+        str(out),
+        *settings,
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    empty = None
+    while process.poll() is None and time.monotonic() < deadline:
+        size = out.stat().st_size if out.exists() else None
+        empty = empty or size
+        if empty and size and size > 2 * empty:
+            # The file grows while it is being changed; let the first batch get through.
+            time.sleep(0.2)
+            break
+        time.sleep(0.01)
+    # As a terminal does it: Ctrl-C goes to the workers too.
+    os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
+    _, stderr = process.communicate(timeout=30)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+    with Store.open(out) as store:
+        n_kept = len(store)
+        assert store.verify() == []
+    assert 0 < n_kept < 120
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{120 - n_kept} of them new, 0 failed" in done.stdout
+    with Store.open(out) as store:
+        assert sorted(store.ids) == [f"h2-{k:05d}" for k in range(120)]
+
+
+def test_interrupted_append_is_not_appended_twice(tmp_path: Path) -> None:
+    added: list[str] = []
+
+    class Interrupted:
+        """A store whose first append is interrupted after it has been committed."""
+
+        def append(self, samples: list[Sample]) -> None:
+            added.extend(sample.id for sample in samples)
+            if len(added) == 1:
+                raise KeyboardInterrupt
+
+        def __contains__(self, id: object) -> bool:
+            return id in added
+
+    molecule = Molecule.from_angstrom([1, 1], [[0, 0, 0], [0, 0, 0.7]])
+    sample = Sample("a", molecule, Matrices(np.eye(2)))
+    records = Records(Interrupted(), tmp_path / "x.h5")
+    records.add(Outcome(Structure("a", molecule), sample, None, 1.0))
+    with pytest.raises(KeyboardInterrupt), records:
+        records.flush(force=True)
+    assert added == ["a"]
+
+
+def test_half_written_failure_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5.failed.jsonl"
+    path.write_text('{"id": "a", "formula": "H2", "reason": "r", "seconds": 1}\n{"id": "b", "for')
+    records = Records(Store, tmp_path / "x.h5")
+    assert list(records.failed) == ["a"]
+    assert path.read_text().count("\n") == 1
+
+
+def test_spec_files(tmp_path: Path) -> None:
+    (tmp_path / "m.xyz").write_text(WATER)
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("structures:\n  files: [m.xyz]\nsplits: {train: 0.8, test: 0.2}\n")
+    config = generate.read_spec(spec, overrides=["level.basis=def2-tzvpd", "structures.md.start=m.xyz",
+                                                 "structures.md.n_frames=3"])  # fmt: skip
+    assert config.structures.files == (str(tmp_path / "m.xyz"),)
+    assert config.structures.md is not None
+    assert config.structures.md.start == str(tmp_path / "m.xyz")
+    assert config.level.basis == "def2-tzvpd"
+    bare = generate.read_spec(tmp_path / "m.xyz", overrides=["forces=true"])
+    assert bare.forces
+    assert bare.level == LevelConfig()
+    for text, message in {
+        "structures: {files: [m.xyz]}\nlevle: {}": "did you mean 'level'",
+        "structures: {md: {start: m.xyz, n_frame: 3}}": "did you mean 'n_frames'",
+        "structures: {}": "give 'files' or 'md'",
+        "structures: {files: [m.xyz]}\nsplits: {a: 1, b: 0.5}": "not both",
+    }.items():
+        spec.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            generate.read_spec(spec)
