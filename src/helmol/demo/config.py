@@ -16,7 +16,7 @@ class DemoConfig(Config):
     """What to learn."""
     temperature_k: float = Field(500.0, gt=0)
     """Temperature of the molecular dynamics, K."""
-    n_train: int = Field(220, ge=4)
+    n_train: int = Field(300, ge=4)
     """Training molecules, from the first part of the trajectory."""
     n_val: int = Field(20, ge=1)
     """Validation molecules, drawn from the same part."""
