@@ -181,10 +181,12 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Signals) -> None:
-    (tmp_path / "h2.xyz").write_text("".join(_hydrogen(0.6 + 0.002 * k) for k in range(120)))
+    (tmp_path / "h2.xyz").write_text("".join(_hydrogen(0.6 + 0.002 * k) for k in range(60)))
     (tmp_path / "run.py").write_text(RUN)
     out = tmp_path / "h2.h5"
-    settings = ["--set", "level.xc=hf", "--set", "level.basis=sto-3g", "--workers", "2"]
+    settings = ["--workers", "2"]
+    for key in ("level.xc=hf", "level.basis=sto-3g", "level.grid_level=0", "references=[]"):
+        settings += ["--set", key]
     command = [
         sys.executable,
         str(tmp_path / "run.py"),
@@ -213,11 +215,11 @@ def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Sig
     with Store.open(out) as store:
         n_kept = len(store)
         assert store.verify() == []
-    assert 0 < n_kept < 120
+    assert 0 < n_kept < 60
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{120 - n_kept} of them new, 0 failed" in done.stdout
+    assert f"{60 - n_kept} of them new, 0 failed" in done.stdout
     with Store.open(out) as store:
-        assert sorted(store.ids) == [f"h2-{k:05d}" for k in range(120)]
+        assert sorted(store.ids) == [f"h2-{k:05d}" for k in range(60)]
 
 
 def test_interrupted_append_is_not_appended_twice(tmp_path: Path) -> None:
