@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,23 @@ def test_evaluate_refuses_an_unknown_split(place: Path, tmp_path: Path) -> None:
     assert answer.exit_code == 1
     assert "no split 'validate'" in answer.output
     assert not (tmp_path / "x").exists()
+
+
+def test_without_a_test_split_the_unseen_molecules_are_evaluated(place: Path, tmp_path: Path) -> None:
+    run, store = tmp_path / "run", tmp_path / "water.h5"
+    shutil.copytree(place / "run", run)
+    shutil.copy(place / "water.h5", store)
+    with Store.open(store, "a") as opened:
+        opened.set_splits({})
+    (run / "split.json").write_text(json.dumps({"data": "w3", "train": ["w0", "w1"], "val": ["w2"]}))
+    answer = _call("evaluate", run, store, "--out", tmp_path / "e", "--json", tmp_path / "e.json")
+    assert answer.exit_code == 0, answer.output
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert (result["n_molecules"], result["split"]) == (1, "unseen")
+    (run / "split.json").write_text(json.dumps({"train": ["w0", "w1", "w3"], "val": ["w2"]}))
+    answer = _call("evaluate", run, store, "--out", tmp_path / "e")
+    assert answer.exit_code == 1
+    assert "trained or chosen on all 4 molecules" in answer.output
 
 
 @pytest.mark.parametrize("source", ["water.xyz", "water.h5"])

@@ -1,5 +1,6 @@
 """``helmol evaluate RUN STORE``: the error table of a model, beside that of cheap guesses."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,8 +29,12 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
     store: Annotated[Path, typer.Argument(help="Store with labels (.h5).")],
     split: Annotated[
-        str, typer.Option("--split", help="Split to evaluate; 'all' for the whole store.")
-    ] = "test",
+        str | None,
+        typer.Option(
+            "--split",
+            help="Split to evaluate, or 'all'. Default: test, else the molecules the run has not seen.",
+        ),
+    ] = None,
     out: Out = None,
     device: Device = "auto",
     max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
@@ -43,11 +48,22 @@ def evaluate(
 
         model = TrainedModel.load(run, device=device)
         folder = out or Path(run) / "evaluation"
-        result = evaluate_store(model.network, store, split=split, out=folder, max_edges=max_edges)
-        show(s, result, f"{split} of {store}, {result['n_molecules']} molecules, target {result['target']}")
+        result = evaluate_store(
+            model.network, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges
+        )
+        show(s, result, f"{result['split']} of {store}, {result['n_molecules']} molecules, target {result['target']}")
         s.say(f"plots and evaluation.json in {folder}")
         s.result(result)
         s.next(f"helmol predict {run} {store} --out predictions")
+
+
+def _seen(run: Path) -> set[str]:
+    """Return the ids that a run was trained or chosen on; none for a bare model folder."""
+    path = run / "split.json"
+    if not path.is_file():
+        return set()
+    split = json.loads(path.read_text())
+    return {*split["train"], *split["val"]}
 
 
 def show(s: Session, result: dict[str, Any], title: str) -> None:

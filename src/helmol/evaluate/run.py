@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,22 @@ log = logging.getLogger("helmol.evaluate")
 
 
 def evaluate_store(
-    network: HamiltonianModel, path: Path, *, split: str = "test", out: Path, max_edges: int = 20000
+    network: HamiltonianModel,
+    path: Path,
+    *,
+    split: str | None = None,
+    seen: Collection[str] = (),
+    out: Path,
+    max_edges: int = 20000,
 ) -> dict[str, Any]:
     """Return the error table of a network on one split of a store; write it and plots to ``out``.
 
     Args:
         network: the model.
         path: the store.
-        split: name of a split, or ``"all"``.
+        split: name of a split, or ``"all"``; by default ``"test"``, and in a store without one all
+            molecules that are not in ``seen`` (reported as ``"unseen"``).
+        seen: ids that the model was trained or chosen on.
         out: folder for ``evaluation.json`` and the plots.
         max_edges: atom pairs per batch.
 
@@ -38,7 +46,8 @@ def evaluate_store(
     """
     with Store.open(path) as store:
         network.domain.check_data(store.level, store.basis)
-        chosen = split_indices(store, split)
+        split = split or ("test" if "test" in store.splits else "unseen")
+        chosen = split_indices(store, split, seen=seen)
         result = evaluate_model(
             network, (store[i] for i in chosen), total=len(chosen), level=store.level, max_edges=max_edges
         )
@@ -48,12 +57,20 @@ def evaluate_store(
     return result
 
 
-def split_indices(store: Store, split: str) -> list[int]:
+def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> list[int]:
     """Return the positions of a split's samples.
 
     Raises:
         InputError: no such split, or nothing in it.
     """
+    if split == "unseen" and split not in store.splits:
+        indices = [i for i, id in enumerate(store.ids) if id not in seen]
+        if not indices:
+            raise InputError(
+                f"the model was trained or chosen on all {len(store)} molecules of the store, which has no split 'test': "
+                "--split all measures the errors on those"
+            )
+        return indices
     if split != "all" and split not in store.splits:
         have = ", ".join(store.splits) or "none"
         raise InputError(f"the store has no split {split!r} (it has {have}): use --split all or one of these")
