@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from physics_tools import SHELLS, make_network, random_molecule, turn
 from scipy.spatial.transform import Rotation
 
-from helmol.graph import frames
-from helmol.model import predict_fock
+from helmol.graph import collate, frames
+from helmol.model import hamiltonian_loss, predict_fock
 from helmol.system import Molecule
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
@@ -22,7 +22,9 @@ def predict(network, molecule):
 def rotation_error(network, molecule, rotation, shift=0.0):
     """Largest deviation from F(Rr) = D F(r) Dᵀ, relative to the largest element."""
     fock = predict(network, molecule)
-    moved = Molecule(molecule.numbers, molecule.positions @ rotation.T + shift, molecule.charge, molecule.spin)
+    moved = Molecule(
+        molecule.numbers, molecule.positions @ rotation.T + shift, molecule.charge, molecule.spin
+    )
     expected = turn(fock, rotation, network.domain.basis.shells(molecule.numbers))
     return np.abs(predict(network, moved) - expected).max() / np.abs(fock).max()
 
@@ -84,7 +86,9 @@ def test_renaming_the_atoms_renames_the_orbitals(network, rng):
 
 def test_a_pair_read_in_one_direction_only_is_caught(network, rng, monkeypatch):
     for key, entries in network.head.exchange.items():
-        monkeypatch.setitem(network.head.exchange, key, [(order, torch.zeros_like(sign)) for order, sign in entries])
+        monkeypatch.setitem(
+            network.head.exchange, key, [(order, torch.zeros_like(sign)) for order, sign in entries]
+        )
     assert permutation_error(network, rng) > 100 * TOLERANCE[network.dtype]
 
 
@@ -169,8 +173,6 @@ def rotation_error_spins(network, molecule):
 def test_every_weight_is_used():
     network = make_network(torch.float64)
     molecule = random_molecule(np.random.default_rng(0), tuple(SHELLS) * 2)
-    from helmol.graph import collate
-
     output = network(collate([network.prepare(molecule)]))
     sum(part.square().sum() for part in output.normalised).backward()
     unused = [name for name, weight in network.named_parameters() if weight.grad is None]
@@ -181,3 +183,38 @@ def test_a_basis_of_s_shells_only():
     network = make_network(torch.float64, shells={1: (0,), 2: (0, 0)})
     molecule = Molecule([1, 2, 1], np.array([[0.0, 0, 0], [0, 0, 2.0], [0, 2.0, 0]]))
     assert rotation_error(network, molecule, Rotation.random(random_state=4).as_matrix()) < 1e-11
+
+
+@pytest.mark.parametrize(
+    "settings", [{"mmax": 2}, {"message_cutoff": 4.0}, {"edge_norm": "post", "gate": "tanh"}]
+)
+def test_every_switch_keeps_the_symmetry(settings, rng):
+    network = make_network(torch.float64, **settings)
+    molecule = random_molecule(rng)
+    assert rotation_error(network, molecule, Rotation.random(random_state=5).as_matrix()) < 1e-11
+    assert permutation_error(network, rng) < 1e-11
+
+
+def outputs_and_gradients(network, batch, **settings):
+    network.zero_grad()
+    output = network(batch, **settings)
+    loss = hamiltonian_loss(network, output, batch)
+    loss.backward()
+    return [*output.normalised, loss, *[w.grad.clone() for w in network.parameters() if w.grad is not None]]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"pairs_at_once": 4}, {"checkpoint": True}, {"pairs_at_once": 7, "checkpoint": True}]
+)
+def test_chunks_and_checkpoints_change_nothing(settings, rng):
+    network = make_network(torch.float64, message_cutoff=6.0)
+    items = []
+    for numbers in [(6, 1, 8, 1, 6, 16), (8, 1, 1), (1,)]:
+        molecule = random_molecule(rng, numbers)
+        nao = network.domain.basis.offsets(molecule.numbers)[-1]
+        items.append(network.prepare(molecule, np.eye(nao)))
+    batch = collate(items)
+    for plain, other in zip(
+        outputs_and_gradients(network, batch), outputs_and_gradients(network, batch, **settings), strict=True
+    ):
+        torch.testing.assert_close(other, plain, atol=1e-12, rtol=1e-9)

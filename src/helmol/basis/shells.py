@@ -58,7 +58,9 @@ class BasisSet:
             InputError: Cartesian functions, ghost atoms, or one element with two bases.
         """
         if mol.cart:
-            raise InputError("Cartesian basis functions (mol.cart=True) are not supported: use spherical ones")
+            raise InputError(
+                "Cartesian basis functions (mol.cart=True) are not supported: use spherical ones"
+            )
         shells_of_atom: list[list[int]] = [[] for _ in range(mol.natm)]
         digests = [hashlib.sha256() for _ in range(mol.natm)]
         for shell in range(mol.nbas):

@@ -9,4 +9,14 @@ from helmol.graph.batch import Batch, Bucket, Item, collate, prepare
 from helmol.graph.frames import EdgeGeometry, edge_geometry
 from helmol.graph.layout import flip_signs, m_major
 
-__all__ = ["Batch", "Bucket", "EdgeGeometry", "Item", "collate", "edge_geometry", "flip_signs", "m_major", "prepare"]
+__all__ = [
+    "Batch",
+    "Bucket",
+    "EdgeGeometry",
+    "Item",
+    "collate",
+    "edge_geometry",
+    "flip_signs",
+    "m_major",
+    "prepare",
+]

@@ -96,7 +96,8 @@ class Batch:
             for name in ("numbers", "positions", "charge", "spin", "molecule", "pair_index")
         }
         buckets = tuple(
-            Bucket(b.key, b.index.to(device), None if b.target is None else b.target.to(device)) for b in self.buckets
+            Bucket(b.key, b.index.to(device), None if b.target is None else b.target.to(device))
+            for b in self.buckets
         )
         return replace(self, buckets=buckets, **moved)
 
@@ -115,7 +116,9 @@ def prepare(molecule: Molecule, basis: BasisSet, *, cutoff: float, matrix: Array
     """
     offsets = basis.offsets(molecule.numbers)
     if matrix is not None and matrix.shape[-1] != offsets[-1]:
-        raise InputError(f"matrix has {matrix.shape[-1]} orbitals, the basis gives {offsets[-1]} for {molecule.formula}")
+        raise InputError(
+            f"matrix has {matrix.shape[-1]} orbitals, the basis gives {offsets[-1]} for {molecule.formula}"
+        )
     pairs = cKDTree(molecule.positions).query_pairs(cutoff, output_type="ndarray")
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int64).reshape(-1, 2)
     signatures = [basis.signature(int(number)) for number in molecule.numbers]

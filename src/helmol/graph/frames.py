@@ -8,7 +8,7 @@ real harmonics. cos and sin of multiples of α and β follow from Chebyshev recu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -56,6 +56,16 @@ class EdgeGeometry:
     def target(self) -> Tensor:
         """Atom j of each directed edge i→j, ``[2P]``."""
         return self.pair_index.flip(0).reshape(-1)
+
+    def select(self, pairs: Tensor | slice) -> EdgeGeometry:
+        """Return the geometry of some of the pairs."""
+        return replace(
+            self,
+            pair_index=self.pair_index[:, pairs],
+            distance=self.distance[pairs],
+            envelope=self.envelope[pairs],
+            frames=tuple(frame[pairs] for frame in self.frames),
+        )
 
     def to_edges(self, nodes: Tensor) -> Tensor:
         """Gather both ends of each directed edge into its frame.
@@ -139,7 +149,13 @@ class EdgeGeometry:
 
 
 def edge_geometry(
-    positions: Tensor, pair_index: Tensor, *, lmax: int, cutoff: float, dtype: torch.dtype, envelope: bool = True
+    positions: Tensor,
+    pair_index: Tensor,
+    *,
+    lmax: int,
+    cutoff: float,
+    dtype: torch.dtype,
+    envelope: bool = True,
 ) -> EdgeGeometry:
     """Compute distances, envelope and frames of all pairs.
 

@@ -60,7 +60,9 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> HamiltonianM
         raise InputError(f"the model in {folder} is damaged: {error}") from error
     if data.get("schema") != SCHEMA:
         raise InputError(f"the model in {folder} has schema {data.get('schema')}, this helmol reads {SCHEMA}")
-    network = HamiltonianModel(parse(ModelConfig, data["model"], source=str(folder)), Domain.from_json(data["domain"]))
+    network = HamiltonianModel(
+        parse(ModelConfig, data["model"], source=str(folder)), Domain.from_json(data["domain"])
+    )
     network = network.to(getattr(torch, data["dtype"]))
     weights = {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
     try:

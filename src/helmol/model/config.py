@@ -20,6 +20,10 @@ class ModelConfig(Config):
     """Layers, each a node block followed by an edge block."""
     cutoff: float = Field(28.0, gt=0)
     """Distance in bohr at which messages and pair outputs have faded to zero (28 bohr = 14.8 Å)."""
+    message_cutoff: float | None = Field(None, gt=0)
+    """Shorter distance in bohr for messages between nodes; unset means the cutoff of the pairs."""
+    mmax: int | None = Field(None, ge=0)
+    """Largest order |m| in the convolutions; unset means all (no truncation)."""
     n_radial: int = Field(128, ge=4)
     """Gaussians of the radial basis, spread evenly from 0 to the cutoff, as wide as their spacing."""
     element_channels: int = Field(32, ge=1)
@@ -41,4 +45,7 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
     "small": ModelConfig(channels=32),
     "medium": ModelConfig(channels=64),
     "large": ModelConfig(channels=128, radial_channels=128),
+    "helm-paper": ModelConfig(
+        channels=128, radial_channels=128, edge_norm="post", gate="tanh", envelope=False
+    ),
 }

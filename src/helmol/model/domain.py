@@ -75,7 +75,9 @@ class Domain:
                 f"(it knows {', '.join(SYMBOLS[n] for n in self.basis.elements)})"
             )
         if molecule.charge not in self.charges:
-            raise DomainError(f"the model has not learnt charge {molecule.charge} (it knows {_join(self.charges)})")
+            raise DomainError(
+                f"the model has not learnt charge {molecule.charge} (it knows {_join(self.charges)})"
+            )
         if molecule.spin not in self.spins:
             raise DomainError(
                 f"the model has not learnt spin 2S = {molecule.spin} (it knows {_join(self.spins)})"

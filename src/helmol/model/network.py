@@ -69,14 +69,62 @@ class HamiltonianModel(nn.Module):
         """Number of learnable numbers."""
         return sum(p.numel() for p in self.parameters())
 
-    def forward(self, batch: Batch) -> BlockIrreps:
-        """Compute the normalised irreps of every block of a batch."""
-        features = self.backbone(batch)
-        return BlockIrreps(self.head(features, batch), features.geometry)
+    def forward(
+        self, batch: Batch, *, pairs_at_once: int | None = None, checkpoint: bool = False
+    ) -> BlockIrreps:
+        """Compute the normalised irreps of every block of a batch.
+
+        Args:
+            batch: molecules.
+            pairs_at_once: pairs whose edge features are in memory together; all by default. The result
+                does not depend on it.
+            checkpoint: for the gradient keep little and compute the rest again.
+        """
+        states = self.backbone.nodes(batch, checkpoint=checkpoint)
+        nodes = self.head.node_gate(states.final)
+        outputs: list[Tensor | list[Tensor]] = [
+            self.head.diagonal(nodes, b.key, b.index) if len(b.key) == 1 else [] for b in batch.buckets
+        ]
+        n_pairs = states.geometry.n_pairs
+        step = pairs_at_once or max(n_pairs, 1)
+        orders: list[list[Tensor]] = [[] for _ in batch.buckets]
+        for start in range(0, n_pairs, step):
+            part = None if step >= n_pairs else slice(start, min(start + step, n_pairs))
+            geometry = states.geometry if part is None else states.geometry.select(part)
+            edges = self.head.edge_gate(self.backbone.edges(states, part, checkpoint=checkpoint))
+            for place, bucket in enumerate(batch.buckets):
+                values = outputs[place]
+                if isinstance(values, list):
+                    chosen, local = _inside(bucket.index, start, geometry.n_pairs, n_pairs)
+                    values.append(self.head.pairs(edges, geometry, bucket.key, local))
+                    orders[place].append(chosen)
+        joined = [
+            values if isinstance(values, Tensor) else _in_order(values, order)
+            for values, order in zip(outputs, orders, strict=True)
+        ]
+        return BlockIrreps(joined, states.geometry)
 
     def prepare(self, molecule: Molecule, matrix: Array | None = None) -> Item:
         """Prepare a molecule (and its target matrix) for :func:`helmol.graph.collate`."""
         return prepare(molecule, self.domain.basis, cutoff=self.config.cutoff, matrix=matrix)
+
+
+def _inside(index: Tensor, start: int, n: int, n_pairs: int) -> tuple[Tensor, Tensor]:
+    """Find the directed edges that belong to the pairs ``start … start+n``.
+
+    Returns:
+        Their places in ``index``, and their numbers among the ``2n`` edges of those pairs.
+    """
+    pair, backward = index % n_pairs, index // n_pairs
+    chosen = ((pair >= start) & (pair < start + n)).nonzero()[:, 0]
+    return chosen, pair[chosen] - start + backward[chosen] * n
+
+
+def _in_order(values: list[Tensor], places: list[Tensor]) -> Tensor:
+    """Join values that came in parts, each to its place."""
+    if len(values) == 1:
+        return values[0]
+    return torch.cat(values).index_select(0, torch.argsort(torch.cat(places)))
 
 
 def build(
@@ -187,18 +235,19 @@ def table_of(key: Key) -> IrrepTable:
     return diagonal_table(key[0]) if len(key) == 1 else pair_table(*key)
 
 
-def rotate_pairs(
-    irreps: Tensor, key: Key, edge: Tensor, geometry: EdgeGeometry, *, to_edge: bool
-) -> Tensor:
+def rotate_pairs(irreps: Tensor, key: Key, edge: Tensor, geometry: EdgeGeometry, *, to_edge: bool) -> Tensor:
     """Rotate all irreps ``[n, n_spins, dim]`` of a pair bucket between laboratory and edge frames."""
     counts = pair_table(*key).counts
     n, n_spins, _ = irreps.shape
     sizes = [(2 * l + 1) * count for l, count in enumerate(counts)]
     turned = []
     for l, part in enumerate(irreps.split(sizes, dim=2)):
-        columns = part.reshape(n, n_spins, 2 * l + 1, counts[l]).transpose(1, 2).reshape(n, 2 * l + 1, -1)
+        columns = part.reshape(n, n_spins, 2 * l + 1, counts[l]).transpose(1, 2)
+        columns = columns.reshape(n, 2 * l + 1, n_spins * counts[l])
         rotated = geometry.rotate_irreps(l, columns, edge, to_edge=to_edge)
-        turned.append(rotated.view(n, 2 * l + 1, n_spins, counts[l]).transpose(1, 2).reshape(n, n_spins, -1))
+        turned.append(
+            rotated.view(n, 2 * l + 1, n_spins, counts[l]).transpose(1, 2).reshape(n, n_spins, sizes[l])
+        )
     return torch.cat(turned, dim=2)
 
 
@@ -235,7 +284,11 @@ def hamiltonian_loss(
         squares = squares + fold * error.square().sum()
         entries += fold * table_of(bucket.key).matrix.shape[0] * len(error) * error.shape[1]
     mse = squares / entries
-    losses = {"rmse+mse": lambda: (mse + 1e-16).sqrt() + mse, "rmse": lambda: (mse + 1e-16).sqrt(), "mse": lambda: mse}
+    losses = {
+        "rmse+mse": lambda: (mse + 1e-16).sqrt() + mse,
+        "rmse": lambda: (mse + 1e-16).sqrt(),
+        "mse": lambda: mse,
+    }
     if kind not in losses:
         raise ConfigError(f"unknown loss {kind!r}: expected one of {', '.join(losses)}")
     return losses[kind]()

@@ -22,7 +22,9 @@ def test_coupling_is_an_orthonormal_basis_of_the_block(l1, l2):
 def test_exchanging_the_shells_gives_the_documented_sign(l1, l2):
     for l in range(abs(l1 - l2), l1 + l2 + 1):
         sign = (-1) ** (l1 + l2 - l)
-        np.testing.assert_allclose(coupling(l2, l1, l).transpose(1, 0, 2), sign * coupling(l1, l2, l), atol=1e-13)
+        np.testing.assert_allclose(
+            coupling(l2, l1, l).transpose(1, 0, 2), sign * coupling(l1, l2, l), atol=1e-13
+        )
 
 
 def equivariance_error(table, l1, l2, l, rotation):
@@ -62,7 +64,9 @@ def test_wigner_d_is_e3nns_in_house_order(l):
 def test_wigner_d_is_a_representation_of_proper_and_improper_rotations(l):
     first, second = Rotation.random(2, random_state=1).as_matrix()
     second = -second
-    np.testing.assert_allclose(wigner_d(l, first @ second), wigner_d(l, first) @ wigner_d(l, second), atol=1e-11)
+    np.testing.assert_allclose(
+        wigner_d(l, first @ second), wigner_d(l, first) @ wigner_d(l, second), atol=1e-11
+    )
     np.testing.assert_allclose(wigner_d(l, -np.eye(3)), (-1) ** l * np.eye(2 * l + 1), atol=1e-12)
 
 

@@ -16,7 +16,9 @@ def test_orbitals_are_counted_as_pyscf_does(basis):
 
 
 def test_effective_cores_count_and_change_the_hash():
-    with_core = BasisSet.from_mole(gto.M(atom="Bi 0 0 0; H 0 0 1.8", basis="def2-svp", ecp="def2-svp", verbose=0), "x")
+    with_core = BasisSet.from_mole(
+        gto.M(atom="Bi 0 0 0; H 0 0 1.8", basis="def2-svp", ecp="def2-svp", verbose=0), "x"
+    )
     without = BasisSet.from_mole(gto.M(atom="Bi 0 0 0; H 0 0 1.8", basis="def2-svp", verbose=0), "x")
     assert with_core.elements[83].core_electrons == 60
     assert with_core.n_electrons([83, 1], 0) == 24

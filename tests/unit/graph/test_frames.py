@@ -29,7 +29,9 @@ def test_frames_are_rotations_that_put_the_axis_on_z(dtype, spread):
         identity = torch.eye(2 * l + 1, dtype=dtype)
         torch.testing.assert_close(frame.mT @ frame, identity.expand_as(frame), atol=TOLERANCE[dtype], rtol=0)
         axis = real_spherical_harmonics(l, unit.numpy()) * np.sqrt(4 * np.pi / (2 * l + 1))
-        torch.testing.assert_close(frame[:, :, l].double(), torch.from_numpy(axis), atol=TOLERANCE[dtype], rtol=0)
+        torch.testing.assert_close(
+            frame[:, :, l].double(), torch.from_numpy(axis), atol=TOLERANCE[dtype], rtol=0
+        )
 
 
 def test_every_frame_is_the_wigner_matrix_of_one_rotation():

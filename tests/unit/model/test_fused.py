@@ -8,9 +8,9 @@ from helmol.model.backbone.radial import RadialNetwork
 from helmol.model.backbone.so2 import SO2Convolution
 
 
-def both_ways(lmax, gate, n_edges):
+def both_ways(lmax, gate, n_edges, mmax=None):
     torch.manual_seed(0)
-    convolution = SO2Convolution(lmax, 3, RadialNetwork(5, 8, (lmax + 1) * 6), gate=gate).double()
+    convolution = SO2Convolution(lmax, 3, RadialNetwork(5, 8, (lmax + 1) * 6), gate=gate, mmax=mmax).double()
     ends = torch.randn(n_edges, (lmax + 1) ** 2, 6, dtype=torch.float64, requires_grad=True)
     scalars = torch.randn(n_edges, 5, dtype=torch.float64, requires_grad=True)
     for bias in (convolution.first.zero.bias, convolution.second.zero.bias):
@@ -27,9 +27,10 @@ def both_ways(lmax, gate, n_edges):
 
 @pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
 @pytest.mark.parametrize("lmax", [1, 4, 6])
+@pytest.mark.parametrize("mmax", [None, 0, 2])
 @pytest.mark.parametrize("n_edges", [0, 1, 7])
-def test_values_and_gradients_agree(lmax, gate, n_edges):
-    for plain, other in zip(*both_ways(lmax, gate, n_edges), strict=True):
+def test_values_and_gradients_agree(lmax, gate, n_edges, mmax):
+    for plain, other in zip(*both_ways(lmax, gate, n_edges, mmax), strict=True):
         torch.testing.assert_close(other, plain, atol=1e-12, rtol=1e-11)
 
 

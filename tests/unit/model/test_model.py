@@ -52,7 +52,9 @@ def perfect_output(network, batch):
 
 def test_blocks_of_a_matrix_come_back_as_the_matrix(network, rng):
     _, matrix, batch = labelled(network, rng)
-    np.testing.assert_allclose(assemble(network, perfect_output(network, batch), batch)[0], matrix, atol=1e-12)
+    np.testing.assert_allclose(
+        assemble(network, perfect_output(network, batch), batch)[0], matrix, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", ["rmse+mse", "rmse", "mse"])
@@ -151,7 +153,9 @@ def test_a_basis_too_large_for_lmax_is_refused():
 
 def test_targets_are_measured_from_their_reference(rng):
     fock, minao = (np.eye(2) * k for k in (3.0, 1.0))
-    sample = Sample("a", Molecule([1, 1], [[0, 0, 0], [0, 0, 1.4]]), Matrices(fock, references={"minao": minao}))
+    sample = Sample(
+        "a", Molecule([1, 1], [[0, 0, 0], [0, 0, 1.4]]), Matrices(fock, references={"minao": minao})
+    )
     assert (target_matrix(sample, "fock") == fock).all()
     assert (target_matrix(sample, "fock-minus-minao") == 2 * np.eye(2)).all()
     with pytest.raises(InputError, match="needs the reference matrix 'sap'; there: minao"):

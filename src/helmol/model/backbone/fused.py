@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from helmol.graph.layout import m_sizes
 
-def _slices(lmax: int) -> list[tuple[int, int]]:
-    """Return for m = 0 … lmax the first m-major row and the number of degrees."""
+
+def _slices(lmax: int, mmax: int) -> list[tuple[int, int]]:
+    """Return for m = 0 … mmax the first m-major row and the number of degrees."""
     starts, start = [], 0
-    for m in range(lmax + 1):
+    for m in range(mmax + 1):
         n = lmax + 1 - m
         starts.append((start, n))
         start += n if m == 0 else 2 * n
@@ -70,14 +72,14 @@ def _weight_gradient(x: Tensor, g: Tensor, first: int, n: int) -> Pair:
     return shared.addmm_(x_minus.T, g_plus + g_minus), imaginary
 
 
-def _by_order(x: Tensor, factor: Tensor, out: Tensor, *, from_degree: int) -> None:
+def _by_order(x: Tensor, factor: Tensor, out: Tensor, mmax: int, *, from_degree: int) -> None:
     """Write ``out = x · factor`` where ``factor [E, degrees, C]`` starts at ``from_degree``, equal for ±m.
 
     Rows of a degree below ``from_degree`` are left alone.
     """
     e, _, c = x.shape
     lmax = factor.shape[1] - 1 + from_degree
-    for m, (first, n) in enumerate(_slices(lmax)):
+    for m, (first, n) in enumerate(_slices(lmax, mmax)):
         skip = max(from_degree - m, 0)
         signs = 1 if m == 0 else 2
         rows = slice(first + skip, first + signs * n)
@@ -86,11 +88,11 @@ def _by_order(x: Tensor, factor: Tensor, out: Tensor, *, from_degree: int) -> No
         torch.mul(x[:, rows].view(shape), weight, out=out[:, rows].view(shape))
 
 
-def _summed_by_degree(x: Tensor, y: Tensor, lmax: int, *, from_degree: int) -> Tensor:
+def _summed_by_degree(x: Tensor, y: Tensor, lmax: int, mmax: int, *, from_degree: int) -> Tensor:
     """Return ``Σ_m x · y`` for each degree from ``from_degree`` on, ``[E, degrees, C]``."""
     e, _, c = x.shape
     result = x.new_zeros(e, lmax + 1 - from_degree, c)
-    for m, (first, n) in enumerate(_slices(lmax)):
+    for m, (first, n) in enumerate(_slices(lmax, mmax)):
         skip = max(from_degree - m, 0)
         degrees = result[:, m + skip - from_degree :]
         for start in (first + skip,) if m == 0 else (first, first + n):
@@ -103,28 +105,29 @@ class FusedConvolution(torch.autograd.Function):
     """Radial weighting, first SO(2) map, gate, second SO(2) map; see the module's text."""
 
     @staticmethod
-    def forward(ctx: Any, ends: Tensor, radial: Tensor, tanh: bool, *weights: Tensor) -> Tensor:
-        """Return ``[E, K, C]``; ``weights`` as :func:`weights_of` lists them."""
+    def forward(ctx: Any, ends: Tensor, radial: Tensor, tanh: bool, mmax: int, *weights: Tensor) -> Tensor:
+        """Return ``[E, K, C]``; ``weights`` are those of both maps, as ``SO2Linear.flat_weights`` lists them."""
         e, k, _ = ends.shape
         lmax = radial.shape[1] - 1
-        first_zero, first_bias, first_pairs, second_zero, second_bias, second_pairs = _unpack(weights, lmax)
+        first_zero, first_bias, first_pairs, second_zero, second_bias, second_pairs = _unpack(weights, mmax)
         c = second_bias.shape[0] // (lmax + 1)
-        ends = ends.contiguous()
+        ends, (_, *orders) = ends.contiguous(), _slices(lmax, mmax)
         scaled = torch.empty_like(ends)
-        _by_order(ends, radial, scaled, from_degree=0)
-        hidden = ends.new_empty(e, k, c)
+        _by_order(ends, radial, scaled, mmax, from_degree=0)
+        hidden = ends.new_empty(e, _rows(lmax, mmax), c)
         zero = torch.addmm(first_bias, _half(scaled, 0, lmax + 1), first_zero.T)
         _half(hidden, 0, lmax + 1).copy_(zero[:, : (lmax + 1) * c])
         gates = zero[:, (lmax + 1) * c :].reshape(e, lmax, c)
         gates = gates.tanh_() if tanh else gates.sigmoid_()
-        for (first, n), pair in zip(_slices(lmax)[1:], first_pairs, strict=True):
+        for (first, n), pair in zip(orders, first_pairs, strict=True):
             _product(hidden, scaled, pair, first, n)
-        gated = _gate(hidden, gates)
-        out = torch.empty_like(hidden)
+        gated = _gate(hidden, gates, mmax)
+        out = ends.new_empty(e, k, c)
+        out[:, hidden.shape[1] :] = 0
         torch.addmm(second_bias, _half(gated, 0, lmax + 1), second_zero.T, out=_half(out, 0, lmax + 1))
-        for (first, n), pair in zip(_slices(lmax)[1:], second_pairs, strict=True):
+        for (first, n), pair in zip(orders, second_pairs, strict=True):
             _product(out, gated, pair, first, n)
-        ctx.tanh = tanh
+        ctx.tanh, ctx.mmax = tanh, mmax
         ctx.save_for_backward(ends, radial, hidden, gates, *weights)
         return out
 
@@ -133,10 +136,10 @@ class FusedConvolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of all inputs."""
         ends, radial, hidden, gates, *weights = ctx.saved_tensors
-        lmax = radial.shape[1] - 1
-        first_zero, _, first_pairs, second_zero, _, second_pairs = _unpack(weights, lmax)
-        grad, orders = grad.contiguous(), _slices(lmax)[1:]
-        gated = _gate(hidden, gates)
+        lmax, mmax = radial.shape[1] - 1, ctx.mmax
+        first_zero, _, first_pairs, second_zero, _, second_pairs = _unpack(weights, mmax)
+        grad, (_, *orders) = grad.contiguous(), _slices(lmax, mmax)
+        gated = _gate(hidden, gates, mmax)
         g0 = _half(grad, 0, lmax + 1)
         second = [g0.T @ _half(gated, 0, lmax + 1), g0.sum(dim=0)]
         for first, n in orders:
@@ -145,14 +148,14 @@ class FusedConvolution(torch.autograd.Function):
         torch.mm(g0, second_zero, out=_half(g_gated, 0, lmax + 1))
         for (first, n), pair in zip(orders, second_pairs, strict=True):
             _input_gradient(g_gated, grad, pair, first, n)
-        g_gates = _summed_by_degree(g_gated, hidden, lmax, from_degree=1)
+        g_gates = _summed_by_degree(g_gated, hidden, lmax, mmax, from_degree=1)
         g_gates *= (1 - gates.square()) if ctx.tanh else gates * (1 - gates)
         g_hidden = torch.empty_like(hidden)
-        _by_order(g_gated, gates, g_hidden, from_degree=1)
+        _by_order(g_gated, gates, g_hidden, mmax, from_degree=1)
         scalar, s = hidden[:, 0], torch.sigmoid(hidden[:, 0])
         g_hidden[:, 0] = g_gated[:, 0] * s * (1 + scalar * (1 - s))
         scaled = torch.empty_like(ends)
-        _by_order(ends, radial, scaled, from_degree=0)
+        _by_order(ends, radial, scaled, mmax, from_degree=0)
         g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates.flatten(1)], dim=1)
         first_grads = [g0.T @ _half(scaled, 0, lmax + 1), g0.sum(dim=0)]
         for first, n in orders:
@@ -161,27 +164,33 @@ class FusedConvolution(torch.autograd.Function):
         torch.mm(g0, first_zero, out=_half(g_scaled, 0, lmax + 1))
         for (first, n), pair in zip(orders, first_pairs, strict=True):
             _input_gradient(g_scaled, g_hidden, pair, first, n)
-        g_radial = _summed_by_degree(g_scaled, ends, lmax, from_degree=0)
+        g_radial = _summed_by_degree(g_scaled, ends, lmax, mmax, from_degree=0)
         g_ends = torch.empty_like(ends)
-        _by_order(g_scaled, radial, g_ends, from_degree=0)
-        return g_ends, g_radial, None, *first_grads, *second
+        g_ends[:, hidden.shape[1] :] = 0
+        _by_order(g_scaled, radial, g_ends, mmax, from_degree=0)
+        return g_ends, g_radial, None, None, *first_grads, *second
 
 
-def _gate(hidden: Tensor, gates: Tensor) -> Tensor:
+def _rows(lmax: int, mmax: int) -> int:
+    """Return the number of m-major rows with |m| ≤ mmax; they come first."""
+    return sum(m_sizes(lmax)[: mmax + 1])
+
+
+def _gate(hidden: Tensor, gates: Tensor, mmax: int) -> Tensor:
     """Return SiLU of l = 0 and the rest times its gate."""
     gated = torch.empty_like(hidden)
-    _by_order(hidden, gates, gated, from_degree=1)
+    _by_order(hidden, gates, gated, mmax, from_degree=1)
     gated[:, 0] = torch.nn.functional.silu(hidden[:, 0])
     return gated
 
 
 def _unpack(
-    weights: tuple[Tensor, ...] | list[Tensor], lmax: int
+    weights: tuple[Tensor, ...] | list[Tensor], mmax: int
 ) -> tuple[Tensor, Tensor, list[Pair], Tensor, Tensor, list[Pair]]:
     """Split the flat list of weights of both maps."""
-    half = 2 + 2 * lmax
+    half = 2 + 2 * mmax
     parts = []
     for some in (weights[:half], weights[half:]):
-        pairs = [(some[2 + 2 * k], some[3 + 2 * k]) for k in range(lmax)]
+        pairs = [(some[2 + 2 * k], some[3 + 2 * k]) for k in range(mmax)]
         parts += [some[0], some[1], pairs]
     return tuple(parts)  # type: ignore[return-value]

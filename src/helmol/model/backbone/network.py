@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from helmol.graph import Batch, EdgeGeometry, edge_geometry
+from helmol.graph.frames import smooth_cutoff
 from helmol.model.backbone.layers import EquivariantNorm, FeedForward
 from helmol.model.backbone.radial import EdgeScalars, NodeScalars, RadialNetwork
 from helmol.model.backbone.so2 import SO2Convolution
@@ -15,17 +17,19 @@ from helmol.model.config import ModelConfig
 
 
 @dataclass(frozen=True)
-class Features:
-    """Hold what the backbone computes.
+class NodeStates:
+    """Hold what the node blocks leave behind; edge features follow from it pair by pair.
 
     Attributes:
-        nodes: ``[N, K, C]``, l-major, laboratory frame.
-        edges: ``[2P, K, C]``, m-major, edge frame; ``None`` where edges were not asked for.
-        geometry: the frames that belong to them.
+        layers: nodes after each layer, ``[N, K, C]``, l-major, laboratory frame.
+        final: nodes after the final norm.
+        scalars: edge scalars of all directed edges, ``[2P, n_scalars]``.
+        geometry: frames of all pairs.
     """
 
-    nodes: Tensor
-    edges: Tensor | None
+    layers: list[Tensor]
+    final: Tensor
+    scalars: Tensor
     geometry: EdgeGeometry
 
 
@@ -37,7 +41,7 @@ class NodeBlock(nn.Module):
         c = config.channels
         radial = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * 2 * c)
         self.norm = EquivariantNorm(lmax, c, edges=False)
-        self.convolution = SO2Convolution(lmax, c, radial, gate=config.gate)
+        self.convolution = SO2Convolution(lmax, c, radial, gate=config.gate, mmax=config.mmax)
         self.norm_ffn = EquivariantNorm(lmax, c, edges=False)
         self.ffn = FeedForward(lmax, c, edges=False)
 
@@ -59,7 +63,7 @@ class EdgeBlock(nn.Module):
         radial = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * 2 * c)
         self.pre = config.edge_norm == "pre"
         self.norm = EquivariantNorm(lmax, c, edges=not self.pre)
-        self.convolution = SO2Convolution(lmax, c, radial, gate=config.gate)
+        self.convolution = SO2Convolution(lmax, c, radial, gate=config.gate, mmax=config.mmax)
         self.norm_ffn = EquivariantNorm(lmax, c, edges=True)
         self.ffn = FeedForward(lmax, c, edges=True)
 
@@ -93,25 +97,72 @@ class Backbone(nn.Module):
         self.node_norm = EquivariantNorm(lmax, c, edges=False)
         self.edge_norm = EquivariantNorm(lmax, c, edges=True)
 
-    def forward(self, batch: Batch, *, edges: bool = True) -> Features:
-        """Compute node features and, if ``edges``, edge features of a batch."""
+    def nodes(self, batch: Batch, *, checkpoint: bool = False) -> NodeStates:
+        """Run the node blocks; energies need nothing else.
+
+        Args:
+            batch: molecules.
+            checkpoint: keep only the nodes between blocks for the gradient and compute the rest again.
+        """
         dtype = self.node_norm.weight.dtype
         geometry = edge_geometry(
             batch.positions, batch.pair_index, lmax=self.lmax, cutoff=self.config.cutoff, dtype=dtype,
             envelope=self.config.envelope,
         )  # fmt: skip
         scalars = self.edge_scalars(batch.numbers, batch.pair_index, geometry.distance)
-        envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
-        radial = self.degree_embedding(scalars).view(len(scalars), self.lmax + 1, self.config.channels) * envelope
+        near, near_scalars = self._messages(geometry, scalars)
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
-        nodes = geometry.axis_to_nodes(radial, len(start)) / self.config.message_scale
+        nodes = near.axis_to_nodes(self._radial(near_scalars, near), len(start)) / self.config.message_scale
         nodes = torch.cat([nodes[:, :1] + start[:, None], nodes[:, 1:]], dim=1)
+        layers = []
+        for block in self.node_blocks:
+            nodes = _run(block, nodes, near_scalars, near, checkpoint=checkpoint)
+            layers.append(nodes)
+        return NodeStates(layers, self.node_norm(nodes), scalars, geometry)
+
+    def edges(self, states: NodeStates, pairs: slice | None = None, *, checkpoint: bool = False) -> Tensor:
+        """Run the edge blocks for some pairs.
+
+        Args:
+            states: from :meth:`nodes`.
+            pairs: which pairs; all by default.
+            checkpoint: as in :meth:`nodes`.
+
+        Returns:
+            ``[2p, K, C]`` m-major in the edge frames: i→j of the pairs, then j→i.
+        """
+        geometry, scalars = states.geometry, states.scalars
+        if pairs is not None:
+            scalars = torch.cat([half[pairs] for half in scalars.split(geometry.n_pairs)])
+            geometry = geometry.select(pairs)
+        radial = self._radial(scalars, geometry)
         # In the edge frame the edge-degree embedding has m = 0 components only, which come first.
         rest = (self.lmax + 1) ** 2 - (self.lmax + 1)
         stream = torch.cat([radial, radial.new_zeros(len(radial), rest, radial.shape[2])], dim=1)
-        with_edges = edges and geometry.n_pairs > 0
-        for node_block, edge_block in zip(self.node_blocks, self.edge_blocks, strict=True):
-            nodes = node_block(nodes, scalars, geometry)
-            if with_edges:
-                stream = edge_block(stream, nodes, scalars, geometry)
-        return Features(self.node_norm(nodes), self.edge_norm(stream) if edges else None, geometry)
+        for block, nodes in zip(self.edge_blocks, states.layers, strict=True):
+            stream = _run(block, stream, nodes, scalars, geometry, checkpoint=checkpoint)
+        return torch.as_tensor(self.edge_norm(stream))
+
+    def _messages(self, geometry: EdgeGeometry, scalars: Tensor) -> tuple[EdgeGeometry, Tensor]:
+        """Return the pairs that exchange messages, and the scalars of their edges."""
+        cutoff = self.config.message_cutoff
+        if cutoff is None or cutoff >= self.config.cutoff:
+            return geometry, scalars
+        near = (geometry.distance < cutoff).nonzero()[:, 0]
+        chosen = geometry.select(near)
+        if self.config.envelope:
+            chosen = replace(chosen, envelope=smooth_cutoff(chosen.distance / cutoff))
+        return chosen, scalars[torch.cat([near, near + geometry.n_pairs])]
+
+    def _radial(self, scalars: Tensor, geometry: EdgeGeometry) -> Tensor:
+        """Return the edge-degree embedding in the edge frame, ``[2P, L+1, C]``: m = 0 of each l."""
+        envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
+        radial = self.degree_embedding(scalars).view(len(scalars), self.lmax + 1, self.config.channels)
+        return radial * envelope
+
+
+def _run(block: nn.Module, *inputs: Tensor | EdgeGeometry, checkpoint: bool) -> Tensor:
+    """Call a block, keeping only its inputs for the gradient if ``checkpoint``."""
+    if checkpoint and torch.is_grad_enabled():
+        return torch.as_tensor(recompute(block, *inputs, use_reentrant=False))
+    return torch.as_tensor(block(*inputs))

@@ -20,16 +20,19 @@ class SO2Linear(nn.Module):
         lmax: largest degree.
         channels_in: input channels.
         channels_out: output channels.
+        mmax: largest order; components of higher order are neither read nor written.
         n_scalars: further outputs of the m = 0 part (gates).
     """
 
-    def __init__(self, lmax: int, channels_in: int, channels_out: int, *, n_scalars: int = 0) -> None:
+    def __init__(
+        self, lmax: int, channels_in: int, channels_out: int, *, mmax: int, n_scalars: int = 0
+    ) -> None:
         super().__init__()
         self.lmax, self.channels_out, self.n_scalars = lmax, channels_out, n_scalars
         fan_in = (lmax + 1) * channels_in
         self.zero = nn.Linear(fan_in, (lmax + 1) * channels_out + n_scalars)
         self.real, self.imaginary = nn.ParameterList(), nn.ParameterList()
-        for m in range(1, lmax + 1):
+        for m in range(1, mmax + 1):
             n_in, n_out = (lmax + 1 - m) * channels_in, (lmax + 1 - m) * channels_out
             for weights in (self.real, self.imaginary):
                 weights.append(nn.Parameter(torch.randn(n_in, n_out) / (2 * n_in) ** 0.5))
@@ -45,7 +48,7 @@ class SO2Linear(nn.Module):
         """Map the features of each order.
 
         Args:
-            parts: for m = 0 … lmax ``[E, n_m, C_in]``, +m before −m.
+            parts: for m = 0 … mmax ``[E, n_m, C_in]``, +m before −m.
 
         Returns:
             The same list with ``C_out`` channels, and the scalars ``[E, n_scalars]``.
@@ -55,7 +58,9 @@ class SO2Linear(nn.Module):
         zero, scalars = self.zero(parts[0].flatten(1)).split([size, self.n_scalars], dim=1)
         outputs = [zero.view(n, self.lmax + 1, self.channels_out)]
         for x, real, imaginary in zip(parts[1:], self.real, self.imaginary, strict=True):
-            weight = torch.cat([torch.cat([real, imaginary], dim=1), torch.cat([-imaginary, real], dim=1)], dim=0)
+            weight = torch.cat(
+                [torch.cat([real, imaginary], dim=1), torch.cat([-imaginary, real], dim=1)], dim=0
+            )
             outputs.append((x.flatten(1) @ weight).view(n, x.shape[1], self.channels_out))
         return outputs, scalars
 
@@ -66,13 +71,16 @@ class SO2Convolution(nn.Module):
     Input ``[x_i ‖ x_j]`` (2C channels), times one radial factor per (l, channel) shared by ±m.
     """
 
-    def __init__(self, lmax: int, channels: int, radial: nn.Module, *, gate: str) -> None:
+    def __init__(
+        self, lmax: int, channels: int, radial: nn.Module, *, gate: str, mmax: int | None = None
+    ) -> None:
         super().__init__()
         self.lmax, self.channels = lmax, channels
+        self.mmax = lmax if mmax is None else min(mmax, lmax)
         self.radial = radial
         self.gate = gate
-        self.first = SO2Linear(lmax, 2 * channels, channels, n_scalars=lmax * channels)
-        self.second = SO2Linear(lmax, channels, channels)
+        self.first = SO2Linear(lmax, 2 * channels, channels, mmax=self.mmax, n_scalars=lmax * channels)
+        self.second = SO2Linear(lmax, channels, channels, mmax=self.mmax)
 
     def forward(self, ends: Tensor, scalars: Tensor, *, plain: bool = False) -> Tensor:
         """Return edge features ``[E, K, C]``.
@@ -86,13 +94,13 @@ class SO2Convolution(nn.Module):
         if plain:
             return self._plain(ends, radial)
         weights = [*self.first.flat_weights(), *self.second.flat_weights()]
-        out: Tensor = FusedConvolution.apply(ends, radial, self.gate == "tanh", *weights)
+        out: Tensor = FusedConvolution.apply(ends, radial, self.gate == "tanh", self.mmax, *weights)
         return out
 
     def _plain(self, ends: Tensor, radial: Tensor) -> Tensor:
         """Compute the convolution step by step."""
         parts = []
-        for m, x in enumerate(ends.split(list(m_sizes(self.lmax)), dim=1)):
+        for m, x in enumerate(ends.split(list(m_sizes(self.lmax)), dim=1)[: self.mmax + 1]):
             weight = radial[:, m:]
             parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
         hidden, gates = self.first(parts)
@@ -102,4 +110,5 @@ class SO2Convolution(nn.Module):
         for m, x in enumerate(hidden[1:], start=1):
             weight = gates[:, m - 1 :]
             gated.append(x * torch.cat([weight, weight], dim=1))
-        return torch.cat(self.second(gated)[0], dim=1)
+        rest = ends.new_zeros(len(ends), sum(m_sizes(self.lmax)[self.mmax + 1 :]), self.channels)
+        return torch.cat([*self.second(gated)[0], rest], dim=1)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from helmol.basis import IrrepTable, Signature, diagonal_table, pair_table
-from helmol.graph import Batch
+from helmol.graph import EdgeGeometry
 from helmol.graph.batch import Key
 from helmol.graph.layout import rows_of_degree
-from helmol.model.backbone import Features
 from helmol.model.backbone.layers import degree_index
 
 
@@ -33,7 +32,9 @@ class Gate(nn.Module):
         """Map ``[n, K, C]`` to ``[n, K, C]``."""
         scalars, gates = self.linear(x[:, 0]).split([self.channels, self.lmax * self.channels], dim=1)
         gates = torch.sigmoid(gates).view(len(x), self.lmax, self.channels)
-        return torch.cat([functional.silu(scalars)[:, None], x[:, 1:] * gates.index_select(1, self.degree)], dim=1)
+        return torch.cat(
+            [functional.silu(scalars)[:, None], x[:, 1:] * gates.index_select(1, self.degree)], dim=1
+        )
 
 
 class BlockReadout(nn.Module):
@@ -51,7 +52,9 @@ class BlockReadout(nn.Module):
         """Join per-degree outputs ``[n, 2l+1, n_spins·n_l]`` to ``[n, n_spins, dim]``."""
         n = len(parts[0])
         flat = [
-            part.view(n, 2 * l + 1, self.n_spins, count).transpose(1, 2).reshape(n, self.n_spins, -1)
+            part.view(n, 2 * l + 1, self.n_spins, count)
+            .transpose(1, 2)
+            .reshape(n, self.n_spins, (2 * l + 1) * count)
             for l, (part, count) in enumerate(zip(parts, self.counts, strict=True))
         ]
         return torch.cat(flat, dim=2)
@@ -85,30 +88,30 @@ class HamiltonianHead(nn.Module):
                 else:
                     self.readouts[_name((second, first))] = BlockReadout(table, channels, n_spins, bias=False)
 
-    def forward(self, features: Features, batch: Batch) -> list[Tensor]:
-        """Return for each bucket of the batch ``[n, n_spins, dim]``: diagonal blocks in the laboratory
-        frame, off-diagonal ones in their edge frame, faded by the envelope."""
-        nodes = self.node_gate(features.nodes)
-        edges = None
-        if features.edges is not None and features.geometry.n_pairs:
-            edges = self.edge_gate(features.edges)
-        outputs = []
-        for bucket in batch.buckets:
-            if len(bucket.key) == 1:
-                outputs.append(self._diagonal(nodes, bucket.key, bucket.index))
-            elif edges is not None:
-                outputs.append(self._pairs(edges, features, bucket.key, bucket.index))
-        return outputs
+    def diagonal(self, nodes: Tensor, key: Key, index: Tensor) -> Tensor:
+        """Return the irreps of blocks on the diagonal, ``[n, n_spins, dim]``, laboratory frame.
 
-    def _diagonal(self, nodes: Tensor, key: Key, index: Tensor) -> Tensor:
+        Args:
+            nodes: final node features ``[N, K, C]``, gated by :attr:`node_gate`.
+            key: signature of the atoms.
+            index: the atoms, ``[n]``.
+        """
         readout = self._readout(key)
         x = nodes.index_select(0, index)
         parts = [x[:, l * l : (l + 1) ** 2] @ w for l, w in enumerate(readout.weights)]
         parts[0] = parts[0] + readout.bias
         return readout.assemble(parts)
 
-    def _pairs(self, edges: Tensor, features: Features, key: Key, index: Tensor) -> Tensor:
-        geometry, readout = features.geometry, self._readout(key)
+    def pairs(self, edges: Tensor, geometry: EdgeGeometry, key: Key, index: Tensor) -> Tensor:
+        """Return the irreps of blocks between two atoms, ``[n, n_spins, dim]``, edge frame, faded.
+
+        Args:
+            edges: final edge features ``[2P, K, C]``, gated by :attr:`edge_gate`.
+            geometry: of the same pairs.
+            key: signatures of rows and columns.
+            index: the directed edges, ``[n]``.
+        """
+        readout = self._readout(key)
         opposite = (index + geometry.n_pairs) % (2 * geometry.n_pairs)
         forward, backward = edges.index_select(0, index), edges.index_select(0, opposite)
         rows, parts = rows_of_degree(self.lmax), []
@@ -127,8 +130,7 @@ class HamiltonianHead(nn.Module):
             order, sign = self.exchange[key][0]
             bias = 0.5 * (bias + bias[order.to(bias.device)] * sign.to(bias))
         parts[0] = parts[0] + bias
-        pair = index % geometry.n_pairs
-        return readout.assemble(parts) * geometry.envelope[pair][:, None, None]
+        return readout.assemble(parts) * geometry.envelope[index % geometry.n_pairs][:, None, None]
 
     def _readout(self, key: Key) -> BlockReadout:
         readout = self.readouts[_name(key)]
