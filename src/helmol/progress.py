@@ -28,14 +28,26 @@ class Progress:
         if sys.stderr.isatty():
             # rich takes 0.1 s to import; --help must not pay for it.
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
             from rich.progress import Progress as RichProgress
 
             self._bar = RichProgress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(unit),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
                 console=Console(stderr=True),
-            )  # fmt: skip
+            )
 
     def __enter__(self) -> Progress:
         self._start = self._last = time.monotonic()
@@ -59,7 +71,8 @@ class Progress:
         left = elapsed / max(self.done, 1) * (self.total - self.done)
         unit = f" {self.unit}" if self.unit else ""
         note = f", {self.note}" if self.note else ""
-        return f"{self.description}: {self.done}/{self.total}{unit}, {elapsed:.0f} s, about {left:.0f} s left{note}"
+        count = f"{self.done}/{self.total}{unit}"
+        return f"{self.description}: {count}, {elapsed:.0f} s, about {left:.0f} s left{note}"
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -200,3 +200,11 @@ def test_guess(place: Path, tmp_path: Path) -> None:
     wrong = _call("guess", place / "run", place / "water.xyz", "--index", 9, "--out", tmp_path)
     assert wrong.exit_code == 1
     assert "has 4 structures" in wrong.output
+
+
+def test_guess_outside_the_domain_is_refused(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "guess"
+    answer = _call("guess", place / "run", place / "helium.xyz", "--out", out)
+    assert answer.exit_code == 1
+    assert "has not learnt He" in answer.output
+    assert not out.exists()

@@ -1,7 +1,6 @@
 """Small random networks on made-up bases; no electronic structure is needed to test symmetries."""
 
 import numpy as np
-import torch
 
 from helmol.basis import BasisSet, ElementBasis, wigner_d
 from helmol.model import Domain, ModelConfig, build, fit_statistics

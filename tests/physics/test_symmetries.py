@@ -105,7 +105,7 @@ def test_two_far_molecules_predict_as_two_separate_ones(network, rng):
     first, second = random_molecule(rng, (8, 1, 1)), random_molecule(rng, (6, 8, 16))
     both = Molecule(
         np.concatenate([first.numbers, second.numbers]),
-        np.concatenate([first.positions, second.positions + [60.0, 0, 0]]),
+        np.concatenate([first.positions, second.positions + np.array([60.0, 0, 0])]),
     )
     fock = predict(network, both)
     n = network.domain.basis.offsets(first.numbers)[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from math import factorial, sqrt
 
 import numpy as np
@@ -38,12 +38,12 @@ def real_spherical_harmonics(l: int, vectors: npt.ArrayLike) -> Array:
     return np.stack(columns, axis=-1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sampling(l: int) -> tuple[Array, Array]:
     """Return well-spread directions and the pseudo-inverse of their harmonics of degree ``l``."""
     points = np.random.default_rng(0).normal(size=(8 * (2 * l + 1), 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    return points, np.linalg.pinv(real_spherical_harmonics(l, points))
+    return points, np.asarray(np.linalg.pinv(real_spherical_harmonics(l, points)), dtype=np.float64)
 
 
 def wigner_d(l: int, rotation: npt.ArrayLike) -> Array:
@@ -99,7 +99,7 @@ def _complex_to_real(l: int) -> npt.NDArray[np.complex128]:
     return unitary
 
 
-@lru_cache(maxsize=None)
+@cache
 def coupling(l1: int, l2: int, l: int) -> Array:
     """Return the orthonormal real coupling coefficients of ``l1 ⊗ l2 → l``.
 

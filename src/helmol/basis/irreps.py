@@ -9,7 +9,7 @@ belongs to a pair of shell signatures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -101,7 +101,7 @@ def _table(
     return IrrepTable(rows, columns, tuple(counts), pairs, matrix)
 
 
-@lru_cache(maxsize=None)
+@cache
 def pair_table(first: Signature, second: Signature) -> IrrepTable:
     """Return the table of an off-diagonal block: rows of ``first``, columns of ``second``."""
     entries = [
@@ -113,7 +113,7 @@ def pair_table(first: Signature, second: Signature) -> IrrepTable:
     return _table(first, second, sorted(entries), symmetric=False)
 
 
-@lru_cache(maxsize=None)
+@cache
 def diagonal_table(signature: Signature) -> IrrepTable:
     """Return the table of the block of an atom with itself, which is symmetric.
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from helmol.errors import InputError
 from helmol.elements import SYMBOLS
+from helmol.errors import InputError
 
 Signature = tuple[int, ...]
 """Angular momentum of each shell of an atom, in order; contractions are shells of their own.
@@ -80,7 +80,8 @@ class BasisSet:
             entry = ElementBasis(tuple(shells_of_atom[atom]), core, digests[atom].hexdigest()[:16])
             if elements.setdefault(number, entry) != entry:
                 raise InputError(
-                    f"two atoms of {SYMBOLS[number]} have different basis sets: one basis per element is needed"
+                    f"two atoms of {SYMBOLS[number]} have different basis sets: "
+                    "one basis per element is needed"
                 )
         return cls(name.lower(), dict(sorted(elements.items())))
 
@@ -94,7 +95,8 @@ class BasisSet:
             if self.elements[number] != other.elements[number]:
                 raise InputError(
                     f"the basis of {SYMBOLS[number]} differs between {self.name!r} "
-                    f"(hash {self.elements[number].hash}) and {other.name!r} (hash {other.elements[number].hash})"
+                    f"(hash {self.elements[number].hash}) and {other.name!r} "
+                    f"(hash {other.elements[number].hash})"
                 )
         return BasisSet(self.name, dict(sorted({**self.elements, **other.elements}.items())))
 

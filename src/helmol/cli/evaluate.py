@@ -51,7 +51,11 @@ def evaluate(
         result = evaluate_store(
             model.network, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges
         )
-        show(s, result, f"{result['split']} of {store}, {result['n_molecules']} molecules, target {result['target']}")
+        show(
+            s,
+            result,
+            f"{result['split']} of {store}, {result['n_molecules']} molecules, target {result['target']}",
+        )
         s.say(f"plots and evaluation.json in {folder}")
         s.result(result)
         s.next(f"helmol predict {run} {store} --out predictions")

@@ -35,6 +35,7 @@ def guess(
         if not -len(found) <= index < len(found):
             raise InputError(f"{molecule} has {len(found)} structures, no index {index} (they count from 0)")
         chosen = found[index].molecule
+        model.domain.check(chosen)
         names = [name.strip() for name in starts.split(",") if name.strip()]
         result = compare_starts(chosen, model, starts=names)
         folder = out or Path("guess")

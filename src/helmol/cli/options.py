@@ -8,8 +8,11 @@ import typer
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder or file for the results.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result to this file, machine-readable.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the result to this file, machine-readable.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a key of the configuration: key.sub=value (repeatable).")
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the configuration: key.sub=value (repeatable)."),
 ]

@@ -142,7 +142,7 @@ def levels(
     left.set(ylabel="orbital energy / eV", title=f"{sample.molecule.formula}: levels around the gap")
     left.plot([], [], color="#777777", label="occupied")
     left.plot([], [], color="#777777", linestyle=(0, (2, 1.2)), label="empty")
-    left.legend(loc="lower center", ncols=2, fontsize=8, framealpha=0.9, edgecolor="none")
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=8, frameon=False)
     _tidy(left)
     _level_errors(right, energies, n_occupied, colours)
     return _save(figure, path)

@@ -67,8 +67,8 @@ def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> li
         indices = [i for i, id in enumerate(store.ids) if id not in seen]
         if not indices:
             raise InputError(
-                f"the model was trained or chosen on all {len(store)} molecules of the store, which has no split 'test': "
-                "--split all measures the errors on those"
+                f"the model was trained or chosen on all {len(store)} molecules of the store, which has "
+                "no split 'test': --split all measures the errors on those"
             )
         return indices
     if split != "all" and split not in store.splits:

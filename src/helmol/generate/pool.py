@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+from helmol.errors import InputError
 from helmol.generate.worker import Outcome, Task, label, start
 from helmol.structures import Structure
 from helmol.threads import one_thread
@@ -26,14 +27,33 @@ def outcomes(
     tried again, one structure alone in a fresh process; one that dies again becomes a failure.
     Closing the generator kills the processes.
     """
-    todo = deque(structures)
+    todo, checked = deque(structures), False
     while todo:
         suspects = yield from _work(todo, task, workers)
+        if suspects and not checked:
+            _check_that_processes_start()
+            checked = True
         for suspect in suspects:
             alone = deque([suspect])
             if (yield from _work(alone, task, 1)):
                 reason = "the process died twice (out of memory, or a crash in PySCF)"
                 yield Outcome(suspect, None, reason, 0.0)
+
+
+def _check_that_processes_start() -> None:
+    """Tell a molecule that kills its process from processes that cannot even start.
+
+    Raises:
+        InputError: no worker process can be started.
+    """
+    try:
+        with _pool(1) as pool, one_thread():
+            pool.submit(int).result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            "worker processes die before they begin: a script that generates must be a file, with its calls "
+            "under `if __name__ == '__main__':`"
+        ) from error
 
 
 def _work(

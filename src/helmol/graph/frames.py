@@ -9,7 +9,7 @@ real harmonics. cos and sin of multiples of α and β follow from Chebyshev recu
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -222,7 +222,7 @@ def _multiples(cosine: Tensor, sine: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return torch.stack(cosines, dim=1), torch.stack(sines, dim=1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tilt_series(lmax: int) -> Tensor:
     """Return the Fourier coefficients of the turns about y, ``[2 lmax + 1, Σ (2l+1)²]``, float64.
 

@@ -5,12 +5,12 @@ m = 1 … L first all +m (l = m … L), then all −m. A convolution in the edge
 as one contiguous slice.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 
 
-@lru_cache(maxsize=None)
+@cache
 def m_major(lmax: int) -> torch.Tensor:
     """Return the l-major index of each m-major component, ``[(lmax+1)²]``."""
     order = [l * l + l for l in range(lmax + 1)]
@@ -20,26 +20,26 @@ def m_major(lmax: int) -> torch.Tensor:
     return torch.tensor(order)
 
 
-@lru_cache(maxsize=None)
+@cache
 def m_sizes(lmax: int) -> tuple[int, ...]:
     """Return the number of m-major components of each m = 0 … lmax."""
     return (lmax + 1, *[2 * (lmax + 1 - m) for m in range(1, lmax + 1)])
 
 
-@lru_cache(maxsize=None)
+@cache
 def degree_of_m_major(lmax: int) -> torch.Tensor:
     """Return the degree l of each m-major component."""
     return torch.tensor([int(k**0.5) for k in m_major(lmax).tolist()])
 
 
-@lru_cache(maxsize=None)
+@cache
 def rows_of_degree(lmax: int) -> tuple[torch.Tensor, ...]:
     """Return for each l the m-major rows of m = −l … l."""
     position = torch.argsort(m_major(lmax))
     return tuple(position[l * l : (l + 1) ** 2] for l in range(lmax + 1))
 
 
-@lru_cache(maxsize=None)
+@cache
 def flip_signs(lmax: int) -> torch.Tensor:
     """Return the l-major diagonal of a turn by π about x, which joins the frames of r and −r.
 

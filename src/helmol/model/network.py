@@ -45,8 +45,8 @@ class HamiltonianModel(nn.Module):
         lmax = needed if config.lmax is None else config.lmax
         if lmax < needed:
             raise ConfigError(
-                f"lmax = {lmax} cannot hold the blocks of basis {domain.basis.name!r}, whose largest shell has "
-                f"l = {domain.basis.lmax}: lmax must be at least {needed} (or unset)"
+                f"lmax = {lmax} cannot hold the blocks of basis {domain.basis.name!r}, whose largest shell "
+                f"has l = {domain.basis.lmax}: lmax must be at least {needed} (or unset)"
             )
         self.config, self.domain = config, domain
         self.statistics: Statistics = blank(domain.basis, n_spins=domain.n_spins)

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from helmol.errors import InputError
 from helmol.elements import SYMBOLS
+from helmol.errors import InputError
 from helmol.units import ANGSTROM_PER_BOHR
 
 MINIMUM_DISTANCE_ANGSTROM = 0.3

@@ -106,7 +106,7 @@ class FusedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, ends: Tensor, radial: Tensor, tanh: bool, mmax: int, *weights: Tensor) -> Tensor:
-        """Return ``[E, K, C]``; ``weights`` are those of both maps, as ``SO2Linear.flat_weights`` lists them."""
+        """Return ``[E, K, C]``; ``weights`` of both maps, as ``SO2Linear.flat_weights`` lists them."""
         e, k, _ = ends.shape
         lmax = radial.shape[1] - 1
         first_zero, first_bias, first_pairs, second_zero, second_bias, second_pairs = _unpack(weights, mmax)
