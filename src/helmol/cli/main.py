@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from helmol.cli.bench import bench
 from helmol.cli.demo import demo
 from helmol.cli.doctor import doctor
 from helmol.cli.evaluate import evaluate
@@ -18,7 +19,7 @@ from helmol.cli.inspect import inspect
 from helmol.cli.predict import predict
 from helmol.cli.train import train
 
-VERBS = (doctor, demo, generate, inspect, train, evaluate, predict, guess)
+VERBS = (doctor, demo, generate, inspect, train, evaluate, predict, guess, bench)
 
 app = typer.Typer(
     name="helmol",

@@ -1,0 +1,13 @@
+"""How fast every stage is on this machine, beside the least time its arithmetic could take.
+
+The floor of a step is the number of multiplications and additions of the SO(2) convolutions, as the
+plain formula counts them for both directions of every edge, at the rate that this machine reaches
+in a large matrix product of the same precision. Tricks that save arithmetic may exceed 100 %.
+
+Knows: the network, clocks, counters. Does not know: PySCF, real data.
+"""
+
+from helmol.bench.cases import CASES, Case
+from helmol.bench.run import run
+
+__all__ = ["CASES", "Case", "run"]

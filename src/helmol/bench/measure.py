@@ -1,0 +1,127 @@
+"""Clocks and counters: time, operations, bytes kept for the gradient, rate of matrix products."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+GEMM_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Hold what one stage costs.
+
+    Attributes:
+        forward: seconds, median.
+        backward: seconds, median; 0 where there is no gradient.
+        operations: tensor operations of both.
+        saved_bytes: bytes kept between them.
+    """
+
+    forward: float
+    backward: float
+    operations: int
+    saved_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Both directions."""
+        return self.forward + self.backward
+
+
+class OperationCounter(TorchDispatchMode):
+    """Count the tensor operations that reach the kernels; views are free and not counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count and run one operation."""
+        self.n += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def count_operations(function: Callable[[], Any]) -> int:
+    """Return the number of tensor operations of a call."""
+    with OperationCounter() as counter:
+        function()
+    return counter.n
+
+
+def count_saved_bytes(function: Callable[[], Any]) -> int:
+    """Return the bytes that a forward call keeps for its gradient, weights not counted.
+
+    Storages kept more than once count once.
+    """
+    sizes: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not (tensor.is_leaf and tensor.requires_grad):
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            kept.append(tensor)
+        return tensor
+
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = function()
+    total = sum(sizes.values())
+    del result, kept
+    return total
+
+
+def measure(function: Callable[[], Any], *, repeats: int, synchronize: Callable[[], None]) -> Measured:
+    """Time a call that returns tensors, and the gradient of their sum."""
+    forward, backward = [], []
+    for repeat in range(repeats + 1):
+        synchronize()
+        start = time.perf_counter()
+        result = _tensors(function())
+        synchronize()
+        middle = time.perf_counter()
+        if result:
+            torch.autograd.backward(result, [torch.ones_like(part) for part in result])
+            synchronize()
+        end = time.perf_counter()
+        if repeat:  # the first call warms up
+            forward.append(middle - start)
+            backward.append(end - middle)
+
+    def both() -> None:
+        result = _tensors(function())
+        if result:
+            torch.autograd.backward(result, [torch.ones_like(part) for part in result])
+
+    return Measured(
+        statistics.median(forward), statistics.median(backward), count_operations(both), count_saved_bytes(function)
+    )
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    """Return the tensors of a result that carry a gradient."""
+    parts = result if isinstance(result, (list, tuple)) else [result]
+    return [part for part in parts if isinstance(part, Tensor) and part.requires_grad]
+
+
+def gemm_rate(dtype: torch.dtype, device: torch.device, *, synchronize: Callable[[], None]) -> float:
+    """Return the rate of a large square matrix product, FLOP/s, best of several."""
+    size = GEMM_SIZE if device.type == "cpu" else 8 * GEMM_SIZE
+    a = torch.randn(size, size, dtype=dtype, device=device)
+    b, c = torch.randn_like(a), torch.empty_like(a)
+    best = float("inf")
+    for _ in range(8):
+        synchronize()
+        start = time.perf_counter()
+        torch.mm(a, b, out=c)
+        synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
