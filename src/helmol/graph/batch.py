@@ -36,7 +36,7 @@ class ItemBucket:
 
 @dataclass(frozen=True)
 class Item:
-    """Hold one prepared molecule: pairs inside the cutoff, blocks by signature, energy and forces if labelled."""
+    """Hold one prepared molecule: pairs inside the cutoff, blocks by signature, labels if there are any."""
 
     molecule: Molecule
     pair_index: npt.NDArray[np.int64]

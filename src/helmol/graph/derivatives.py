@@ -13,7 +13,7 @@ It is right for gauge-invariant results only: matrix blocks in their edge frames
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ def turning_frames(unit: Tensor, frames: tuple[Tensor, ...]) -> tuple[Tensor, ..
     return turned
 
 
-@lru_cache(maxsize=None)
+@cache
 def generators(l: int) -> Tensor:
     """Return ``L_a = dD_l(rotation by ω about a)/dω`` at ω = 0 for a = x, y, z: ``[3, 2l+1, 2l+1]``, float64.
 

@@ -1,5 +1,4 @@
-"""The network: a backbone that knows no orbitals, heads that turn features into matrix blocks
-or energies.
+"""The network: a backbone that knows no orbitals, heads that make blocks and energies of them.
 
 Knows: torch, irreps, its own domain. Does not know: PySCF, files other than its own, training.
 """

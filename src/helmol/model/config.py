@@ -16,8 +16,8 @@ class EnergyConfig(Config):
     """``linear``: energy of an atom = a linear map of its scalar features. ``convolution``: one more
     convolution over its neighbours, then two hidden layers."""
     forces: Literal["conservative", "direct"] = "conservative"
-    """``conservative``: minus the derivative of the energy. ``direct``: read from the l = 1 features; cheaper,
-    but no energy belongs to them, so not for dynamics."""
+    """``conservative``: minus the derivative of the energy. ``direct``: read from the l = 1 features;
+    cheaper, but no energy belongs to them, so not for dynamics."""
 
 
 class ModelConfig(Config):

@@ -80,9 +80,9 @@ def energy_loss(
 ) -> Tensor:
     """Compare energies and forces with their labels; invariant to the orientation of the molecules.
 
-    With ``ΔE / (scale √n_atoms)`` per molecule and ``|ΔF| / (√3 force_scale)`` per atom, ``mae`` is their mean
-    and ``mse`` their mean square; the loss is ``energy_weight`` times the one plus ``force_weight`` times
-    the other.
+    With ``ΔE / (scale √n_atoms)`` per molecule and ``|ΔF| / (√3 force_scale)`` per atom, ``mae`` is their
+    mean and ``mse`` their mean square; the loss is ``energy_weight`` times the one plus ``force_weight``
+    times the other.
 
     Raises:
         InputError: a label that the weights ask for is missing.

@@ -38,7 +38,7 @@ class BlockIrreps:
 
 
 class HamiltonianModel(nn.Module):
-    """HELM with its heads, for Fock matrices and for energies; made by :func:`build`, read by :func:`helmol.model.load_model`."""
+    """HELM with its heads; made by :func:`build`, read by :func:`helmol.model.load_model`."""
 
     def __init__(self, config: ModelConfig, domain: Domain) -> None:
         super().__init__()

@@ -50,8 +50,8 @@ class EnergyReference:
         span = self.span.cpu().numpy()
         if np.linalg.norm(counts - span.T @ (span @ counts)) > 1e-6 * np.linalg.norm(counts):
             raise DomainError(
-                f"the energy of {molecule.formula} is not determined: the compositions of the training set do not "
-                "span it, so the energies of its elements are unknown (train on more compositions)"
+                f"the energy of {molecule.formula} is not determined: the compositions of the training set "
+                "do not span it, so the energies of its elements are unknown (train on more compositions)"
             )
 
 
@@ -97,8 +97,8 @@ def fit_reference(
     rest = values - counts[:, elements] @ solution
     if rank < len(elements):
         log.warning(
-            "%d elements (%s), but the compositions of the training molecules determine only %d combination%s of "
-            "their energies: the model will refuse other compositions",
+            "%d elements (%s), but the compositions of the training molecules determine only %d "
+            "combination%s of their energies: the model will refuse other compositions",
             len(elements), ", ".join(SYMBOLS[z] for z in elements), rank, "s" if rank > 1 else "",
         )  # fmt: skip
     per_element, span = np.zeros(119), np.zeros((rank, 119))
