@@ -36,11 +36,13 @@ class ItemBucket:
 
 @dataclass(frozen=True)
 class Item:
-    """Hold one prepared molecule: pairs inside the cutoff, blocks by signature."""
+    """Hold one prepared molecule: pairs inside the cutoff, blocks by signature, labels if there are any."""
 
     molecule: Molecule
     pair_index: npt.NDArray[np.int64]
     buckets: dict[Key, ItemBucket]
+    energy: float | None = None
+    forces: Array | None = None
 
     @property
     def n_edges(self) -> int:
@@ -73,6 +75,8 @@ class Batch:
         molecule: molecule of each atom, ``[N]``.
         pair_index: ``[2, P]``, atoms i < j.
         buckets: blocks by signature.
+        energy: labels, ``[B]`` Eh, float64, or ``None``.
+        forces: labels, ``[N, 3]`` Eh/bohr, float64, or ``None``.
     """
 
     molecules: tuple[Molecule, ...]
@@ -83,6 +87,8 @@ class Batch:
     molecule: Tensor
     pair_index: Tensor
     buckets: tuple[Bucket, ...]
+    energy: Tensor | None = None
+    forces: Tensor | None = None
 
     @property
     def n_edges(self) -> int:
@@ -95,6 +101,8 @@ class Batch:
             name: getattr(self, name).to(device)
             for name in ("numbers", "positions", "charge", "spin", "molecule", "pair_index")
         }
+        labels = {"energy": self.energy, "forces": self.forces}
+        moved |= {name: value.to(device) for name, value in labels.items() if value is not None}
         buckets = tuple(
             Bucket(b.key, b.index.to(device), None if b.target is None else b.target.to(device))
             for b in self.buckets
@@ -162,7 +170,7 @@ def collate(items: Sequence[Item]) -> Batch:
     """Join prepared molecules into one batch.
 
     Raises:
-        InputError: no molecules, or some with targets and some without.
+        InputError: no molecules, or some with targets or labels and some without.
     """
     if not items:
         raise InputError("a batch needs at least one molecule")
@@ -194,4 +202,14 @@ def collate(items: Sequence[Item]) -> Batch:
             np.concatenate([item.pair_index + s for item, s in zip(items, atom_start, strict=False)], axis=1)
         ),
         buckets=tuple(buckets),
+        energy=_label([item.energy for item in items], "energy"),
+        forces=_label([item.forces for item in items], "forces"),
     )
+
+
+def _label(values: Sequence[float | Array | None], name: str) -> Tensor | None:
+    """Join the energies or forces of all molecules; ``None`` if no molecule has any."""
+    there = [np.atleast_1d(value) for value in values if value is not None]
+    if there and len(there) != len(values):
+        raise InputError(f"some molecules of the batch have a label {name!r} and some have not")
+    return torch.from_numpy(np.concatenate(there)) if there else None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from helmol.basis import wigner_d
+from helmol.graph.derivatives import turning_frames
 from helmol.graph.layout import flip_signs, m_major
 
 
@@ -31,6 +32,7 @@ class EdgeGeometry:
         frames: ``W_l [P, 2l+1, 2l+1]`` for each l: from the edge frame of i→j to the laboratory.
         flip: ``[K]`` l-major signs between the frames of i→j and j→i.
         to_m_major, to_l_major: ``[K]`` gathers between the two orders.
+        twice: whether what is computed from it will be differentiated twice, which not all kernels can.
     """
 
     lmax: int
@@ -41,6 +43,7 @@ class EdgeGeometry:
     flip: Tensor
     to_m_major: Tensor
     to_l_major: Tensor
+    twice: bool = False
 
     @property
     def n_pairs(self) -> int:
@@ -156,8 +159,12 @@ def edge_geometry(
     cutoff: float,
     dtype: torch.dtype,
     envelope: bool = True,
+    twice: bool = False,
 ) -> EdgeGeometry:
     """Compute distances, envelope and frames of all pairs.
+
+    Where the positions require a gradient, all of it can be differentiated, by the rule of
+    :mod:`helmol.graph.derivatives`.
 
     Args:
         positions: ``[N, 3]`` bohr, float64 (differences are taken before the cast).
@@ -166,20 +173,25 @@ def edge_geometry(
         cutoff: where the envelope ends, bohr.
         dtype: precision of the result.
         envelope: ``False`` gives ones.
+        twice: passed on, see :class:`EdgeGeometry`.
     """
     i, j = pair_index
     vector = positions[j] - positions[i]
     distance = vector.norm(dim=1)
     unit = (vector / distance[:, None]).to(dtype)
+    frames = frames_of_directions(unit.detach(), lmax)
+    if unit.requires_grad:
+        frames = turning_frames(unit, frames)
     return EdgeGeometry(
         lmax=lmax,
         pair_index=pair_index,
         distance=distance.to(dtype),
         envelope=(smooth_cutoff(distance / cutoff) if envelope else torch.ones_like(distance)).to(dtype),
-        frames=frames_of_directions(unit, lmax),
+        frames=frames,
         flip=flip_signs(lmax).to(unit),
         to_m_major=m_major(lmax).to(unit.device),
         to_l_major=torch.argsort(m_major(lmax)).to(unit.device),
+        twice=twice,
     )
 
 

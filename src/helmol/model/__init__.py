@@ -1,11 +1,12 @@
-"""The network: a backbone that knows no orbitals, heads that turn features into matrix blocks.
+"""The network: a backbone that knows no orbitals, heads that make blocks and energies of them.
 
 Knows: torch, irreps, its own domain. Does not know: PySCF, files other than its own, training.
 """
 
 from helmol.model.artifact import load_model, save_model
-from helmol.model.config import MODEL_PRESETS, ModelConfig
+from helmol.model.config import MODEL_PRESETS, EnergyConfig, ModelConfig
 from helmol.model.domain import TARGETS, Domain, Target, reference_matrix, reference_name, target_matrix
+from helmol.model.energy import EnergyOutput, PredictedEnergy, energies, energy_loss, predict_energies
 from helmol.model.network import (
     BlockIrreps,
     HamiltonianModel,
@@ -14,19 +15,28 @@ from helmol.model.network import (
     hamiltonian_loss,
     predict_fock,
 )
+from helmol.model.reference import EnergyReference, fit_reference
 
 __all__ = [
     "MODEL_PRESETS",
     "TARGETS",
     "BlockIrreps",
     "Domain",
+    "EnergyConfig",
+    "EnergyOutput",
+    "EnergyReference",
     "HamiltonianModel",
     "ModelConfig",
+    "PredictedEnergy",
     "Target",
     "build",
+    "energies",
+    "energy_loss",
+    "fit_reference",
     "fit_statistics",
     "hamiltonian_loss",
     "load_model",
+    "predict_energies",
     "predict_fock",
     "reference_matrix",
     "reference_name",

@@ -18,6 +18,7 @@ from helmol.graph.batch import Key
 from helmol.model.config import ModelConfig
 from helmol.model.domain import Domain
 from helmol.model.network import HamiltonianModel
+from helmol.model.reference import EnergyReference
 from helmol.model.statistics import Statistics
 
 SCHEMA = 1
@@ -30,6 +31,9 @@ def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any]
     tensors |= {f"mean.{z}": value for z, value in statistics.mean.items()}
     tensors |= {f"scale.{z}": value for z, value in statistics.scale.items()}
     tensors |= {f"pair_scale.{_text(key)}": value for key, value in statistics.pair_scale.items()}
+    reference = network.reference
+    if network.energy is not None:
+        tensors |= {"energy.per_element": reference.per_element, "energy.span": reference.span}
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as path:
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
@@ -40,6 +44,8 @@ def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any]
         "model": network.config.model_dump(),
         "domain": network.domain.to_json(),
         "unit_Eh": statistics.unit,
+        "energy_scale_Eh": reference.scale,
+        "force_scale_Eh_per_bohr": reference.force_scale,
         **(extra or {}),
     }
     write_json(folder / "model.json", description)
@@ -78,6 +84,9 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> HamiltonianM
             scale[int(rest)] = value
         elif kind == "pair_scale":
             pair_scale[_key(rest)] = value
+    if network.energy is not None:
+        scales = float(data["energy_scale_Eh"]), float(data["force_scale_Eh_per_bohr"])
+        network.reference = EnergyReference(tensors["energy.per_element"], tensors["energy.span"], *scales)
     network.statistics = Statistics(mean, scale, pair_scale, float(data["unit_Eh"]))
     return network.to(device).eval()
 

@@ -9,6 +9,17 @@ from pydantic import Field
 from helmol.config import Config
 
 
+class EnergyConfig(Config):
+    """Set the energy head."""
+
+    readout: Literal["linear", "convolution"] = "convolution"
+    """``linear``: energy of an atom = a linear map of its scalar features. ``convolution``: one more
+    convolution over its neighbours, then two hidden layers."""
+    forces: Literal["conservative", "direct"] = "conservative"
+    """``conservative``: minus the derivative of the energy. ``direct``: read from the l = 1 features;
+    cheaper, but no energy belongs to them, so not for dynamics."""
+
+
 class ModelConfig(Config):
     """Set the HELM network; the defaults are the recommended model."""
 
@@ -38,6 +49,10 @@ class ModelConfig(Config):
     """Squashing of the gates between the convolutions (paper's code: tanh)."""
     envelope: bool = True
     """Fade messages and pair outputs smoothly at the cutoff (paper: no)."""
+    hamiltonian: bool = True
+    """Whether there is a Hamiltonian head (and the edge blocks that serve only it)."""
+    energy: EnergyConfig | None = None
+    """The energy head; unset means none."""
 
 
 MODEL_PRESETS: dict[str, ModelConfig] = {

@@ -1,4 +1,4 @@
-"""The Hamiltonian model: backbone, head, statistics, domain; and the way from outputs to matrices."""
+"""The model: backbone, heads, statistics, domain; and the way from outputs to matrices."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from helmol.basis import IrrepTable, diagonal_table, pair_table
 from helmol.errors import ConfigError, InputError
 from helmol.graph import Batch, EdgeGeometry, Item, collate, edge_geometry, prepare
 from helmol.graph.batch import Key
-from helmol.model.backbone import Backbone
+from helmol.model.backbone import Backbone, NodeStates
 from helmol.model.config import ModelConfig
 from helmol.model.domain import Domain, reference_matrix
-from helmol.model.heads import HamiltonianHead
+from helmol.model.heads import EnergyHead, HamiltonianHead
+from helmol.model.reference import EnergyReference, blank_reference
 from helmol.model.statistics import Statistics, blank, fit
 from helmol.system import Molecule
 from helmol.system.sample import Array
@@ -37,13 +38,13 @@ class BlockIrreps:
 
 
 class HamiltonianModel(nn.Module):
-    """HELM with its Hamiltonian head; made by :func:`build`, read by :func:`helmol.model.load_model`."""
+    """HELM with its heads; made by :func:`build`, read by :func:`helmol.model.load_model`."""
 
     def __init__(self, config: ModelConfig, domain: Domain) -> None:
         super().__init__()
         needed = max(2 * domain.basis.lmax, 1)
         lmax = needed if config.lmax is None else config.lmax
-        if lmax < needed:
+        if config.hamiltonian and lmax < needed:
             raise ConfigError(
                 f"lmax = {lmax} cannot hold the blocks of basis {domain.basis.name!r}, whose largest shell "
                 f"has l = {domain.basis.lmax}: lmax must be at least {needed} (or unset)"
@@ -52,7 +53,11 @@ class HamiltonianModel(nn.Module):
         self.statistics: Statistics = blank(domain.basis, n_spins=domain.n_spins)
         self.backbone = Backbone(config, lmax)
         signatures = {element.shells for element in domain.basis.elements.values()}
-        self.head = HamiltonianHead(lmax, config.channels, signatures, n_spins=domain.n_spins)
+        self.head: HamiltonianHead | None = None
+        if config.hamiltonian:
+            self.head = HamiltonianHead(lmax, config.channels, signatures, n_spins=domain.n_spins)
+        self.reference: EnergyReference = blank_reference()
+        self.energy = EnergyHead(lmax, config, config.energy) if config.energy is not None else None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -70,7 +75,12 @@ class HamiltonianModel(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def forward(
-        self, batch: Batch, *, pairs_at_once: int | None = None, checkpoint: bool = False
+        self,
+        batch: Batch,
+        *,
+        pairs_at_once: int | None = None,
+        checkpoint: bool = False,
+        states: NodeStates | None = None,
     ) -> BlockIrreps:
         """Compute the normalised irreps of every block of a batch.
 
@@ -79,8 +89,15 @@ class HamiltonianModel(nn.Module):
             pairs_at_once: pairs whose edge features are in memory together; all by default. The result
                 does not depend on it.
             checkpoint: for the gradient keep little and compute the rest again.
+            states: node features of the batch, where another head has computed them already.
+
+        Raises:
+            ConfigError: the model has no Hamiltonian head.
         """
-        states = self.backbone.nodes(batch, checkpoint=checkpoint)
+        if self.head is None:
+            raise ConfigError("this model has no Hamiltonian head: it predicts energies only")
+        if states is None:
+            states = self.backbone.nodes(batch, checkpoint=checkpoint)
         nodes = self.head.node_gate(states.final)
         outputs: list[Tensor | list[Tensor]] = [
             self.head.diagonal(nodes, b.key, b.index) if len(b.key) == 1 else [] for b in batch.buckets
@@ -159,6 +176,7 @@ def predict_fock(
 
     Raises:
         DomainError: an element, charge or spin that the model has not learnt.
+        ConfigError: the model has no Hamiltonian head.
         InputError: a reference matrix that the target needs is missing.
     """
     for molecule in molecules:
@@ -166,14 +184,14 @@ def predict_fock(
     starts = [reference_matrix(reference, network.domain.target) for reference in references]
     items = [network.prepare(molecule) for molecule in molecules]
     matrices: list[Array] = []
-    for group in _groups(items, max_edges):
+    for group in groups_of(items, max_edges):
         with torch.no_grad():
             batch = collate(group).to(network.device)
             matrices += assemble(network, network(batch), batch)
     return [matrix + start for matrix, start in zip(matrices, starts, strict=True)]
 
 
-def _groups(items: Sequence[Item], max_edges: int) -> list[list[Item]]:
+def groups_of(items: Sequence[Item], max_edges: int) -> list[list[Item]]:
     """Split molecules, in order, into runs of at most ``max_edges`` directed edges."""
     groups: list[list[Item]] = []
     room = -1

@@ -48,7 +48,7 @@ class NodeBlock(nn.Module):
     def forward(self, nodes: Tensor, scalars: Tensor, geometry: EdgeGeometry) -> Tensor:
         """Update ``[N, K, C]``."""
         if geometry.n_pairs:
-            messages = self.convolution(geometry.to_edges(self.norm(nodes)), scalars)
+            messages = self.convolution(geometry.to_edges(self.norm(nodes)), scalars, plain=geometry.twice)
             envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
             nodes = nodes + geometry.to_nodes(messages * envelope, len(nodes))
         return nodes + self.ffn(self.norm_ffn(nodes))
@@ -93,24 +93,26 @@ class Backbone(nn.Module):
         self.node_scalars = NodeScalars(c)
         self.degree_embedding = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * c)
         self.node_blocks = nn.ModuleList(NodeBlock(lmax, config, n_scalars) for _ in range(config.n_layers))
-        self.edge_blocks = nn.ModuleList(EdgeBlock(lmax, config, n_scalars) for _ in range(config.n_layers))
+        n_edge_blocks = config.n_layers if config.hamiltonian else 0
+        self.edge_blocks = nn.ModuleList(EdgeBlock(lmax, config, n_scalars) for _ in range(n_edge_blocks))
         self.node_norm = EquivariantNorm(lmax, c, edges=False)
         self.edge_norm = EquivariantNorm(lmax, c, edges=True)
 
-    def nodes(self, batch: Batch, *, checkpoint: bool = False) -> NodeStates:
+    def nodes(self, batch: Batch, *, checkpoint: bool = False, twice: bool = False) -> NodeStates:
         """Run the node blocks; energies need nothing else.
 
         Args:
             batch: molecules.
             checkpoint: keep only the nodes between blocks for the gradient and compute the rest again.
+            twice: allow second derivatives, as training on forces needs; slower.
         """
         dtype = self.node_norm.weight.dtype
         geometry = edge_geometry(
             batch.positions, batch.pair_index, lmax=self.lmax, cutoff=self.config.cutoff, dtype=dtype,
-            envelope=self.config.envelope,
+            envelope=self.config.envelope, twice=twice,
         )  # fmt: skip
         scalars = self.edge_scalars(batch.numbers, batch.pair_index, geometry.distance)
-        near, near_scalars = self._messages(geometry, scalars)
+        near, near_scalars = self.messages(geometry, scalars)
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
         nodes = near.axis_to_nodes(self._radial(near_scalars, near), len(start)) / self.config.message_scale
         nodes = torch.cat([nodes[:, :1] + start[:, None], nodes[:, 1:]], dim=1)
@@ -143,7 +145,7 @@ class Backbone(nn.Module):
             stream = _run(block, stream, nodes, scalars, geometry, checkpoint=checkpoint)
         return torch.as_tensor(self.edge_norm(stream))
 
-    def _messages(self, geometry: EdgeGeometry, scalars: Tensor) -> tuple[EdgeGeometry, Tensor]:
+    def messages(self, geometry: EdgeGeometry, scalars: Tensor) -> tuple[EdgeGeometry, Tensor]:
         """Return the pairs that exchange messages, and the scalars of their edges."""
         cutoff = self.config.message_cutoff
         if cutoff is None or cutoff >= self.config.cutoff:

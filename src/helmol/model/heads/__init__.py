@@ -1,5 +1,6 @@
-"""Read-outs: from node and edge features to irreps of matrix blocks."""
+"""Read-outs: from node and edge features to irreps of matrix blocks, to energies and forces."""
 
+from helmol.model.heads.energy import EnergyHead
 from helmol.model.heads.hamiltonian import HamiltonianHead
 
-__all__ = ["HamiltonianHead"]
+__all__ = ["EnergyHead", "HamiltonianHead"]

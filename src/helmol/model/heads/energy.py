@@ -1,0 +1,75 @@
+"""The energy head: one number per atom from its scalar features, summed over the molecule.
+
+It reads nodes only, so the edge blocks of the backbone are not evaluated for an energy. The last layer
+starts at zero: an untrained head predicts the per-element reference and no forces.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from helmol.model.backbone.layers import EquivariantNorm
+from helmol.model.backbone.radial import RadialNetwork
+from helmol.model.backbone.so2 import SO2Convolution
+
+if TYPE_CHECKING:
+    from helmol.graph import EdgeGeometry
+    from helmol.model.backbone import NodeStates
+    from helmol.model.config import EnergyConfig, ModelConfig
+
+
+class EnergyHead(nn.Module):
+    """Read energies per atom, and direct forces where the configuration wants them.
+
+    * ``linear``: ``e_i = w · z_i`` with z the l = 0 features.
+    * ``convolution``: ``h ← z + Σ_j envelope · conv(z_i, z_j)``, then ``e_i = MLP(h_{l=0})``.
+    * direct forces: a linear map of the l = 1 features.
+
+    Args:
+        lmax: largest degree of the features.
+        config: the network's sizes.
+        energy: switches of this head.
+    """
+
+    def __init__(self, lmax: int, config: ModelConfig, energy: EnergyConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.convolution: SO2Convolution | None = None
+        if energy.readout == "convolution":
+            n_scalars = 2 * config.element_channels + config.n_radial
+            radial = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * 2 * c)
+            self.convolution = SO2Convolution(lmax, c, radial, gate=config.gate, mmax=config.mmax)
+            self.norm = EquivariantNorm(lmax, c, edges=False)
+            self.readout = nn.Sequential(
+                nn.Linear(c, c), nn.SiLU(), nn.Linear(c, c), nn.SiLU(), nn.Linear(c, 1, bias=False)
+            )
+        else:
+            self.readout = nn.Sequential(nn.Linear(c, 1, bias=False))
+        nn.init.zeros_(self.readout[-1].weight)
+        self.direct = nn.Parameter(torch.zeros(c)) if energy.forces == "direct" else None
+
+    def forward(
+        self, states: NodeStates, geometry: EdgeGeometry, scalars: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return normalised energies per atom ``[N]`` and direct forces ``[N, 3]`` (x, y, z) or ``None``.
+
+        Args:
+            states: from the backbone.
+            geometry: the pairs that exchange messages.
+            scalars: edge scalars of their directed edges.
+        """
+        nodes = states.final
+        if self.convolution is not None:
+            if geometry.n_pairs:
+                messages = self.convolution(geometry.to_edges(nodes), scalars, plain=geometry.twice)
+                envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
+                nodes = nodes + geometry.to_nodes(messages * envelope, len(nodes))
+            nodes = self.norm(nodes)
+        energies = self.readout(nodes[:, 0])[:, 0]
+        if self.direct is None:
+            return energies, None
+        # Degree 1 is ordered m = −1, 0, 1, which is y, z, x.
+        return energies, (nodes[:, 1:4] @ self.direct)[:, [2, 0, 1]]

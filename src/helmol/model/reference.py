@@ -1,0 +1,118 @@
+"""Energies of the elements: what of a total energy the composition alone explains.
+
+``E = Σ_i E_ref(Z_i) + rest``, by least squares over the training set. The rest is what a network learns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from helmol.elements import SYMBOLS
+from helmol.errors import DomainError, InputError
+from helmol.system import Molecule
+from helmol.system.sample import Array
+
+log = logging.getLogger("helmol.model")
+
+FLOOR = 1e-6
+"""Smallest scale of energies (Eh) and forces (Eh/bohr)."""
+RANK_TOLERANCE = 1e-8
+"""Singular values of the compositions below this share of the largest count as zero."""
+
+
+@dataclass(frozen=True)
+class EnergyReference:
+    """Hold the energies of the elements and the units of what is left, float64.
+
+    Attributes:
+        per_element: ``[119]`` by atomic number, Eh; zero for elements that were not there.
+        span: orthonormal rows ``[rank, 119]`` of the compositions that were there. Energies of other
+            compositions cannot be told apart from an error of the reference.
+        scale: root mean square over training molecules of ``rest / √n_atoms``, Eh.
+        force_scale: root mean square of the training forces' components, Eh/bohr; 0 if there were none.
+    """
+
+    per_element: Tensor
+    span: Tensor
+    scale: float
+    force_scale: float
+
+    def check(self, molecule: Molecule) -> None:
+        """Raise DomainError if the training set does not determine the reference of this composition."""
+        counts = np.bincount(molecule.numbers, minlength=119).astype(np.float64)
+        span = self.span.cpu().numpy()
+        if np.linalg.norm(counts - span.T @ (span @ counts)) > 1e-6 * np.linalg.norm(counts):
+            raise DomainError(
+                f"the energy of {molecule.formula} is not determined: the compositions of the training set "
+                "do not span it, so the energies of its elements are unknown (train on more compositions)"
+            )
+
+
+def blank_reference() -> EnergyReference:
+    """Return a reference of nothing."""
+    return EnergyReference(
+        torch.zeros(119, dtype=torch.float64), torch.zeros(0, 119, dtype=torch.float64), 1.0, 1.0
+    )
+
+
+def fit_reference(
+    molecules: Sequence[Molecule], energies: Sequence[float], forces: Sequence[Array] = ()
+) -> EnergyReference:
+    """Fit the energies of the elements by least squares.
+
+    Where the compositions do not determine all of them (conformers of one molecule, say), the shortest
+    solution is taken and a warning logged; the reference then holds for combinations of the training
+    compositions only, and :meth:`EnergyReference.check` refuses others.
+
+    Args:
+        molecules: training molecules.
+        energies: total energies, Eh.
+        forces: ``[n_atoms, 3]`` of each, Eh/bohr, if there are any.
+
+    Raises:
+        InputError: no molecules, or an energy that is not finite.
+    """
+    if len(molecules) == 0 or len(molecules) != len(energies):
+        raise InputError(f"{len(energies)} energies for {len(molecules)} molecules: need one each, and some")
+    values = np.asarray(energies, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"the energy of training molecule {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite"
+        )
+    counts = np.stack([np.bincount(molecule.numbers, minlength=119) for molecule in molecules]).astype(
+        np.float64
+    )
+    elements = np.flatnonzero(counts.any(axis=0))
+    left, size, right = np.linalg.svd(counts[:, elements], full_matrices=False)
+    kept = size > RANK_TOLERANCE * size[0]
+    rank = int(kept.sum())
+    solution = right[kept].T @ ((left[:, kept].T @ values) / size[kept])
+    rest = values - counts[:, elements] @ solution
+    if rank < len(elements):
+        log.warning(
+            "%d elements (%s), but the compositions of the training molecules determine only %d "
+            "combination%s of their energies: the model will refuse other compositions",
+            len(elements), ", ".join(SYMBOLS[z] for z in elements), rank, "s" if rank > 1 else "",
+        )  # fmt: skip
+    per_element, span = np.zeros(119), np.zeros((rank, 119))
+    per_element[elements], span[:, elements] = solution, right[kept]
+    return EnergyReference(
+        torch.from_numpy(per_element),
+        torch.from_numpy(span),
+        max(float(np.sqrt(np.mean(np.square(rest) / counts.sum(axis=1)))), FLOOR),
+        _force_scale(forces),
+    )
+
+
+def _force_scale(forces: Sequence[npt.NDArray[np.float64]]) -> float:
+    """Return the root mean square of all components, 0.0 if there are none."""
+    if not forces:
+        return 0.0
+    return max(float(np.sqrt(np.mean(np.square(np.concatenate(list(forces)))))), FLOOR)
