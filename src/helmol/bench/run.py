@@ -12,7 +12,7 @@ import torch
 from helmol.bench.cases import CASES, domain, molecules
 from helmol.bench.measure import Measured, gemm_rate, measure
 from helmol.errors import InputError
-from helmol.graph import collate, edge_geometry
+from helmol.graph import Pairs, collate, edge_geometry
 from helmol.model import BlockIrreps, ModelConfig, build, hamiltonian_loss
 from helmol.model.network import HamiltonianModel
 
@@ -127,8 +127,7 @@ def _stages(
         states = backbone.nodes(batch)
         stream = backbone.edges(states)
     geometry, scalars = states.geometry, states.scalars
-    shape = (batch.n_edges, (backbone.lmax + 1) ** 2)
-    ends = torch.randn(*shape, 2 * config.channels, device=batch.positions.device, requires_grad=True)
+    pairs = Pairs.of(geometry)
     nodes = states.layers[0].clone().requires_grad_()
     stream = stream.requires_grad_()
     output = network(batch)
@@ -167,14 +166,13 @@ def _stages(
     return {
         "collate": lambda: collate(items).n_edges,
         "geometry": geometry_stage,
-        "rotate_in": lambda: geometry.to_edges(nodes),
-        "rotate_out": lambda: geometry.to_nodes(stream, len(nodes)),
+        "rotate_out": lambda: pairs.weighted_sum(stream, len(nodes)),
         "radial": lambda: node_block.convolution.radial(scalars),
-        "convolution": lambda: node_block.convolution(ends, scalars),
+        "convolution": lambda: node_block.convolution(nodes, scalars, pairs),
         "edge_norm": lambda: edge_block.norm_ffn(stream),
         "edge_feed_forward": lambda: edge_block.ffn(stream),
-        "node_block": lambda: node_block(nodes, scalars, geometry),
-        "edge_block": lambda: edge_block(stream, nodes, scalars, geometry),
+        "node_block": lambda: node_block(nodes, scalars, pairs),
+        "edge_block": lambda: edge_block(stream, nodes, scalars, pairs),
         "head": head,
         "loss": lambda: hamiltonian_loss(network, BlockIrreps(parts, geometry), batch),
         "training_step": step,

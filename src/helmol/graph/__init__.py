@@ -8,12 +8,14 @@ by ``[j→i for all pairs]``. Positions and targets stay float64 here; the netwo
 from helmol.graph.batch import Batch, Bucket, Item, collate, prepare
 from helmol.graph.frames import EdgeGeometry, edge_geometry
 from helmol.graph.layout import flip_signs, m_major
+from helmol.graph.pairs import Pairs
 
 __all__ = [
     "Batch",
     "Bucket",
     "EdgeGeometry",
     "Item",
+    "Pairs",
     "collate",
     "edge_geometry",
     "flip_signs",

@@ -60,6 +60,11 @@ class EdgeGeometry:
         """Atom j of each directed edge i→j, ``[2P]``."""
         return self.pair_index.flip(0).reshape(-1)
 
+    @property
+    def moving(self) -> bool:
+        """Whether the frames have gradients, because the positions have."""
+        return self.frames[0].requires_grad
+
     def select(self, pairs: Tensor | slice) -> EdgeGeometry:
         """Return the geometry of some of the pairs."""
         return replace(

@@ -5,7 +5,8 @@ Same function as the plain form in :mod:`helmol.model.backbone.so2`, tested equa
 * every product reads and writes slices of whole ``[E, K, C]`` arrays in place: no splits, no joins;
 * an order m > 0 is a product of complex numbers, done with three real matrix products instead of
   four: ``out₊ = (x₊+x₋)W_r − x₋(W_r+W_i)``, ``out₋ = (x₊+x₋)W_r + x₊(W_i−W_r)`` (Gauss);
-* only the inputs, the hidden features before the gate and the raw gates are kept for the gradient.
+* only the nodes, the radial weights, the hidden features before the gate and the gates are kept for
+  the gradient; what was rotated into the edge frames is rotated again.
 
 It has no second derivatives: energies whose forces are trained use the plain form.
 """
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from helmol.graph.layout import m_sizes
+from helmol.graph.pairs import Pairs
 
 
 def _slices(lmax: int, mmax: int) -> list[tuple[int, int]]:
@@ -102,19 +104,29 @@ def _summed_by_degree(x: Tensor, y: Tensor, lmax: int, mmax: int, *, from_degree
 
 
 class FusedConvolution(torch.autograd.Function):
-    """Radial weighting, first SO(2) map, gate, second SO(2) map; see the module's text."""
+    """Ends of the edge times radial weights, first SO(2) map, gate, second SO(2) map; see above."""
 
     @staticmethod
-    def forward(ctx: Any, ends: Tensor, radial: Tensor, tanh: bool, mmax: int, *weights: Tensor) -> Tensor:
-        """Return ``[E, K, C]``; ``weights`` of both maps, as ``SO2Linear.flat_weights`` lists them."""
-        e, k, _ = ends.shape
-        lmax = radial.shape[1] - 1
+    def forward(
+        ctx: Any, x: Tensor, radial: Tensor, pairs: Pairs | None, tanh: bool, mmax: int, *weights: Tensor
+    ) -> Tensor:
+        """Return ``[E, K, C]``.
+
+        Args:
+            ctx: autograd's.
+            x: nodes ``[N, K, C]`` if there are ``pairs``, else both ends in the edge frame ``[E, K, 2C]``.
+            radial: ``[E, L+1, 2C]``.
+            pairs: where the nodes are rotated to.
+            tanh: gates by tanh, else sigmoid.
+            mmax: largest order.
+            weights: of both maps, as ``SO2Linear.flat_weights`` lists them.
+        """
+        e, k, lmax = len(radial), x.shape[1], radial.shape[1] - 1
         first_zero, first_bias, first_pairs, second_zero, second_bias, second_pairs = _unpack(weights, mmax)
         c = second_bias.shape[0] // (lmax + 1)
-        ends, (_, *orders) = ends.contiguous(), _slices(lmax, mmax)
-        scaled = torch.empty_like(ends)
-        _by_order(ends, radial, scaled, mmax, from_degree=0)
-        hidden = ends.new_empty(e, _rows(lmax, mmax), c)
+        x, (_, *orders) = x.contiguous(), _slices(lmax, mmax)
+        scaled = _scaled(x, radial, pairs, mmax)
+        hidden = x.new_empty(e, _rows(lmax, mmax), c)
         zero = torch.addmm(first_bias, _half(scaled, 0, lmax + 1), first_zero.T)
         _half(hidden, 0, lmax + 1).copy_(zero[:, : (lmax + 1) * c])
         gates = zero[:, (lmax + 1) * c :].reshape(e, lmax, c)
@@ -122,21 +134,21 @@ class FusedConvolution(torch.autograd.Function):
         for (first, n), pair in zip(orders, first_pairs, strict=True):
             _product(hidden, scaled, pair, first, n)
         gated = _gate(hidden, gates, mmax)
-        out = ends.new_empty(e, k, c)
+        out = x.new_empty(e, k, c)
         out[:, hidden.shape[1] :] = 0
         torch.addmm(second_bias, _half(gated, 0, lmax + 1), second_zero.T, out=_half(out, 0, lmax + 1))
         for (first, n), pair in zip(orders, second_pairs, strict=True):
             _product(out, gated, pair, first, n)
-        ctx.tanh, ctx.mmax = tanh, mmax
-        ctx.save_for_backward(ends, radial, hidden, gates, *weights)
+        ctx.tanh, ctx.mmax, ctx.pairs = tanh, mmax, pairs
+        ctx.save_for_backward(x, radial, hidden, gates, *weights)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of all inputs."""
-        ends, radial, hidden, gates, *weights = ctx.saved_tensors
-        lmax, mmax = radial.shape[1] - 1, ctx.mmax
+        x, radial, hidden, gates, *weights = ctx.saved_tensors
+        lmax, mmax, pairs = radial.shape[1] - 1, ctx.mmax, ctx.pairs
         first_zero, _, first_pairs, second_zero, _, second_pairs = _unpack(weights, mmax)
         grad, (_, *orders) = grad.contiguous(), _slices(lmax, mmax)
         gated = _gate(hidden, gates, mmax)
@@ -154,8 +166,7 @@ class FusedConvolution(torch.autograd.Function):
         _by_order(g_gated, gates, g_hidden, mmax, from_degree=1)
         scalar, s = hidden[:, 0], torch.sigmoid(hidden[:, 0])
         g_hidden[:, 0] = g_gated[:, 0] * s * (1 + scalar * (1 - s))
-        scaled = torch.empty_like(ends)
-        _by_order(ends, radial, scaled, mmax, from_degree=0)
+        scaled = _scaled(x, radial, pairs, mmax)
         g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates.flatten(1)], dim=1)
         first_grads = [g0.T @ _half(scaled, 0, lmax + 1), g0.sum(dim=0)]
         for first, n in orders:
@@ -164,11 +175,30 @@ class FusedConvolution(torch.autograd.Function):
         torch.mm(g0, first_zero, out=_half(g_scaled, 0, lmax + 1))
         for (first, n), pair in zip(orders, first_pairs, strict=True):
             _input_gradient(g_scaled, g_hidden, pair, first, n)
-        g_radial = _summed_by_degree(g_scaled, ends, lmax, mmax, from_degree=0)
-        g_ends = torch.empty_like(ends)
-        g_ends[:, hidden.shape[1] :] = 0
-        _by_order(g_scaled, radial, g_ends, mmax, from_degree=0)
-        return g_ends, g_radial, None, None, *first_grads, *second
+        g_x, g_radial = _scaled_gradient(g_scaled, x, radial, pairs, mmax)
+        return g_x, g_radial, None, None, None, *first_grads, *second
+
+
+def _scaled(x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int) -> Tensor:
+    """Return both ends of each edge in its frame times the radial weights, ``[E, K', 2C]``."""
+    if pairs is not None:
+        return pairs.gather_scale(x, radial, mmax)
+    scaled = x.new_empty(len(x), _rows(radial.shape[1] - 1, mmax), x.shape[2])
+    _by_order(x, radial, scaled, mmax, from_degree=0)
+    return scaled
+
+
+def _scaled_gradient(
+    g_scaled: Tensor, x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of :func:`_scaled` with respect to ``x`` and ``radial``."""
+    if pairs is not None:
+        return pairs.gather_scale_gradient(g_scaled, x, radial)
+    g_radial = _summed_by_degree(g_scaled, x, radial.shape[1] - 1, mmax, from_degree=0)
+    g_x = torch.empty_like(x)
+    g_x[:, g_scaled.shape[1] :] = 0
+    _by_order(g_scaled, radial, g_x, mmax, from_degree=0)
+    return g_x, g_radial
 
 
 def _rows(lmax: int, mmax: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from helmol.graph import Batch, EdgeGeometry, edge_geometry
+from helmol.graph import Batch, EdgeGeometry, Pairs, edge_geometry
 from helmol.graph.frames import smooth_cutoff
 from helmol.model.backbone.layers import EquivariantNorm, FeedForward
 from helmol.model.backbone.radial import EdgeScalars, NodeScalars, RadialNetwork
@@ -45,12 +45,11 @@ class NodeBlock(nn.Module):
         self.norm_ffn = EquivariantNorm(lmax, c, edges=False)
         self.ffn = FeedForward(lmax, c, edges=False)
 
-    def forward(self, nodes: Tensor, scalars: Tensor, geometry: EdgeGeometry) -> Tensor:
+    def forward(self, nodes: Tensor, scalars: Tensor, pairs: Pairs) -> Tensor:
         """Update ``[N, K, C]``."""
-        if geometry.n_pairs:
-            messages = self.convolution(geometry.to_edges(self.norm(nodes)), scalars, plain=geometry.twice)
-            envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
-            nodes = nodes + geometry.to_nodes(messages * envelope, len(nodes))
+        if pairs.geometry.n_pairs:
+            messages = self.convolution(self.norm(nodes), scalars, pairs)
+            nodes = nodes + pairs.weighted_sum(messages, len(nodes))
         return nodes + self.ffn(self.norm_ffn(nodes))
 
 
@@ -67,12 +66,12 @@ class EdgeBlock(nn.Module):
         self.norm_ffn = EquivariantNorm(lmax, c, edges=True)
         self.ffn = FeedForward(lmax, c, edges=True)
 
-    def forward(self, edges: Tensor, nodes: Tensor, scalars: Tensor, geometry: EdgeGeometry) -> Tensor:
+    def forward(self, edges: Tensor, nodes: Tensor, scalars: Tensor, pairs: Pairs) -> Tensor:
         """Update ``[2P, K, C]``."""
         if self.pre:
-            edges = edges + self.convolution(geometry.to_edges(self.norm(nodes)), scalars)
+            edges = edges + self.convolution(self.norm(nodes), scalars, pairs)
         else:
-            edges = edges + self.norm(self.convolution(geometry.to_edges(nodes), scalars))
+            edges = edges + self.norm(self.convolution(nodes, scalars, pairs))
         return edges + self.ffn(self.norm_ffn(edges))
 
 
@@ -116,33 +115,34 @@ class Backbone(nn.Module):
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
         nodes = near.axis_to_nodes(self._radial(near_scalars, near), len(start)) / self.config.message_scale
         nodes = torch.cat([nodes[:, :1] + start[:, None], nodes[:, 1:]], dim=1)
-        layers = []
+        layers, pairs = [], Pairs.of(near)
         for block in self.node_blocks:
-            nodes = _run(block, nodes, near_scalars, near, checkpoint=checkpoint)
+            nodes = _run(block, nodes, near_scalars, pairs, checkpoint=checkpoint)
             layers.append(nodes)
         return NodeStates(layers, self.node_norm(nodes), scalars, geometry)
 
-    def edges(self, states: NodeStates, pairs: slice | None = None, *, checkpoint: bool = False) -> Tensor:
+    def edges(self, states: NodeStates, part: slice | None = None, *, checkpoint: bool = False) -> Tensor:
         """Run the edge blocks for some pairs.
 
         Args:
             states: from :meth:`nodes`.
-            pairs: which pairs; all by default.
+            part: which pairs; all by default.
             checkpoint: as in :meth:`nodes`.
 
         Returns:
             ``[2p, K, C]`` m-major in the edge frames: i→j of the pairs, then j→i.
         """
         geometry, scalars = states.geometry, states.scalars
-        if pairs is not None:
-            scalars = torch.cat([half[pairs] for half in scalars.split(geometry.n_pairs)])
-            geometry = geometry.select(pairs)
+        if part is not None:
+            scalars = torch.cat([half[part] for half in scalars.split(geometry.n_pairs)])
+            geometry = geometry.select(part)
         radial = self._radial(scalars, geometry)
         # In the edge frame the edge-degree embedding has m = 0 components only, which come first.
         rest = (self.lmax + 1) ** 2 - (self.lmax + 1)
         stream = torch.cat([radial, radial.new_zeros(len(radial), rest, radial.shape[2])], dim=1)
+        pairs = Pairs.of(geometry)
         for block, nodes in zip(self.edge_blocks, states.layers, strict=True):
-            stream = _run(block, stream, nodes, scalars, geometry, checkpoint=checkpoint)
+            stream = _run(block, stream, nodes, scalars, pairs, checkpoint=checkpoint)
         return torch.as_tensor(self.edge_norm(stream))
 
     def messages(self, geometry: EdgeGeometry, scalars: Tensor) -> tuple[EdgeGeometry, Tensor]:
@@ -163,7 +163,7 @@ class Backbone(nn.Module):
         return radial * envelope
 
 
-def _run(block: nn.Module, *inputs: Tensor | EdgeGeometry, checkpoint: bool) -> Tensor:
+def _run(block: nn.Module, *inputs: Tensor | Pairs, checkpoint: bool) -> Tensor:
     """Call a block, keeping only its inputs for the gradient if ``checkpoint``."""
     if checkpoint and torch.is_grad_enabled():
         return torch.as_tensor(recompute(block, *inputs, use_reentrant=False))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from helmol.graph import Pairs
 from helmol.graph.layout import m_sizes
 from helmol.model.backbone.fused import FusedConvolution
 
@@ -82,19 +83,22 @@ class SO2Convolution(nn.Module):
         self.first = SO2Linear(lmax, 2 * channels, channels, mmax=self.mmax, n_scalars=lmax * channels)
         self.second = SO2Linear(lmax, channels, channels, mmax=self.mmax)
 
-    def forward(self, ends: Tensor, scalars: Tensor, *, plain: bool = False) -> Tensor:
-        """Return edge features ``[E, K, C]``.
+    def forward(self, nodes: Tensor, scalars: Tensor, pairs: Pairs) -> Tensor:
+        """Return edge features ``[E, K, C]``, m-major in the edge frames.
 
         Args:
-            ends: both ends in the edge frame, ``[E, K, 2C]`` m-major.
+            nodes: ``[N, K, C]`` l-major, laboratory frame.
             scalars: edge scalars for the radial network, ``[E, n_scalars]``.
-            plain: the slow form that can be differentiated twice.
+            pairs: the edges.
         """
-        radial = self.radial(scalars).view(len(ends), self.lmax + 1, 2 * self.channels)
-        if plain:
-            return self._plain(ends, radial)
+        radial = self.radial(scalars).view(len(scalars), self.lmax + 1, 2 * self.channels)
+        geometry = pairs.geometry
+        if geometry.twice:
+            return self._plain(geometry.to_edges(nodes), radial)
+        # Moving frames have gradients of their own: then the rotation is left to autograd.
+        x, where = (geometry.to_edges(nodes), None) if geometry.moving else (nodes, pairs)
         weights = [*self.first.flat_weights(), *self.second.flat_weights()]
-        out: Tensor = FusedConvolution.apply(ends, radial, self.gate == "tanh", self.mmax, *weights)
+        out: Tensor = FusedConvolution.apply(x, radial, where, self.gate == "tanh", self.mmax, *weights)
         return out
 
     def _plain(self, ends: Tensor, radial: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from helmol.graph import Pairs
 from helmol.model.backbone.layers import EquivariantNorm
 from helmol.model.backbone.radial import RadialNetwork
 from helmol.model.backbone.so2 import SO2Convolution
@@ -64,9 +65,8 @@ class EnergyHead(nn.Module):
         nodes = states.final
         if self.convolution is not None:
             if geometry.n_pairs:
-                messages = self.convolution(geometry.to_edges(nodes), scalars, plain=geometry.twice)
-                envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
-                nodes = nodes + geometry.to_nodes(messages * envelope, len(nodes))
+                pairs = Pairs.of(geometry)
+                nodes = nodes + pairs.weighted_sum(self.convolution(nodes, scalars, pairs), len(nodes))
             nodes = self.norm(nodes)
         energies = self.readout(nodes[:, 0])[:, 0]
         if self.direct is None:

@@ -1,0 +1,127 @@
+"""Gathering into edge frames and summing at atoms: C, torch operations and autograd agree."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helmol.graph import Pairs, edge_geometry, native
+from helmol.graph.pairs import Scatter
+
+KINDS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+NATIVE = pytest.mark.parametrize("is_native", [False, True])
+
+
+def make(lmax, channels, n_pairs, dtype, *, is_native, seed=0):
+    """Return pairs of five atoms, some of them on the z axis, and random nodes."""
+    torch.manual_seed(seed)
+    positions = torch.randn(5, 3, dtype=torch.float64)
+    positions[1] = positions[0] + torch.tensor([0.0, 0.0, -1.0])
+    index = torch.triu_indices(5, 5, 1)[:, :n_pairs]
+    geometry = edge_geometry(positions, index, lmax=lmax, cutoff=9.0, dtype=dtype)
+    if is_native and native.library() is None:
+        pytest.fail("the C kernels do not compile here")
+    nodes = torch.randn(5, (lmax + 1) ** 2, channels, dtype=dtype, requires_grad=True)
+    radial = torch.randn(2 * n_pairs, lmax + 1, 2 * channels, dtype=dtype, requires_grad=True)
+    return Pairs(geometry, is_native), nodes, radial
+
+
+def close(a, b, dtype):
+    tolerance = {torch.float32: 2e-5, torch.float64: 1e-12}[dtype]
+    torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+
+
+def by_autograd(pairs, nodes, radial, mmax):
+    """Return gather and scale from the plain rotation, by torch's own gradient."""
+    rows = pairs.degree <= pairs.geometry.lmax
+    order = torch.cat([torch.full((n,), m) for m, n in enumerate(_sizes(pairs.geometry.lmax))])
+    rows = rows & (order <= mmax)
+    return (pairs.geometry.to_edges(nodes) * radial.index_select(1, pairs.degree))[:, rows]
+
+
+def _sizes(lmax):
+    return [lmax + 1, *[2 * (lmax + 1 - m) for m in range(1, lmax + 1)]]
+
+
+@KINDS
+@NATIVE
+@pytest.mark.parametrize(("lmax", "channels", "mmax"), [(1, 3, 1), (4, 16, 4), (4, 19, 2), (8, 5, 8), (6, 33, 0)])
+@pytest.mark.parametrize("n_pairs", [0, 1, 10])
+def test_gather_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
+    pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native)
+    expected = by_autograd(pairs, nodes, radial, mmax)
+    weight = torch.randn_like(expected)
+    gradients = torch.autograd.grad((expected * weight).sum(), [nodes, radial])
+    with torch.no_grad():
+        close(pairs.gather_scale(nodes, radial, mmax), expected, dtype)
+        for found, right in zip(pairs.gather_scale_gradient(weight, nodes, radial), gradients, strict=True):
+            close(found, right, dtype)
+
+
+@KINDS
+@NATIVE
+@pytest.mark.parametrize(("lmax", "channels"), [(1, 3), (4, 16), (8, 35)])
+@pytest.mark.parametrize("n_pairs", [0, 1, 10])
+def test_sum_at_atoms_and_its_gradient(lmax, channels, n_pairs, dtype, is_native):
+    pairs, nodes, _ = make(lmax, channels, n_pairs, dtype, is_native=is_native)
+    edges = torch.randn(2 * n_pairs, (lmax + 1) ** 2, channels, dtype=dtype, requires_grad=True)
+    envelope = pairs.geometry.envelope
+    expected = pairs.geometry.to_nodes(edges * torch.cat([envelope, envelope])[:, None, None], len(nodes))
+    weight = torch.randn_like(expected)
+    (gradient,) = torch.autograd.grad((expected * weight).sum(), edges)
+    found = Scatter.apply(edges, envelope, pairs, len(nodes))
+    close(found, expected, dtype)
+    close(torch.autograd.grad((found * weight).sum(), edges)[0], gradient, dtype)
+
+
+def test_several_threads_give_the_same(monkeypatch):
+    monkeypatch.setattr(native, "PAIRS_PER_THREAD", 2)
+    pairs, nodes, radial = make(3, 8, 10, torch.float64, is_native=True)
+    weight = torch.randn(20, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        before = torch.get_num_threads()
+        results = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(
+                [
+                    pairs.gather_scale(nodes, radial, 3),
+                    *pairs.gather_scale_gradient(weight, nodes, radial),
+                    pairs.scatter(weight[..., :8].contiguous(), pairs.geometry.envelope, 5),
+                ]
+            )
+        torch.set_num_threads(before)
+    for one, three in zip(*results, strict=True):
+        close(three, one, torch.float64)
+
+
+@pytest.mark.parametrize("fault", ["flip", "frames"])
+def test_a_wrong_sign_or_frame_is_seen(fault):
+    pairs, nodes, radial = make(3, 4, 10, torch.float64, is_native=True)
+    expected = by_autograd(pairs, nodes, radial, 3)
+    geometry = pairs.geometry
+    if fault == "flip":
+        wrong = replace(geometry, flip=geometry.flip.abs())
+    else:
+        wrong = replace(geometry, frames=tuple(frame.mT for frame in geometry.frames))
+    with torch.no_grad():
+        assert not torch.allclose(Pairs(wrong, True).gather_scale(nodes, radial, 3), expected)
+
+
+def test_without_a_compiler_torch_does_it(monkeypatch):
+    native.library.cache_clear()
+    monkeypatch.setenv("HELMOL_NATIVE", "0")
+    pairs, *_ = make(2, 3, 4, torch.float32, is_native=False)
+    assert not Pairs.of(pairs.geometry).native
+    native.library.cache_clear()
+
+
+def test_a_broken_compiler_costs_nothing_but_speed(monkeypatch, tmp_path):
+    native.library.cache_clear()
+    fake = tmp_path / "cc"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("CC", str(fake))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native.library() is None
+    native.library.cache_clear()
