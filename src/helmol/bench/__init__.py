@@ -7,7 +7,8 @@ in a large matrix product of the same precision. Tricks that save arithmetic may
 Knows: the network, clocks, counters. Does not know: PySCF, real data.
 """
 
-from helmol.bench.cases import CASES, Case
+from helmol.bench.cases import CASES, Case, largest, untrained
+from helmol.bench.estimate import estimate
 from helmol.bench.run import run
 
-__all__ = ["CASES", "Case", "run"]
+__all__ = ["CASES", "Case", "estimate", "largest", "run", "untrained"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from helmol.basis import BasisSet, ElementBasis
-from helmol.model import Domain
+from helmol.errors import ConfigError
+from helmol.model import MODEL_PRESETS, Domain, HamiltonianModel, build
 from helmol.system import LevelOfTheory, Molecule
 
 SPACING = 2.6
@@ -21,6 +24,8 @@ TRIPLE_ZETA = {
     8: (0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3),
 }
 """Shells of H, C and O in def2-TZVPD."""
+
+NO_LEVEL = LevelOfTheory("rks", "none", "none", "made up", None, 0, False, 1.0, "none")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,30 @@ class Case:
     def n_edges(self) -> int:
         """Directed edges per step, all pairs counted."""
         return self.batch * len(self.numbers) * (len(self.numbers) - 1)
+
+
+def largest(path: Path | None, n_atoms: int) -> Molecule:
+    """Return the largest molecule of a structure file, or a made-up organic one of ``n_atoms``."""
+    if path is None:
+        return molecules(Case(_organic(n_atoms), 1, {}), seed=0)[0]
+    from helmol.structures import read
+
+    return max((structure.molecule for structure in read(path)), key=lambda m: len(m.numbers))
+
+
+def untrained(preset: str, basis: str, numbers: npt.NDArray[np.int64]) -> HamiltonianModel:
+    """Return a model with random weights for some elements in a basis that PySCF knows.
+
+    Raises:
+        ConfigError: no such preset.
+        InputError: no such basis, or not for these elements.
+    """
+    from helmol.dft import LevelConfig, basis_set
+
+    if preset not in MODEL_PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}: expected one of {', '.join(MODEL_PRESETS)}")
+    shells = basis_set(LevelConfig(basis=basis), sorted({int(z) for z in numbers}))
+    return build(MODEL_PRESETS[preset], Domain(NO_LEVEL, shells, "fock", (0, 1), (0,)))
 
 
 def _organic(n_atoms: int) -> tuple[int, ...]:
@@ -77,5 +106,4 @@ def molecules(case: Case, *, seed: int) -> list[Molecule]:
 def domain(case: Case) -> Domain:
     """Return a domain that covers the case."""
     elements = {z: ElementBasis(shells, 0, "made up") for z, shells in sorted(case.shells.items())}
-    level = LevelOfTheory("rks", "none", "none", "made up", None, 0, False, 1.0, "none")
-    return Domain(level, BasisSet("made up", elements), "fock", (0, 1), (0,))
+    return Domain(NO_LEVEL, BasisSet("made up", elements), "fock", (0, 1), (0,))

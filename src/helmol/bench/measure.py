@@ -63,6 +63,7 @@ def count_saved_bytes(function: Callable[[], Any]) -> int:
     Storages kept more than once count once.
     """
     sizes: dict[int, int] = {}
+    kept: list[Tensor] = []  # holds on to storages, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
         if not (tensor.is_leaf and tensor.requires_grad):
@@ -71,27 +72,44 @@ def count_saved_bytes(function: Callable[[], Any]) -> int:
             kept.append(tensor)
         return tensor
 
-    kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = function()
     total = sum(sizes.values())
-    del result, kept
+    del result
     return total
 
 
-def measure(function: Callable[[], Any], *, repeats: int, synchronize: Callable[[], None]) -> Measured:
+@dataclass(frozen=True)
+class Clock:
+    """Read time, in seconds, after everything that was begun has ended."""
+
+    read: Callable[[], float]
+    synchronize: Callable[[], None]
+
+    def __call__(self) -> float:
+        """Return the time now."""
+        self.synchronize()
+        return self.read()
+
+
+def clock_for(device: torch.device) -> Clock:
+    """Return processor time for one CPU thread (a busy machine does not lengthen it), else wall time."""
+    if device.type == "cuda":
+        return Clock(time.perf_counter, torch.cuda.synchronize)
+    one = device.type == "cpu" and torch.get_num_threads() == 1
+    return Clock(time.process_time if one else time.perf_counter, lambda: None)
+
+
+def measure(function: Callable[[], Any], *, repeats: int, clock: Clock) -> Measured:
     """Time a call that returns tensors, and the gradient of their sum."""
     forward, backward = [], []
     for repeat in range(repeats + 1):
-        synchronize()
-        start = time.perf_counter()
+        start = clock()
         result = _tensors(function())
-        synchronize()
-        middle = time.perf_counter()
+        middle = clock()
         if result:
             torch.autograd.backward(result, [torch.ones_like(part) for part in result])
-            synchronize()
-        end = time.perf_counter()
+        end = clock()
         if repeat:  # the first call warms up
             forward.append(middle - start)
             backward.append(end - middle)
@@ -102,7 +120,10 @@ def measure(function: Callable[[], Any], *, repeats: int, synchronize: Callable[
             torch.autograd.backward(result, [torch.ones_like(part) for part in result])
 
     return Measured(
-        statistics.median(forward), statistics.median(backward), count_operations(both), count_saved_bytes(function)
+        statistics.median(forward),
+        statistics.median(backward),
+        count_operations(both),
+        count_saved_bytes(function),
     )
 
 
@@ -112,16 +133,14 @@ def _tensors(result: Any) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor) and part.requires_grad]
 
 
-def gemm_rate(dtype: torch.dtype, device: torch.device, *, synchronize: Callable[[], None]) -> float:
+def gemm_rate(dtype: torch.dtype, device: torch.device, *, clock: Clock) -> float:
     """Return the rate of a large square matrix product, FLOP/s, best of several."""
     size = GEMM_SIZE if device.type == "cpu" else 8 * GEMM_SIZE
     a = torch.randn(size, size, dtype=dtype, device=device)
     b, c = torch.randn_like(a), torch.empty_like(a)
     best = float("inf")
     for _ in range(8):
-        synchronize()
-        start = time.perf_counter()
+        start = clock()
         torch.mm(a, b, out=c)
-        synchronize()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clock() - start)
     return 2 * size**3 / best

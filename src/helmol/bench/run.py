@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from helmol.bench.cases import CASES, domain, molecules
-from helmol.bench.measure import Measured, gemm_rate, measure
+from helmol.bench.measure import Measured, clock_for, gemm_rate, measure
 from helmol.errors import InputError
 from helmol.graph import Pairs, collate, edge_geometry
 from helmol.model import BlockIrreps, ModelConfig, build, hamiltonian_loss
@@ -60,16 +59,14 @@ def run(
         torch.set_num_threads(threads)
     case = CASES[case_name]
     network = build(config, domain(case)).to(device)
-
-    def synchronize() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    prepare_start = time.perf_counter()
+    clock = clock_for(device)
+    prepare_start = clock()
     items = [network.prepare(molecule) for molecule in molecules(case, seed=0)]
-    prepare_seconds = time.perf_counter() - prepare_start
+    prepare_seconds = clock() - prepare_start
     items = [
-        replace(item, buckets={k: replace(b, target=_zeros(k, len(b.index))) for k, b in item.buckets.items()})
+        replace(
+            item, buckets={k: replace(b, target=_zeros(k, len(b.index))) for k, b in item.buckets.items()}
+        )
         for item in items
     ]
     batch = collate(items).to(device)
@@ -83,14 +80,15 @@ def run(
         "training_step": 3 * flops * n_convolutions,
         "prediction": flops * n_convolutions,
     }
-    rate = gemm_rate(network.dtype, device, synchronize=synchronize)
+    rate = gemm_rate(network.dtype, device, clock=clock)
     rows: dict[str, dict[str, Any]] = {}
     stages = _stages(network, batch, items, checkpoint=checkpoint, pairs_at_once=pairs_at_once)
     for name, function in stages.items():
-        found = measure(function, repeats=repeats, synchronize=synchronize)
+        found = measure(function, repeats=repeats, clock=clock)
         rows[name] = _row(found, batch.n_edges, floors.get(name), rate)
     return {
-        "case": case_name, "n_edges": batch.n_edges, "lmax": network.backbone.lmax, "channels": config.channels,
+        "case": case_name, "n_edges": batch.n_edges, "lmax": network.backbone.lmax,
+        "channels": config.channels,
         "parameters": network.n_parameters, "dtype": str(network.dtype).removeprefix("torch."),
         "device": str(device), "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "gemm_gflops": rate / 1e9, "prepare_microseconds_per_edge": 1e6 * prepare_seconds / batch.n_edges,
@@ -152,9 +150,13 @@ def _stages(
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6, fused=True)
 
     def optimize() -> None:
+        for parameter in network.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
 
     def step() -> torch.Tensor:
+        network.zero_grad()
         out = network(batch, checkpoint=checkpoint, pairs_at_once=pairs_at_once)
         return hamiltonian_loss(network, out, batch)
 
@@ -170,7 +172,7 @@ def _stages(
         "radial": lambda: node_block.convolution.radial(scalars),
         "convolution": lambda: node_block.convolution(nodes, scalars, pairs),
         "edge_norm": lambda: edge_block.norm_ffn(stream),
-        "edge_feed_forward": lambda: edge_block.ffn(stream),
+        "edge_feed_forward": lambda: edge_block.ffn.after_norm(stream, edge_block.norm_ffn),
         "node_block": lambda: node_block(nodes, scalars, pairs),
         "edge_block": lambda: edge_block(stream, nodes, scalars, pairs),
         "head": head,

@@ -10,10 +10,13 @@ from helmol.cli.session import session
 
 def bench(
     case: Annotated[
-        str, typer.Option("--case", help="Workload: water, water-64, uracil, uracil-4, 40-atoms, 150-atoms-tz.")
+        str,
+        typer.Option("--case", help="Workload: water, water-64, uracil, uracil-4, 40-atoms, 150-atoms-tz."),
     ] = "uracil-4",
     channels: Annotated[int, typer.Option("--channels", help="Channels of the network.")] = 64,
-    lmax: Annotated[int | None, typer.Option("--lmax", help="Largest degree; default: what the basis needs.")] = None,
+    lmax: Annotated[
+        int | None, typer.Option("--lmax", help="Largest degree; default: what the basis needs.")
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", help="CPU threads.")] = 1,
     repeats: Annotated[int, typer.Option("--repeats", help="Timed calls per stage.")] = 7,
     checkpoint: Annotated[bool, typer.Option("--checkpoint", help="Keep little for the gradient.")] = False,

@@ -69,7 +69,9 @@ def _processor() -> str:
     """Return what the machine code depends on: the processor's type and features."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+        return "".join(
+            sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+        )
     except OSError:
         return platform.processor() + platform.machine()
 

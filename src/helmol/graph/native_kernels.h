@@ -5,12 +5,15 @@
  * l = 0 .. lmax, and directed edges p (i to j) and P + p (j to i); the frame of the reverse edge differs by
  * the signs flip[k]. row[l*l + r] is the m-major row of component r of degree l, degree[k] the degree of a row. */
 
+#ifndef TILE
 #define TILE 16
+#define IN const REAL *restrict
+#endif
 
 /* out[r] (+)= sum_m W[m][r] x[m] for a fixed n = 2l+1; with back: out[m] (+)= sum_r W[m][r] x[r].
  * xrow and outrow give the place of each row. */
 static inline __attribute__((always_inline)) void NAME(turn_fixed)(
-    const int n, const int back, const int add, const REAL *W, const REAL *x, const long *xrow, REAL *out,
+    const int n, const int back, const int add, IN W, IN x, const long *xrow, REAL *restrict out,
     const long *outrow, long C) {
     long c = 0;
     for (; c + TILE <= C; c += TILE) {
@@ -18,7 +21,7 @@ static inline __attribute__((always_inline)) void NAME(turn_fixed)(
         for (int r = 0; r < n; r++)
             for (int t = 0; t < TILE; t++) acc[r][t] = add ? out[outrow[r] + c + t] : 0;
         for (int m = 0; m < n; m++) {
-            const REAL *xm = x + xrow[m] + c;
+            IN xm = x + xrow[m] + c;
             for (int r = 0; r < n; r++) {
                 const REAL w = back ? W[r * n + m] : W[m * n + r];
                 for (int t = 0; t < TILE; t++) acc[r][t] += w * xm[t];
@@ -36,7 +39,7 @@ static inline __attribute__((always_inline)) void NAME(turn_fixed)(
 }
 
 static void NAME(turn)(
-    int l, int back, int add, const REAL *W, const REAL *x, const long *xrow, REAL *out, const long *outrow, long C) {
+    int l, int back, int add, IN W, IN x, const long *xrow, REAL *restrict out, const long *outrow, long C) {
 #define CASE(L)                                                                                \
     case L:                                                                                    \
         if (back && add) NAME(turn_fixed)(2 * L + 1, 1, 1, W, x, xrow, out, outrow, C);        \
@@ -49,7 +52,7 @@ static void NAME(turn)(
 
 /* Put both ends of a pair into its frame: local[k][0..C) = x_i, local[k][C..2C) = x_j, m-major rows. */
 static void NAME(ends)(
-    const REAL *nodes, long i, long j, const REAL *W, const long *row, long lmax, long C, REAL *local) {
+    IN nodes, long i, long j, IN W, const long *row, long lmax, long C, REAL *restrict local) {
     const long K = (lmax + 1) * (lmax + 1);
     long in[17], out[17];
     for (int l = 0; l <= lmax; l++) {
@@ -65,7 +68,7 @@ static void NAME(ends)(
 
 /* Add the laboratory form of local (as above) to the nodes of both atoms. */
 static void NAME(spread)(
-    const REAL *local, long i, long j, const REAL *W, const long *row, long lmax, long C, REAL *nodes) {
+    IN local, long i, long j, IN W, const long *row, long lmax, long C, REAL *restrict nodes) {
     const long K = (lmax + 1) * (lmax + 1);
     long in[17], out[17];
     for (int l = 0; l <= lmax; l++) {
@@ -81,16 +84,16 @@ static void NAME(spread)(
 
 /* scaled[e] = [x_i | x_j] of the edge, in its frame, times radial[e][degree]; rows k < rows. */
 void NAME(gather_scale)(
-    const REAL *nodes, const long *i, const long *j, const REAL *frames, const REAL *radial, const REAL *flip,
-    const long *row, const long *degree, long P, long lmax, long C, long rows, long begin, long end, REAL *local,
-    REAL *scaled) {
+    IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip,
+    const long *row, const long *degree, long P, long lmax, long C, long rows, long begin, long end, REAL *restrict local,
+    REAL *restrict scaled) {
     const long S = 2 * C, D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3, R = (lmax + 1) * S;
     for (long p = begin; p < end; p++) {
         NAME(ends)(nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
         for (long k = 0; k < rows; k++) {
-            const REAL *x = local + k * S, f = flip[k];
-            const REAL *there = radial + p * R + degree[k] * S, *back = there + P * R;
-            REAL *out = scaled + (p * rows + k) * S, *rev = out + P * rows * S;
+            IN x = local + k * S, f = flip[k];
+            IN there = radial + p * R + degree[k] * S, *restrict back = there + P * R;
+            REAL *restrict out = scaled + (p * rows + k) * S, *restrict rev = out + P * rows * S;
             for (long c = 0; c < S; c++) out[c] = x[c] * there[c];
             for (long c = 0; c < C; c++) rev[c] = f * x[C + c] * back[c];
             for (long c = 0; c < C; c++) rev[C + c] = f * x[c] * back[C + c];
@@ -100,21 +103,21 @@ void NAME(gather_scale)(
 
 /* Gradients of gather_scale: g_radial is written, g_nodes added to. Needs two scratch arrays [K, 2C]. */
 void NAME(gather_scale_backward)(
-    const REAL *g_scaled, const REAL *nodes, const long *i, const long *j, const REAL *frames, const REAL *radial,
-    const REAL *flip, const long *row, const long *degree, long P, long lmax, long C, long rows, long begin, long end,
-    REAL *local, REAL *g_nodes, REAL *g_radial) {
+    IN g_scaled, IN nodes, const long *i, const long *j, IN frames, IN radial,
+    IN flip, const long *row, const long *degree, long P, long lmax, long C, long rows, long begin, long end,
+    REAL *restrict local, REAL *restrict g_nodes, REAL *restrict g_radial) {
     const long K = (lmax + 1) * (lmax + 1), S = 2 * C, R = (lmax + 1) * S;
     const long D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
-    REAL *g_local = local + K * S;
+    REAL *restrict g_local = local + K * S;
     for (long p = begin; p < end; p++) {
         NAME(ends)(nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
-        REAL *gr = g_radial + p * R, *gb = gr + P * R;
+        REAL *restrict gr = g_radial + p * R, *restrict gb = gr + P * R;
         for (long c = 0; c < R; c++) gr[c] = gb[c] = 0;
         for (long k = 0; k < rows; k++) {
-            const REAL *x = local + k * S, f = flip[k];
-            const REAL *there = radial + p * R + degree[k] * S, *back = there + P * R;
-            const REAL *g = g_scaled + (p * rows + k) * S, *h = g + P * rows * S;
-            REAL *a = gr + degree[k] * S, *b = gb + degree[k] * S, *o = g_local + k * S;
+            IN x = local + k * S, f = flip[k];
+            IN there = radial + p * R + degree[k] * S, *restrict back = there + P * R;
+            IN g = g_scaled + (p * rows + k) * S, *restrict h = g + P * rows * S;
+            REAL *restrict a = gr + degree[k] * S, *restrict b = gb + degree[k] * S, *restrict o = g_local + k * S;
             for (long c = 0; c < S; c++) a[c] += g[c] * x[c];
             for (long c = 0; c < C; c++) b[c] += f * h[c] * x[C + c];
             for (long c = 0; c < C; c++) b[C + c] += f * h[C + c] * x[c];
@@ -128,13 +131,13 @@ void NAME(gather_scale_backward)(
 
 /* nodes[i] += W (weight * edge i to j), nodes[j] += W (flip * weight * edge j to i). Scratch [K, 2C]. */
 void NAME(scatter)(
-    const REAL *edges, const REAL *weight, const long *i, const long *j, const REAL *frames, const REAL *flip,
-    const long *row, long P, long lmax, long C, long begin, long end, REAL *local, REAL *nodes) {
+    IN edges, IN weight, const long *i, const long *j, IN frames, IN flip,
+    const long *row, long P, long lmax, long C, long begin, long end, REAL *restrict local, REAL *restrict nodes) {
     const long K = (lmax + 1) * (lmax + 1), S = 2 * C, D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
     for (long p = begin; p < end; p++) {
         for (long k = 0; k < K; k++) {
             const REAL w = weight[p], f = w * flip[k];
-            const REAL *there = edges + (p * K + k) * C, *back = there + P * K * C;
+            IN there = edges + (p * K + k) * C, *restrict back = there + P * K * C;
             for (long c = 0; c < C; c++) local[k * S + c] = w * there[c];
             for (long c = 0; c < C; c++) local[k * S + C + c] = f * back[c];
         }
@@ -144,16 +147,123 @@ void NAME(scatter)(
 
 /* Gradient of scatter with respect to the edges. Scratch [K, 2C]. */
 void NAME(scatter_backward)(
-    const REAL *g_nodes, const REAL *weight, const long *i, const long *j, const REAL *frames, const REAL *flip,
-    const long *row, long P, long lmax, long C, long begin, long end, REAL *local, REAL *g_edges) {
+    IN g_nodes, IN weight, const long *i, const long *j, IN frames, IN flip,
+    const long *row, long P, long lmax, long C, long begin, long end, REAL *restrict local, REAL *restrict g_edges) {
     const long K = (lmax + 1) * (lmax + 1), S = 2 * C, D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
     for (long p = begin; p < end; p++) {
         NAME(ends)(g_nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
         for (long k = 0; k < K; k++) {
             const REAL w = weight[p], f = w * flip[k];
-            REAL *there = g_edges + (p * K + k) * C, *back = there + P * K * C;
+            REAL *restrict there = g_edges + (p * K + k) * C, *restrict back = there + P * K * C;
             for (long c = 0; c < C; c++) there[c] = w * local[k * S + c];
             for (long c = 0; c < C; c++) back[c] = f * local[k * S + C + c];
+        }
+    }
+}
+
+/* Layers on edges. Element (e, k, c) of a strided array lies at e*se + k*sk + c; gates [E, L, C] dense. */
+
+/* out = x * gates[degree] for all rows but the first, which is left alone. Same strides for x and out. */
+void NAME(gate)(
+    IN x, IN gates, const long *degree, long se, long sk, long K, long L, long C, long begin,
+    long end, REAL *restrict out) {
+    for (long e = begin; e < end; e++)
+        for (long k = 1; k < K; k++) {
+            IN in = x + e * se + k * sk, *restrict g = gates + (e * L + degree[k] - 1) * C;
+            REAL *restrict o = out + e * se + k * sk;
+            for (long c = 0; c < C; c++) o[c] = in[c] * g[c];
+        }
+}
+
+/* Gradients of gate with respect to x (rows but the first) and to the raw gates before tanh or sigmoid. */
+void NAME(gate_backward)(
+    IN g, IN x, IN gates, const long *degree, long se, long sk, long K, long L, long C,
+    long tanh, long begin, long end, REAL *restrict g_x, REAL *restrict g_gates) {
+    for (long e = begin; e < end; e++) {
+        REAL *restrict sums = g_gates + e * L * C;
+        IN s = gates + e * L * C;
+        for (long c = 0; c < L * C; c++) sums[c] = 0;
+        for (long k = 1; k < K; k++) {
+            IN h = g + e * se + k * sk, *restrict in = x + e * se + k * sk, *restrict f = s + (degree[k] - 1) * C;
+            REAL *restrict o = g_x + e * se + k * sk, *restrict sum = sums + (degree[k] - 1) * C;
+            for (long c = 0; c < C; c++) {
+                const REAL value = h[c];
+                sum[c] += value * in[c];
+                o[c] = value * f[c];
+            }
+        }
+        for (long c = 0; c < L * C; c++) sums[c] *= tanh ? 1 - s[c] * s[c] : s[c] * (1 - s[c]);
+    }
+}
+
+/* out = weight[degree] s scale, where s is x [E, K, C] with its first row centred over the channels and
+ * scale = 1/sqrt(sum balance s^2 + eps). out has strides se, sk. */
+void NAME(norm)(
+    IN x, IN weight, IN balance, const long *degree, double eps, long K, long C, long se,
+    long sk, long begin, long end, REAL *restrict scale, REAL *restrict out) {
+    for (long e = begin; e < end; e++) {
+        IN in = x + e * K * C;
+        REAL mean = 0, power = 0;
+        for (long c = 0; c < C; c++) mean += in[c];
+        mean /= C;
+        for (long k = 0; k < K; k++) {
+            const REAL shift = k ? 0 : mean;
+            REAL sum[TILE] = {0}, rest = 0;
+            long c = 0;
+            for (; c + TILE <= C; c += TILE)
+                for (int t = 0; t < TILE; t++) sum[t] += (in[k * C + c + t] - shift) * (in[k * C + c + t] - shift);
+            for (; c < C; c++) rest += (in[k * C + c] - shift) * (in[k * C + c] - shift);
+            for (int t = 0; t < TILE; t++) rest += sum[t];
+            power += balance[k] * rest;
+        }
+        const REAL factor = 1 / NAME(root)(power + (REAL)eps);
+        scale[e] = factor;
+        for (long k = 0; k < K; k++) {
+            const REAL shift = k ? 0 : mean, *restrict w = weight + degree[k] * C;
+            REAL *restrict o = out + e * se + k * sk;
+            for (long c = 0; c < C; c++) o[c] = (in[k * C + c] - shift) * factor * w[c];
+        }
+    }
+}
+
+/* Gradients of norm: that of x [E, K, C] is added to g_x, that of the weight to g_weight [L+1, C]. */
+void NAME(norm_backward)(
+    IN g, IN x, IN scale, IN weight, IN balance, const long *degree,
+    long K, long C, long se, long sk, long begin, long end, REAL *restrict g_x, REAL *restrict g_weight) {
+    for (long e = begin; e < end; e++) {
+        IN in = x + e * K * C, factor = scale[e];
+        REAL mean = 0, dot = 0, g_mean = 0;
+        for (long c = 0; c < C; c++) mean += in[c];
+        mean /= C;
+        for (long k = 0; k < K; k++) {
+            const REAL shift = k ? 0 : mean, *restrict h = g + e * se + k * sk, *restrict w = weight + degree[k] * C;
+            REAL *restrict gw = g_weight + degree[k] * C, sum[TILE] = {0}, rest = 0;
+            long c = 0;
+            for (; c + TILE <= C; c += TILE)
+                for (int t = 0; t < TILE; t++) {
+                    const REAL part = h[c + t] * (in[k * C + c + t] - shift);
+                    gw[c + t] += part * factor;
+                    sum[t] += part * w[c + t];
+                }
+            for (; c < C; c++) {
+                const REAL part = h[c] * (in[k * C + c] - shift);
+                gw[c] += part * factor;
+                rest += part * w[c];
+            }
+            for (int t = 0; t < TILE; t++) rest += sum[t];
+            dot += rest;
+        }
+        const REAL pull = factor * factor * factor * dot;
+        for (long k = 0; k < K; k++) {
+            const REAL shift = k ? 0 : mean, *restrict h = g + e * se + k * sk, *restrict w = weight + degree[k] * C;
+            const REAL back = pull * balance[k];
+            REAL *restrict o = g_x + (e * K + k) * C;
+            if (k == 0) {
+                for (long c = 0; c < C; c++) g_mean += factor * h[c] * w[c] - back * (in[c] - mean);
+                g_mean /= C;
+            }
+            const REAL level = k ? 0 : g_mean;
+            for (long c = 0; c < C; c++) o[c] += factor * h[c] * w[c] - back * (in[k * C + c] - shift) - level;
         }
     }
 }

@@ -99,9 +99,7 @@ class Pairs:
         native.over_pairs(p, work)
         return scaled
 
-    def gather_scale_gradient(
-        self, gradient: Tensor, nodes: Tensor, radial: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def gather_scale_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradients of :meth:`gather_scale` with respect to nodes and radial weights."""
         p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
         rows = gradient.shape[1]

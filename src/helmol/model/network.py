@@ -172,7 +172,8 @@ def predict_fock(
         molecules: inside the model's domain.
         references: for each molecule its reference matrices by name (house order); empty mappings
             serve for the target ``fock``.
-        max_edges: molecules are processed together up to this many directed edges.
+        max_edges: molecules are processed together up to this many directed edges; a larger molecule
+            is processed in parts.
 
     Raises:
         DomainError: an element, charge or spin that the model has not learnt.
@@ -187,7 +188,7 @@ def predict_fock(
     for group in groups_of(items, max_edges):
         with torch.no_grad():
             batch = collate(group).to(network.device)
-            matrices += assemble(network, network(batch), batch)
+            matrices += assemble(network, network(batch, pairs_at_once=max(max_edges // 2, 1)), batch)
     return [matrix + start for matrix, start in zip(matrices, starts, strict=True)]
 
 

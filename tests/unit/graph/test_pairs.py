@@ -45,7 +45,9 @@ def _sizes(lmax):
 
 @KINDS
 @NATIVE
-@pytest.mark.parametrize(("lmax", "channels", "mmax"), [(1, 3, 1), (4, 16, 4), (4, 19, 2), (8, 5, 8), (6, 33, 0)])
+@pytest.mark.parametrize(
+    ("lmax", "channels", "mmax"), [(1, 3, 1), (4, 16, 4), (4, 19, 2), (8, 5, 8), (6, 33, 0)]
+)
 @pytest.mark.parametrize("n_pairs", [0, 1, 10])
 def test_gather_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
     pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native)

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from helmol.graph.layout import m_sizes
+from helmol.graph.layout import degree_of_m_major, m_sizes
 from helmol.graph.pairs import Pairs
+from helmol.model.backbone.layer_kernels import gate, gate_gradient
 
 
 def _slices(lmax: int, mmax: int) -> list[tuple[int, int]]:
@@ -74,32 +75,22 @@ def _weight_gradient(x: Tensor, g: Tensor, first: int, n: int) -> Pair:
     return shared.addmm_(x_minus.T, g_plus + g_minus), imaginary
 
 
-def _by_order(x: Tensor, factor: Tensor, out: Tensor, mmax: int, *, from_degree: int) -> None:
-    """Write ``out = x · factor`` where ``factor [E, degrees, C]`` starts at ``from_degree``, equal for ±m.
-
-    Rows of a degree below ``from_degree`` are left alone.
-    """
+def _by_order(x: Tensor, factor: Tensor, out: Tensor, mmax: int) -> None:
+    """Write ``out = x · factor`` where ``factor [E, L+1, C]`` is equal for ±m."""
     e, _, c = x.shape
-    lmax = factor.shape[1] - 1 + from_degree
-    for m, (first, n) in enumerate(_slices(lmax, mmax)):
-        skip = max(from_degree - m, 0)
+    for m, (first, n) in enumerate(_slices(factor.shape[1] - 1, mmax)):
         signs = 1 if m == 0 else 2
-        rows = slice(first + skip, first + signs * n)
-        shape = (e, signs, n - skip, c)
-        weight = factor[:, None, m + skip - from_degree :]
-        torch.mul(x[:, rows].view(shape), weight, out=out[:, rows].view(shape))
+        rows, shape = slice(first, first + signs * n), (e, signs, n, c)
+        torch.mul(x[:, rows].view(shape), factor[:, None, m:], out=out[:, rows].view(shape))
 
 
-def _summed_by_degree(x: Tensor, y: Tensor, lmax: int, mmax: int, *, from_degree: int) -> Tensor:
-    """Return ``Σ_m x · y`` for each degree from ``from_degree`` on, ``[E, degrees, C]``."""
-    e, _, c = x.shape
-    result = x.new_zeros(e, lmax + 1 - from_degree, c)
+def _summed_by_degree(x: Tensor, y: Tensor, lmax: int, mmax: int) -> Tensor:
+    """Return ``Σ_m x · y`` for each degree, ``[E, L+1, C]``."""
+    result = x.new_zeros(len(x), lmax + 1, x.shape[2])
     for m, (first, n) in enumerate(_slices(lmax, mmax)):
-        skip = max(from_degree - m, 0)
-        degrees = result[:, m + skip - from_degree :]
-        for start in (first + skip,) if m == 0 else (first, first + n):
-            rows = slice(start, start + n - skip)
-            degrees.addcmul_(x[:, rows], y[:, rows])
+        for start in (first,) if m == 0 else (first, first + n):
+            rows = slice(start, start + n)
+            result[:, m:].addcmul_(x[:, rows], y[:, rows])
     return result
 
 
@@ -125,15 +116,16 @@ class FusedConvolution(torch.autograd.Function):
         first_zero, first_bias, first_pairs, second_zero, second_bias, second_pairs = _unpack(weights, mmax)
         c = second_bias.shape[0] // (lmax + 1)
         x, (_, *orders) = x.contiguous(), _slices(lmax, mmax)
+        degree = degree_of_m_major(lmax).to(x.device)
         scaled = _scaled(x, radial, pairs, mmax)
         hidden = x.new_empty(e, _rows(lmax, mmax), c)
         zero = torch.addmm(first_bias, _half(scaled, 0, lmax + 1), first_zero.T)
         _half(hidden, 0, lmax + 1).copy_(zero[:, : (lmax + 1) * c])
-        gates = zero[:, (lmax + 1) * c :].reshape(e, lmax, c)
+        gates = zero[:, (lmax + 1) * c :].contiguous().view(e, lmax, c)
         gates = gates.tanh_() if tanh else gates.sigmoid_()
         for (first, n), pair in zip(orders, first_pairs, strict=True):
             _product(hidden, scaled, pair, first, n)
-        gated = _gate(hidden, gates, mmax)
+        gated = gate(hidden, gates, degree)
         out = x.new_empty(e, k, c)
         out[:, hidden.shape[1] :] = 0
         torch.addmm(second_bias, _half(gated, 0, lmax + 1), second_zero.T, out=_half(out, 0, lmax + 1))
@@ -151,7 +143,8 @@ class FusedConvolution(torch.autograd.Function):
         lmax, mmax, pairs = radial.shape[1] - 1, ctx.mmax, ctx.pairs
         first_zero, _, first_pairs, second_zero, _, second_pairs = _unpack(weights, mmax)
         grad, (_, *orders) = grad.contiguous(), _slices(lmax, mmax)
-        gated = _gate(hidden, gates, mmax)
+        degree = degree_of_m_major(lmax).to(grad.device)
+        gated = gate(hidden, gates, degree)
         g0 = _half(grad, 0, lmax + 1)
         second = [g0.T @ _half(gated, 0, lmax + 1), g0.sum(dim=0)]
         for first, n in orders:
@@ -160,12 +153,7 @@ class FusedConvolution(torch.autograd.Function):
         torch.mm(g0, second_zero, out=_half(g_gated, 0, lmax + 1))
         for (first, n), pair in zip(orders, second_pairs, strict=True):
             _input_gradient(g_gated, grad, pair, first, n)
-        g_gates = _summed_by_degree(g_gated, hidden, lmax, mmax, from_degree=1)
-        g_gates *= (1 - gates.square()) if ctx.tanh else gates * (1 - gates)
-        g_hidden = torch.empty_like(hidden)
-        _by_order(g_gated, gates, g_hidden, mmax, from_degree=1)
-        scalar, s = hidden[:, 0], torch.sigmoid(hidden[:, 0])
-        g_hidden[:, 0] = g_gated[:, 0] * s * (1 + scalar * (1 - s))
+        g_hidden, g_gates = gate_gradient(g_gated, hidden, gates, degree, tanh=ctx.tanh)
         scaled = _scaled(x, radial, pairs, mmax)
         g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates.flatten(1)], dim=1)
         first_grads = [g0.T @ _half(scaled, 0, lmax + 1), g0.sum(dim=0)]
@@ -184,7 +172,7 @@ def _scaled(x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int) -> Tensor
     if pairs is not None:
         return pairs.gather_scale(x, radial, mmax)
     scaled = x.new_empty(len(x), _rows(radial.shape[1] - 1, mmax), x.shape[2])
-    _by_order(x, radial, scaled, mmax, from_degree=0)
+    _by_order(x, radial, scaled, mmax)
     return scaled
 
 
@@ -194,24 +182,16 @@ def _scaled_gradient(
     """Return the gradients of :func:`_scaled` with respect to ``x`` and ``radial``."""
     if pairs is not None:
         return pairs.gather_scale_gradient(g_scaled, x, radial)
-    g_radial = _summed_by_degree(g_scaled, x, radial.shape[1] - 1, mmax, from_degree=0)
+    g_radial = _summed_by_degree(g_scaled, x, radial.shape[1] - 1, mmax)
     g_x = torch.empty_like(x)
     g_x[:, g_scaled.shape[1] :] = 0
-    _by_order(g_scaled, radial, g_x, mmax, from_degree=0)
+    _by_order(g_scaled, radial, g_x, mmax)
     return g_x, g_radial
 
 
 def _rows(lmax: int, mmax: int) -> int:
     """Return the number of m-major rows with |m| ≤ mmax; they come first."""
     return sum(m_sizes(lmax)[: mmax + 1])
-
-
-def _gate(hidden: Tensor, gates: Tensor, mmax: int) -> Tensor:
-    """Return SiLU of l = 0 and the rest times its gate."""
-    gated = torch.empty_like(hidden)
-    _by_order(hidden, gates, gated, mmax, from_degree=1)
-    gated[:, 0] = torch.nn.functional.silu(hidden[:, 0])
-    return gated
 
 
 def _unpack(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from helmol.graph.layout import degree_of_m_major
+from helmol.model.backbone.fused_layers import FusedFeedForward, FusedNorm
 
 
 def degree_index(lmax: int, *, edges: bool) -> Tensor:
@@ -25,7 +26,7 @@ class EquivariantNorm(nn.Module):
 
     def __init__(self, lmax: int, channels: int, *, edges: bool, eps: float = 1e-8) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.edges = eps, edges
         self.weight = nn.Parameter(torch.ones(lmax + 1, channels))
         degree = degree_index(lmax, edges=edges)
         balance = 1.0 / ((2 * degree + 1) * (lmax + 1) * channels)
@@ -34,6 +35,9 @@ class EquivariantNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[n, K, C]``; the first component must be l = 0."""
+        if self.edges:
+            out: Tensor = FusedNorm.apply(x, self.weight, self.balance, self.degree, self.eps)
+            return out
         scalar = x[:, :1] - x[:, :1].mean(dim=2, keepdim=True)
         x = torch.cat([scalar, x[:, 1:]], dim=1)
         power = (x.square() * self.balance).sum(dim=(1, 2), keepdim=True)
@@ -74,8 +78,17 @@ class FeedForward(nn.Module):
         self.register_buffer("degree", degree_index(lmax, edges=edges)[1:] - 1, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[n, K, C]`` to ``[n, K, C]``."""
+        """Map ``[n, K, C]`` to ``[n, K, C]``; may be differentiated twice."""
         y = self.first(x)
         gates = torch.sigmoid(self.gates(x[:, 0])).view(len(x), self.lmax, self.channels)
         y = torch.cat([functional.silu(y[:, :1]), y[:, 1:] * gates.index_select(1, self.degree)], dim=1)
         return self.second(y)
+
+    def after_norm(self, x: Tensor, norm: EquivariantNorm) -> Tensor:
+        """Return ``x + ffn(norm(x))`` in one step."""
+        out: Tensor = FusedFeedForward.apply(
+            x, norm.weight, norm.balance, norm.degree, norm.eps, torch.stack(list(self.first.weights)),
+            self.first.bias, self.gates.weight, self.gates.bias, torch.stack(list(self.second.weights)),
+            self.second.bias,
+        )  # fmt: skip
+        return out

@@ -72,7 +72,7 @@ class EdgeBlock(nn.Module):
             edges = edges + self.convolution(self.norm(nodes), scalars, pairs)
         else:
             edges = edges + self.norm(self.convolution(nodes, scalars, pairs))
-        return edges + self.ffn(self.norm_ffn(edges))
+        return self.ffn.after_norm(edges, self.norm_ffn)
 
 
 class Backbone(nn.Module):

@@ -1,0 +1,99 @@
+"""Time and memory for a molecule before anyone waits for it, from a probe of a few hundred edges."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from helmol.bench.measure import clock_for, count_saved_bytes
+from helmol.graph import collate
+from helmol.model import HamiltonianModel
+from helmol.model.network import assemble
+from helmol.system import Molecule
+
+PROBE_ATOMS = 23
+"""Atoms of the probe: about 500 edges, enough for the rate of larger batches."""
+MAX_EDGES = 20_000
+"""Directed edges whose features are in memory together, as :func:`helmol.model.predict_fock` has it."""
+REPEATS = 3
+LIBRARIES = 350e6
+"""Bytes of Python, torch and what belongs to them."""
+WORKING_ARRAYS = 8
+"""Arrays of ``[E, K, C]`` that exist together at the worst moment of a convolution on edges."""
+
+
+def estimate(network: HamiltonianModel, molecule: Molecule) -> dict[str, Any]:
+    """Estimate what one molecule costs on this machine.
+
+    A part of the molecule (its atoms nearest to the centre) is predicted and differentiated; times and bytes
+    grow in proportion to the number of edges. What the reference matrix of a delta target costs (about one
+    Fock build) is not part of it.
+
+    Args:
+        network: the model, or an untrained one of the same size.
+        molecule: any.
+
+    Returns:
+        ``n_atoms``, ``n_edges`` (directed, inside the cutoff), ``n_ao``, ``parameters``,
+        ``predict_seconds``, ``predict_memory_GB``, ``train_seconds`` (forward and gradient),
+        ``train_memory_GB``, ``train_checkpoint_memory_GB``, ``probe_edges``.
+    """
+    device, clock = network.device, clock_for(network.device)
+    probe = _centre(molecule, PROBE_ATOMS)
+    batch = collate([network.prepare(probe)]).to(device)
+    n_edges, n_ao = network.prepare(molecule).n_edges, int(network.domain.basis.offsets(molecule.numbers)[-1])
+    scale = n_edges / max(batch.n_edges, 1)
+
+    def predict() -> None:
+        with torch.no_grad():
+            assemble(network, network(batch), batch)
+
+    def learn() -> None:
+        out = network(batch)
+        torch.autograd.backward(out.normalised, [torch.ones_like(part) for part in out.normalised])
+        network.zero_grad()
+
+    predict_seconds, train_seconds = _time(predict, clock), _time(learn, clock)
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    k, c = (network.backbone.lmax + 1) ** 2, network.config.channels
+    working = WORKING_ARRAYS * k * c * torch.finfo(network.dtype).bits // 8
+    # Irreps of all blocks twice (float32 and float64), dense matrix twice in float64.
+    output = 8.0 * n_ao**2 * network.domain.n_spins * 3.5
+    base = LIBRARIES + weights + output
+    saved = count_saved_bytes(lambda: network(batch)) * scale
+    little = count_saved_bytes(lambda: network(batch, checkpoint=True)) * scale
+    # A gradient and two moments for every weight; arrays of the gradient beside those of the values.
+    learning = base + 3 * weights + 2 * working * n_edges
+    return {
+        "n_atoms": len(molecule.numbers), "n_edges": n_edges, "n_ao": n_ao,
+        "parameters": network.n_parameters,
+        "predict_seconds": predict_seconds * scale,
+        "predict_memory_GB": (base + working * min(n_edges, MAX_EDGES)) / 1e9,
+        "train_seconds": train_seconds * scale,
+        "train_memory_GB": (learning + saved) / 1e9,
+        "train_checkpoint_memory_GB": (learning + little) / 1e9,
+        "probe_edges": batch.n_edges,
+    }  # fmt: skip
+
+
+def _time(function: Callable[[], None], clock: Callable[[], float]) -> float:
+    """Return the median time of several calls after one that warms up."""
+    function()
+    times = []
+    for _ in range(REPEATS):
+        start = clock()
+        function()
+        times.append(clock() - start)
+    return statistics.median(times)
+
+
+def _centre(molecule: Molecule, n: int) -> Molecule:
+    """Return the ``n`` atoms nearest to the centre, with a charge that pairs the electrons."""
+    distance = np.linalg.norm(molecule.positions - molecule.positions.mean(axis=0), axis=1)
+    chosen = np.sort(np.argsort(distance, kind="stable")[:n])
+    numbers = molecule.numbers[chosen]
+    return Molecule(numbers, molecule.positions[chosen], charge=int(numbers.sum()) % 2)

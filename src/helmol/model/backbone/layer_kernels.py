@@ -1,0 +1,154 @@
+"""Gate and norm of edge features with their gradients, in C where it is there, else in torch.
+
+``x`` has shape ``[E, K, C]``, not necessarily dense over the first two dimensions. Nothing here is known
+to autograd; :mod:`helmol.model.backbone.fused` and :mod:`helmol.model.backbone.fused_layers` use it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from helmol.graph import native
+
+
+def gate(x: Tensor, gates: Tensor, degree: Tensor) -> Tensor:
+    """Return ``x_l · gates_l`` and SiLU of l = 0.
+
+    Args:
+        x: ``[E, K, C]``, the first row l = 0.
+        gates: ``[E, L, C]`` after squashing, for l = 1 … L.
+        degree: of each row, ``[≥ K]``.
+    """
+    n, k, c = x.shape
+    out = torch.empty_like(x)
+    if _native(x, gates) and gates.is_contiguous():
+        fixed = _addresses(x, gates, degree)
+        sizes = _longs(*x.stride()[:2], k, gates.shape[1], c)
+        _run(x, "gate", n, lambda begin, end: (*fixed, *sizes, *_longs(begin, end), *_addresses(out)))
+    else:
+        torch.mul(x[:, 1:], gates.index_select(1, degree[1:k] - 1), out=out[:, 1:])
+    out[:, 0] = torch.nn.functional.silu(x[:, 0])
+    return out
+
+
+def gate_gradient(
+    g: Tensor, x: Tensor, gates: Tensor, degree: Tensor, *, tanh: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of :func:`gate` with respect to ``x`` and to the gates before squashing.
+
+    Args:
+        g: gradient of the result, strides as those of ``x``.
+        x: as in :func:`gate`.
+        gates: as in :func:`gate`.
+        degree: as in :func:`gate`.
+        tanh: gates were squashed by tanh, else by the logistic function.
+    """
+    n, k, c = x.shape
+    g_x = torch.empty_like(x)
+    if _native(x, g, gates) and g.stride() == x.stride() and gates.is_contiguous():
+        g_gates = torch.empty_like(gates)
+        fixed = _addresses(g, x, gates, degree)
+        sizes = _longs(*x.stride()[:2], k, gates.shape[1], c, int(tanh))
+        _run(
+            x,
+            "gate_backward",
+            n,
+            lambda begin, end: (*fixed, *sizes, *_longs(begin, end), *_addresses(g_x, g_gates)),
+        )
+    else:
+        index = degree[1:k] - 1
+        torch.mul(g[:, 1:], gates.index_select(1, index), out=g_x[:, 1:])
+        g_gates = torch.zeros_like(gates).index_add(1, index, g[:, 1:] * x[:, 1:])
+        g_gates *= (1 - gates.square()) if tanh else gates * (1 - gates)
+    scalar, s = x[:, 0], torch.sigmoid(x[:, 0])
+    g_x[:, 0] = g[:, 0] * s * (1 + scalar * (1 - s))
+    return g_x, g_gates
+
+
+def norm(x: Tensor, weight: Tensor, balance: Tensor, degree: Tensor, eps: float, out: Tensor) -> Tensor:
+    """Write the equivariant norm of ``x`` to ``out`` and return the scale of each row, ``[E]``.
+
+    Args:
+        x: ``[E, K, C]``, dense.
+        weight: ``[L+1, C]``.
+        balance: weight of each component in the power, ``[K, 1]``.
+        degree: of each component, ``[K]``.
+        eps: added to the power.
+        out: ``[E, K, C]``.
+    """
+    n, k, c = x.shape
+    if _native(x, out) and x.is_contiguous():
+        scale = x.new_empty(n)
+        fixed = (
+            *_addresses(x, weight, balance, degree),
+            ctypes.c_double(eps),
+            *_longs(k, c, *out.stride()[:2]),
+        )
+        _run(x, "norm", n, lambda begin, end: (*fixed, *_longs(begin, end), *_addresses(scale, out)))
+        return scale
+    centred = _centred(x)
+    scale = torch.rsqrt((centred.square() * balance).sum(dim=(1, 2)) + eps)
+    torch.mul(centred * scale[:, None, None], weight.index_select(0, degree), out=out)
+    return scale
+
+
+def norm_gradient(
+    g: Tensor, x: Tensor, scale: Tensor, weight: Tensor, balance: Tensor, degree: Tensor, g_x: Tensor
+) -> Tensor:
+    """Add the gradient of :func:`norm` to ``g_x`` and return that of the weight, ``[L+1, C]``.
+
+    Args:
+        g: gradient of the result, ``[E, K, C]``.
+        x: as in :func:`norm`.
+        scale: what :func:`norm` returned.
+        weight: as in :func:`norm`.
+        balance: as in :func:`norm`.
+        degree: as in :func:`norm`.
+        g_x: ``[E, K, C]``, dense.
+    """
+    n, k, c = x.shape
+    if _native(x, g, g_x) and x.is_contiguous() and g_x.is_contiguous():
+        parts = weight.new_zeros(native.n_parts(n), *weight.shape)
+        fixed = (*_addresses(g, x, scale, weight, balance, degree), *_longs(k, c, *g.stride()[:2]))
+
+        def arguments(begin: int, end: int) -> tuple[object, ...]:
+            part = parts[begin * len(parts) // max(n, 1)]
+            return (*fixed, *_longs(begin, end), *_addresses(g_x, part))
+
+        _run(x, "norm_backward", n, arguments)
+        return parts.sum(dim=0)
+    centred = _centred(x)
+    pulled = g * weight.index_select(0, degree)
+    g_weight = torch.zeros_like(weight).index_add(0, degree, (g * centred * scale[:, None, None]).sum(dim=0))
+    dot = (pulled * centred).sum(dim=(1, 2))
+    g_s = pulled * scale[:, None, None] - (scale**3 * dot)[:, None, None] * balance * centred
+    g_x += _centred(g_s)
+    return g_weight
+
+
+def _centred(x: Tensor) -> Tensor:
+    """Return ``x`` with the mean over channels taken from its first row."""
+    return torch.cat([x[:, :1] - x[:, :1].mean(dim=2, keepdim=True), x[:, 1:]], dim=1)
+
+
+def _native(x: Tensor, *others: Tensor) -> bool:
+    """Return whether the C kernels can work on these."""
+    return native.usable(x, 0) and all(t.stride(2) == 1 and t.dtype == x.dtype for t in (x, *others))
+
+
+def _addresses(*tensors: Tensor) -> tuple[ctypes.c_void_p, ...]:
+    return tuple(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
+
+
+def _longs(*numbers: int) -> tuple[ctypes.c_long, ...]:
+    return tuple(ctypes.c_long(n) for n in numbers)
+
+
+def _run(x: Tensor, name: str, n: int, arguments: Callable[[int, int], tuple[object, ...]]) -> None:
+    """Call a kernel on parts of the rows."""
+    kernel = native.function(name, x.dtype)
+    native.over_pairs(n, lambda begin, end, _: kernel(*arguments(begin, end)))

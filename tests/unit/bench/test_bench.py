@@ -1,0 +1,123 @@
+"""Counts that a change must not raise unseen: operations, bytes, arithmetic; and what the verbs print.
+
+No timing is tested. The limits stand a few percent above what was counted when they were set.
+"""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from helmol.bench import CASES, estimate, largest, run
+from helmol.bench.cases import domain, molecules
+from helmol.bench.measure import count_operations, count_saved_bytes
+from helmol.bench.run import convolution_flops
+from helmol.cli.main import main
+from helmol.errors import InputError
+from helmol.graph import Pairs, collate
+from helmol.model import ModelConfig, build
+from helmol.model.network import predict_fock
+
+CONFIG = ModelConfig(channels=16)
+
+
+@pytest.fixture(scope="module")
+def uracil():
+    """Return a small network and one molecule of twelve atoms."""
+    case = CASES["uracil"]
+    network = build(CONFIG, domain(case))
+    return network, collate([network.prepare(molecule) for molecule in molecules(case, seed=0)])
+
+
+def step(network, batch, **options):
+    out = network(batch, **options)
+    torch.autograd.backward(out.normalised, [torch.ones_like(part) for part in out.normalised])
+    network.zero_grad()
+
+
+def convolution(network, batch, *, twice=False):
+    """Return a function that runs one convolution of the network."""
+    with torch.no_grad():
+        states = network.backbone.nodes(batch, twice=twice)
+    pairs = Pairs.of(states.geometry)
+    return lambda: network.backbone.node_blocks[0].convolution(states.layers[0], states.scalars, pairs)
+
+
+def test_operations_of_a_training_step(uracil):
+    assert count_operations(lambda: step(*uracil)) <= 2950
+
+
+def test_bytes_kept_per_edge(uracil):
+    network, batch = uracil
+    kept = count_saved_bytes(lambda: network(batch)) / batch.n_edges
+    little = count_saved_bytes(lambda: network(batch, checkpoint=True)) / batch.n_edges
+    assert kept <= 64e3
+    assert little <= 25e3
+
+
+def test_arithmetic_of_a_convolution(uracil):
+    network, batch = uracil
+    counts = []
+    for twice in (False, True):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            convolution(network, batch, twice=twice)()
+        counts.append(counter.get_total_flops() / batch.n_edges)
+    fused, plain = counts
+    formula = convolution_flops(network.backbone.lmax, CONFIG.channels)
+    gates_and_radial = plain - formula
+    # The plain form does all the formula counts; three real products instead of four save over a fifth.
+    assert gates_and_radial > 0
+    assert fused - gates_and_radial < 0.8 * formula
+
+
+def test_the_plain_form_would_break_the_guards(uracil):
+    network, batch = uracil
+    fused = count_saved_bytes(convolution(network, batch))
+    assert count_saved_bytes(convolution(network, batch, twice=True)) > 2 * fused
+
+
+def test_stages_are_reported():
+    result = run("water", ModelConfig(channels=4, n_layers=1), device=torch.device("cpu"), repeats=1)
+    assert result["n_edges"] == 6
+    assert {"convolution", "edge_block", "head", "training_step", "prediction"} <= set(result["stages"])
+    for name in ("training_step", "prediction"):
+        assert result["stages"][name]["share_of_floor"] > 0
+
+
+def test_unknown_case():
+    with pytest.raises(InputError, match="unknown case 'watr'"):
+        run("watr", CONFIG, device=torch.device("cpu"))
+
+
+def test_estimate_grows_with_the_molecule():
+    case = CASES["40-atoms"]
+    network = build(ModelConfig(channels=4, n_layers=1), domain(case))
+    small, large = (estimate(network, largest(None, n)) for n in (12, 40))
+    assert small["n_edges"] == small["probe_edges"] == 12 * 11
+    assert large["n_edges"] == 40 * 39
+    assert large["n_ao"] == predict_fock(network, [largest(None, 40)], [{}])[0].shape[0]
+    for key in ("predict_seconds", "train_seconds"):
+        assert large[key] > small[key] > 0
+    assert large["train_memory_GB"] > large["train_checkpoint_memory_GB"] > large["predict_memory_GB"]
+
+
+def test_verbs(tmp_path, capsys):
+    for verb, arguments in (
+        ("bench", ["--case", "water", "--channels", "4", "--repeats", "1"]),
+        ("estimate", []),
+    ):
+        file = tmp_path / f"{verb}.json"
+        extra = ["--preset", "nano", "--atoms", "6"] if verb == "estimate" else []
+        with pytest.raises(SystemExit) as stop:
+            main([verb, *arguments, *extra, "--json", str(file)])
+        assert stop.value.code == 0
+        assert json.loads(file.read_text())["n_edges"] > 0
+    assert "parameters" in capsys.readouterr().out
+
+
+def test_large_molecules_are_predicted_in_parts(uracil):
+    network, _ = uracil
+    molecule = molecules(CASES["uracil"], seed=1)
+    whole, parts = (predict_fock(network, molecule, [{}], max_edges=n)[0] for n in (20_000, 30))
+    assert abs(whole - parts).max() < 1e-5
