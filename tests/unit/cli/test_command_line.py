@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 import typer
@@ -54,20 +53,14 @@ HEAVY = ("torch", "pyscf", "numpy", "scipy", "h5py", "ase", "matplotlib", "yaml"
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("train", "--help"), ("--version",)])
-def test_help_imports_nothing_heavy_and_is_fast(arguments):
+def test_help_imports_nothing_heavy(arguments):
     code = (
         "import sys\nfrom helmol.cli.main import main\n"
         f"try: main({list(arguments)!r})\nexcept SystemExit: pass\n"
         f"print('heavy:', sorted(set({HEAVY!r}) & set(sys.modules)))"
     )
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.splitlines()[-1] == "heavy: []"
-    # The second call has its byte code; twice the promised second leaves room for a busy machine.
-    assert min(seconds) < 2.0
 
 
 @pytest.mark.parametrize(
