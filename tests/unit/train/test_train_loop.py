@@ -145,7 +145,7 @@ def test_domain_is_that_of_the_training_molecules(tmp_path):
 def test_unrestricted_labels_and_missing_references_are_refused(toy, tmp_path):
     level = type(LEVEL)(**{**LEVEL.to_json(), "method": "uks"})
     with pytest.raises(InputError, match="UKS"):
-        run(config(make_store(tmp_path / "u.h5", level=level)), out=tmp_path / "run")
+        run(config(make_store(tmp_path / "u.h5", [], level=level)), out=tmp_path / "run")
     with pytest.raises(InputError, match="sap"):
         run(config(toy, target="fock-minus-sap"), out=tmp_path / "run")
 
