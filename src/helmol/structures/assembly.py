@@ -49,6 +49,13 @@ class ComplexesConfig(SettleConfig):
     max_atoms: int = Field(default=150, ge=2)
     """Fragments are added only up to this number of atoms."""
 
+    @field_validator("n_fragments")
+    @classmethod
+    def _two_at_least(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 2 <= value[0] <= value[1]:
+            raise ValueError("expected two numbers, the first at least 2 and the second not smaller")
+        return value
+
 
 def dimers(
     first: Structure, second: Structure, config: DimersConfig, *, seed: int = 0, name: str | None = None
@@ -89,25 +96,27 @@ def draw_fragments(
     for fragment in fragments:
         if fragment.molecule.spin:
             raise InputError(f"the fragment {fragment.id!r} has unpaired electrons: closed shells are needed")
-    small = [f for f in fragments if f.molecule.n_atoms < config.max_atoms]
-    if not small or 2 * min(f.molecule.n_atoms for f in small) > config.max_atoms:
+    smallest = min(f.molecule.n_atoms for f in fragments)
+    fitting = [f for f in fragments if f.molecule.n_atoms + smallest <= config.max_atoms]
+    if not fitting:
         raise InputError(f"no two fragments have {config.max_atoms} atoms or fewer together")
-    random, deck, drawn = np.random.default_rng([seed, 0]), list[int](), list[tuple[Structure, ...]]()
-    lowest = min(small, key=lambda f: f.molecule.n_atoms)
+    random, deck, drawn = np.random.default_rng([seed, 2]), list[int](), list[tuple[Structure, ...]]()
     while len(drawn) < config.n:
-        wanted = int(random.integers(config.n_fragments[0], config.n_fragments[1], endpoint=True))
+        wanted = int(random.integers(*config.n_fragments, endpoint=True))
         chosen: list[Structure] = []
+        n_atoms = 0
         while len(chosen) < wanted:
-            deck = deck or random.permutation(len(small)).tolist()
-            fragment = small[deck.pop()]
-            if sum(f.molecule.n_atoms for f in [*chosen, fragment]) > config.max_atoms:
-                fragment = lowest
-                if sum(f.molecule.n_atoms for f in [*chosen, fragment]) > config.max_atoms:
-                    chosen = chosen[:-1] if len(chosen) == 1 else chosen
+            room = config.max_atoms - n_atoms - (0 if chosen else smallest)
+            if not any(f.molecule.n_atoms <= room for f in fitting):
+                break
+            while True:
+                deck = deck or random.permutation(len(fitting)).tolist()
+                fragment = fitting[deck.pop()]
+                if fragment.molecule.n_atoms <= room:
                     break
             chosen.append(fragment)
-        if len(chosen) > 1:
-            drawn.append(tuple(chosen))
+            n_atoms += fragment.molecule.n_atoms
+        drawn.append(tuple(chosen))
     return drawn
 
 
@@ -143,19 +152,21 @@ def complexed(
 
 
 def _contact(
-    fragments: Sequence[Structure], placed: list[Array], molecule: Molecule, turned: Array, random: np.random.Generator
+    fragments: Sequence[Structure],
+    placed: list[Array],
+    molecule: Molecule,
+    turned: Array,
+    random: np.random.Generator,
 ) -> Array:
     """Return the shift that brings a fragment into contact with those placed."""
-    numbers = np.concatenate([f.molecule.numbers for f, _ in zip(fragments, placed, strict=False)])
+    numbers = np.concatenate([f.molecule.numbers for f in fragments[: len(placed)]])
     touching = contacts(numbers, molecule.numbers) + CONTACT_ANG
     return _approach(
         np.concatenate(placed), turned, _direction(random), lambda d: float((d - touching).min())
     )
 
 
-def _approach(
-    fixed: Array, moving: Array, direction: Array, separation: Callable[[Array], float]
-) -> Array:
+def _approach(fixed: Array, moving: Array, direction: Array, separation: Callable[[Array], float]) -> Array:
     """Return the shift along a direction at which the separation first vanishes on the way in, Å."""
 
     def apart(length: float) -> float:
