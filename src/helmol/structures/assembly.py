@@ -74,7 +74,7 @@ def dimers(
         fixed = _centred(first.molecule)
         turned = _centred(second.molecule) @ rotation.T
         for distance in config.distances_ang:
-            shift = _approach(fixed, turned, direction, lambda d, wanted=distance: float(d.min()) - wanted)
+            shift = _approach(fixed, turned, direction, _beyond(distance))
             dimer = _joined([first.molecule, second.molecule], [fixed, turned + shift])
             provenance = {
                 "source": "dimers", "first": first.id, "second": second.id, "orientation": k,
@@ -184,6 +184,11 @@ def _approach(fixed: Array, moving: Array, direction: Array, separation: Callabl
         middle = (outer + inner) / 2
         outer, inner = (middle, inner) if apart(middle) > 0 else (outer, middle)
     return outer * direction
+
+
+def _beyond(wanted: float) -> Callable[[Array], float]:
+    """Return the function of all distances that says how far the closest two are beyond one, Å."""
+    return lambda distances: float(distances.min()) - wanted
 
 
 def _joined(molecules: Sequence[Molecule], positions_ang: Sequence[Array]) -> Molecule:

@@ -134,8 +134,9 @@ def _embed(mol: Any, n: int, seed: int) -> list[int]:
     """Embed conformers and return their ids; a second try starts from random coordinates."""
     from rdkit.Chem import rdDistGeom
 
-    parameters = rdDistGeom.ETKDGv3()
-    parameters.randomSeed, parameters.numThreads = seed & 0x7FFFFFFF, 1
+    parameters: Any = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = seed & 0x7FFFFFFF
+    parameters.numThreads = 1
     found = list(rdDistGeom.EmbedMultipleConfs(mol, n, parameters))
     if not found:
         parameters.useRandomCoords = True

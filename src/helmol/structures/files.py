@@ -15,6 +15,9 @@ from helmol.files import plain, replacing
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
 
+READ_ELSEWHERE = ("id", "name", "charge", "spin", "spin_multiplicity", "uhf")
+"""Keys of a header that become part of the structure itself."""
+
 
 def read(path: Path | str) -> list[Structure]:
     """Read every frame of a structure file (xyz, extxyz, ASE databases, and whatever else ASE reads).
@@ -25,8 +28,8 @@ def read(path: Path | str) -> list[Structure]:
     or ``uhf``, the number of unpaired electrons 2S. helmol's own ``spin`` is 2S; default 0.
 
     A structure's id is the ``id`` or ``name`` of its header if every frame has one of its own, else
-    the file's stem, with the frame's number where there are several. A ``provenance`` in the header, as
-    :func:`write` leaves it, is kept.
+    the file's stem, with the frame's number where there are several. The provenance is what :func:`write`
+    left in the header, else the file's name, the frame and the header's words and numbers (``smiles``, ...).
 
     Returns:
         One structure per frame, in the file's order.
@@ -47,7 +50,7 @@ def read(path: Path | str) -> list[Structure]:
             raise InputError(f"{where}: {error}") from error
     ids = _ids(path, frames)
     return [
-        Structure(id, molecule, _provenance(atoms.info) or {"source": path.name, "frame": number})
+        Structure(id, molecule, _provenance(atoms.info, source=path.name, frame=number))
         for number, (id, molecule, atoms) in enumerate(zip(ids, molecules, frames, strict=True), start=1)
     ]
 
@@ -85,10 +88,16 @@ def _provenance_header(structure: Structure) -> str:
     return f' provenance="_JSON {quoted}"'
 
 
-def _provenance(info: Mapping[str, Any]) -> dict[str, object]:
-    """Return the provenance in the header of a frame."""
+def _provenance(info: Mapping[str, Any], *, source: str, frame: int) -> dict[str, object]:
+    """Return the provenance in the header of a frame, or one made of what the header says."""
     found = info.get("provenance")
-    return dict(found) if isinstance(found, dict) else {}
+    if isinstance(found, dict) and found:
+        return dict(found)
+    own: dict[str, object] = {"source": source, "frame": frame}
+    for key, value in info.items():
+        if key not in READ_ELSEWHERE and isinstance(value, (str, int, float, np.integer, np.floating)):
+            own[f"header_{key}" if key in own else key] = plain(value)
+    return own
 
 
 def _frames(path: Path) -> list[Any]:

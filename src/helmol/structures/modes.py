@@ -96,7 +96,7 @@ def _spread(frequencies: Array, config: ModesConfig) -> Array:
     """Return the standard deviation of every normal coordinate."""
     thermal = config.temperature_k / KELVIN_PER_HARTREE
     if config.statistics == "classical":
-        return np.sqrt(thermal) / frequencies
+        return np.asarray(np.sqrt(thermal) / frequencies)
     ratio = frequencies / (2 * thermal) if thermal > 0 else np.full_like(frequencies, np.inf)
     return np.sqrt(1 / (2 * frequencies * np.tanh(ratio)))
 
