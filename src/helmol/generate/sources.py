@@ -69,7 +69,7 @@ class ComplexesSource(ComplexesConfig):
 class StructuresConfig(Config):
     """Say where the structures come from; several sources are taken one after another.
 
-    Paths start at the folder of the spec, on the command line at the present one.
+    Paths start at the folder of the spec or, where no such file is there, at the present one.
     """
 
     files: tuple[str, ...] = ()

@@ -78,12 +78,18 @@ def read_spec(path: Path, *, overrides: Sequence[str] = ()) -> GenerateConfig:
     if config.structures.empty:
         raise ConfigError(f"{path}: structures: give 'files' or 'md', or another source")
     folder = path.parent
-    update: dict[str, object] = {"structures": with_paths(config.structures, lambda file: str(folder / file))}
-    if config.executor.config is not None:
-        update["executor"] = config.executor.model_copy(
-            update={"config": str(folder / config.executor.config)}
-        )
+    update: dict[str, object] = {
+        "structures": with_paths(config.structures, lambda file: _found(folder, file))
+    }
+    if (script := config.executor.config) is not None:
+        update["executor"] = config.executor.model_copy(update={"config": _found(folder, script)})
     return config.model_copy(update=update)
+
+
+def _found(folder: Path, file: str) -> str:
+    """Return the path of a file that lies in the spec's folder or, else, in the present one."""
+    beside = folder / file
+    return file if not beside.exists() and Path(file).exists() else str(beside)
 
 
 NOT_THE_DATA = {"executor", "memory_per_worker_mb"}
