@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import runpy
+import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
@@ -25,6 +26,9 @@ from helmol.generate.worker import Outcome, Task, label
 from helmol.threads import one_thread
 
 SECONDS_BETWEEN_TICKS = 1.0
+
+_Lost = tuple[Work, str]
+"""Work without outcome, and why."""
 
 log = logging.getLogger("helmol.generate")
 
@@ -83,39 +87,58 @@ def cluster_outcomes(
 ) -> Generator[Outcome | None, None, None]:
     """Label structures on a cluster; yield each outcome as it comes, ``None`` now and then.
 
-    Work whose worker died is handed out again, ``attempts`` times in all; then it is a failure. Closing the
-    generator takes back what has not begun.
+    Work whose worker died is handed out again when all else is done, ``attempts`` times in all, the last time
+    alone: then it is known who kills the workers, and that is a failure. Closing the generator takes back
+    what has not begun.
     """
-    todo = deque((work, 1) for work in works)
-    running: dict[Future[Outcome], tuple[Work, int]] = {}
+    lost: list[_Lost] = [(work, "") for work in works]
+    for attempt in range(1, attempts + 1):
+        alone = attempt == attempts > 1
+        batches = [[one] for one in lost] if alone else [lost]
+        lost = []
+        for batch in batches:
+            lost += yield from _round(deque(work for work, _ in batch), task, engine)
+        if not lost:
+            return
+        log.info("%d molecules lost their worker, %s first", len(lost), lost[0][0].id)
+    for work, reason in lost:
+        yield Outcome(work, None, f"its worker died or failed: {reason}", 0.0)
+
+
+def _round(todo: deque[Work], task: Task, engine: Engine) -> Generator[Outcome | None, None, list[_Lost]]:
+    """Hand out work once and return what came back without outcome, with the reasons."""
+    running: dict[Future[Outcome], Work] = {}
+    lost: list[_Lost] = []
     try:
         while todo or running:
             # Twice as many as there are workers, so that none waits for this process.
             while todo and len(running) < 2 * max(1, engine.capacity()):
-                running[engine.executor.submit(label, todo[0][0], task)] = todo.popleft()
+                work = todo.popleft()
+                running[engine.executor.submit(label, work, task)] = work
             done, _ = wait(running, timeout=SECONDS_BETWEEN_TICKS, return_when=FIRST_COMPLETED)
             if not done:
                 yield None
             for future in done:
-                work, attempt = running.pop(future)
-                error = future.exception()
+                work = running.pop(future)
+                error = _error(future)
                 if error is None:
                     yield future.result()
                 elif isinstance(error, (BrokenExecutor, CancelledError)):
                     raise InputError(f"the executor is gone ({error}): run the same command again") from error
-                elif attempt < attempts and not _given_up(error):
-                    log.info("%s: %s; trying again", work.id, _line(error))
-                    todo.append((work, attempt + 1))
                 else:
-                    yield Outcome(work, None, f"its worker died or failed: {_line(error)}", 0.0)
+                    lost.append((work, _line(error)))
     finally:
         for future in running:
             future.cancel()
+    return lost
 
 
-def _given_up(error: BaseException) -> bool:
-    """Return whether the executor itself has tried several times."""
-    return type(error).__name__ == "KilledWorker"
+def _error(future: Future[Outcome]) -> BaseException | None:
+    """Return what went wrong, also if the future was cancelled."""
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
 
 
 def _line(error: BaseException) -> str:
@@ -125,7 +148,10 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
-    """Connect to a Dask cluster, or start one."""
+    """Connect to a Dask cluster, or start one.
+
+    Not ``pure``: else work that is handed out again would get the old failure back.
+    """
     try:
         from distributed import Client
     except ImportError as error:
@@ -135,7 +161,7 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
             client = Client(config.address, timeout=20)
         except (OSError, ValueError) as error:
             raise InputError(f"no Dask scheduler answers at {config.address}: {_line(error)}") from error
-        with client, client.get_executor() as executor:
+        with client, client.get_executor(pure=False) as executor:
             yield Engine(executor, lambda: sum(client.nthreads().values()))
         return
     module, _, name = config.cluster.rpartition(".")
@@ -149,7 +175,7 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
     with kind(**options) as cluster:
         if config.jobs is not None:
             cluster.scale(jobs=config.jobs)
-        with Client(cluster) as client, client.get_executor() as executor:
+        with Client(cluster) as client, client.get_executor(pure=False) as executor:
             yield Engine(executor, lambda: sum(client.nthreads().values()))
 
 
@@ -170,7 +196,9 @@ def _parsl(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
         local = parsl.executors.HighThroughputExecutor(
             label="helmol", max_workers_per_node=workers, cpu_affinity="none", address="127.0.0.1"
         )
-        settings = parsl.Config(executors=[local], initialize_logging=False)
+        settings = parsl.Config(
+            executors=[local], initialize_logging=False, run_dir=tempfile.mkdtemp(prefix="helmol-parsl-")
+        )
     with ParslPoolExecutor(config=settings) as executor:
         yield Engine(executor, lambda: _parsl_workers(settings, workers))
 
