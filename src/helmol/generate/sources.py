@@ -161,7 +161,8 @@ class Sources:
             raise InputError(
                 "the spec names no structures: give structures.files or another source, such as structures.md"
             )
-        _refuse_equal_ids([*self.fixed, *self.starts])
+        _refuse_equal_ids([*self.fixed, *(start for start, _ in self._md)])
+        _refuse_equal_ids([start for start, _ in self._modes])
         count = len(self.chosen(self.fixed))
         count += sum(md.n_frames for _, md in self._md) + sum(m.n_samples for _, m in self._modes)
         self.n_structures = count if config.limit is None else min(count, config.limit)

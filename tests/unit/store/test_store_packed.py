@@ -61,7 +61,7 @@ def test_restricted_and_unrestricted_do_not_mix(store, tmp_path):
     with Store.create(tmp_path / "uks.h5", level=UKS, basis=BASIS) as open_shells:
         open_shells.append([hydrogen_cation(1), hydrogen_cation(2)])
         assert_same(open_shells[1], hydrogen_cation(2))
-        with pytest.raises(StoreError, match="'water-0': a restricted sample .* store of UKS"):
+        with pytest.raises(StoreError, match=r"'water-0': a restricted sample .* store of UKS"):
             open_shells.append([water(0)])
 
 
