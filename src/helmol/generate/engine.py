@@ -148,10 +148,7 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
-    """Connect to a Dask cluster, or start one.
-
-    Not ``pure``: else work that is handed out again would get the old failure back.
-    """
+    """Connect to a Dask cluster, or start one."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -161,8 +158,8 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
             client = Client(config.address, timeout=20)
         except (OSError, ValueError) as error:
             raise InputError(f"no Dask scheduler answers at {config.address}: {_line(error)}") from error
-        with client, client.get_executor(pure=False) as executor:
-            yield Engine(executor, lambda: sum(client.nthreads().values()))
+        with client, _executor(client) as engine:
+            yield engine
         return
     module, _, name = config.cluster.rpartition(".")
     try:
@@ -175,8 +172,21 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
     with kind(**options) as cluster:
         if config.jobs is not None:
             cluster.scale(jobs=config.jobs)
-        with Client(cluster) as client, client.get_executor(pure=False) as executor:
-            yield Engine(executor, lambda: sum(client.nthreads().values()))
+        with Client(cluster) as client, _executor(client) as engine:
+            yield engine
+
+
+@contextmanager
+def _executor(client: Any) -> Iterator[Engine]:
+    """Provide the executor of a Dask client; at the end nothing is waited for.
+
+    Not ``pure``: else work that is handed out again would get the old failure back.
+    """
+    executor = client.get_executor(pure=False)
+    try:
+        yield Engine(executor, lambda: sum(client.nthreads().values()))
+    finally:
+        executor.shutdown(wait=False)
 
 
 @contextmanager
