@@ -10,8 +10,18 @@ from typing import Any
 from helmol.config import Config
 from helmol.demo import DemoConfig
 from helmol.dft import LevelConfig
-from helmol.generate import GenerateConfig, MdSource, StructuresConfig
+from helmol.generate import (
+    ComplexesSource,
+    DimersSource,
+    ExecutorConfig,
+    GenerateConfig,
+    MdSource,
+    ModesSource,
+    SmilesSource,
+    StructuresConfig,
+)
 from helmol.model import MODEL_PRESETS, ModelConfig
+from helmol.structures import RandomConfig
 from helmol.train import TrainConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -19,7 +29,13 @@ SECTIONS: dict[str, tuple[str, type[Config]]] = {
     "generate": ("`helmol generate SPEC`", GenerateConfig),
     "level": ("`level`: the level of theory", LevelConfig),
     "structures": ("`structures`: where they come from", StructuresConfig),
+    "smiles": ("`structures.smiles`: conformers", SmilesSource),
     "md": ("`structures.md`: molecular dynamics", MdSource),
+    "modes": ("`structures.modes`: normal modes", ModesSource),
+    "dimers": ("`structures.dimers`: pairs of molecules", DimersSource),
+    "random": ("`structures.random`: random molecules", RandomConfig),
+    "complexes": ("`structures.complexes`: complexes of fragments", ComplexesSource),
+    "executor": ("`executor`: who does the work", ExecutorConfig),
     "train": ("`helmol train CONFIG`", TrainConfig),
     "model": ("`model`: the network", ModelConfig),
     "demo": ("`helmol demo`", DemoConfig),

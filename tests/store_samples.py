@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from helmol.basis import BasisSet, ElementBasis
@@ -11,6 +13,7 @@ LEVEL = LevelOfTheory("rks", "pbe", "1*101 + 1*130", "def2-svp", None, 3, False,
 HYDROGEN = ElementBasis((0, 0, 1), 0, "hash-h")
 OXYGEN = ElementBasis((0, 0, 0, 1, 1, 2), 0, "hash-o")
 BASIS = BasisSet("def2-svp", {1: HYDROGEN, 8: OXYGEN})
+UKS = replace(LEVEL, method="uks")
 WATER = np.array([[0.0, 0.0, 0.0], [0.0, 1.4, 1.1], [0.0, -1.4, 1.1]])
 
 
@@ -36,6 +39,13 @@ def water(seed: int, **changes) -> Sample:
         "provenance": {"frame": seed, "source": "märchen"},
     }
     return Sample(**{**fields, **changes})
+
+
+def bare_hydrogen(seed: int) -> Sample:
+    """Return a restricted sample that lacks every optional label."""
+    rng = np.random.default_rng(seed)
+    molecule = Molecule([1, 1], [[0, 0, 0], [0, 0, 1.4 + rng.uniform()]])
+    return Sample(id=f"h2-{seed}", molecule=molecule, matrices=Matrices(symmetric(rng, 10)))
 
 
 def hydrogen_cation(seed: int) -> Sample:

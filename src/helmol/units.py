@@ -23,3 +23,9 @@ MICROHARTREE_PER_HARTREE: Final = 1e6
 
 EV_PER_ANGSTROM_PER_AU: Final = EV_PER_HARTREE / ANGSTROM_PER_BOHR
 """Atomic unit of force (Eh/bohr) in eV/Å."""
+
+WAVENUMBER_PER_HARTREE: Final = 219474.63136320
+"""Hartree energy over hc, in 1/cm. Source: CODATA 2018."""
+
+ELECTRON_MASS_PER_DALTON: Final = 1822.888486209
+"""Unified atomic mass unit in electron masses. Source: CODATA 2018 (inverse of 5.48579909065e-4)."""

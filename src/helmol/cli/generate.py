@@ -16,6 +16,9 @@ def generate(
         int | None, typer.Option("--workers", help="Processes, one thread each; default one per core.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Overrides the spec's seed.")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="i/n: the i-th of n parts, for job arrays; own --out each.")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed before.")
     ] = False,
@@ -23,12 +26,14 @@ def generate(
     sets: Sets = None,
     verbose: Verbose = False,
 ) -> None:
-    """Make a store of Fock matrices: structures from files or dynamics, labels from PySCF; resumable."""
+    """Make a store of Fock matrices: structures from files or recipes, labels from PySCF; resumable."""
     with session("generate", json_file=json_file, verbose=verbose) as s:
         from helmol.generate import read_spec, run
 
         config = read_spec(spec, overrides=sets or [])
-        result = run(config, out=out, workers=workers, seed=seed, retry_failed=retry_failed)
+        result = run(
+            config, out=out, workers=workers, seed=seed, retry_failed=retry_failed, shard=_part(shard)
+        )
         s.say(
             f"{result['n_labelled']} of {result['n_structures']} molecules in {out} ({result['level']}), "
             f"{result['n_new']} of them new, {result['n_failed']} failed"
@@ -41,3 +46,15 @@ def generate(
             )
         s.result(result)
         s.next(f"helmol inspect {out}")
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    """Read ``i/n``."""
+    if shard is None:
+        return None
+    first, slash, second = shard.partition("/")
+    if not (slash and first.isdecimal() and second.isdecimal()):
+        from helmol.errors import InputError
+
+        raise InputError(f"cannot read --shard {shard!r}: expected i/n, such as 1/10")
+    return int(first), int(second)

@@ -8,10 +8,13 @@ from helmol.dft.field import mean_field, reference_fock
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
+from helmol.dft.memory import needed_mb
 from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
+from helmol.dft.presets import LEVEL_PRESETS
 from helmol.dft.run import run
 
 __all__ = [
+    "LEVEL_PRESETS",
     "LevelConfig",
     "basis_set",
     "build_mole",
@@ -23,6 +26,7 @@ __all__ = [
     "mean_field",
     "method_for",
     "molecule_from_mole",
+    "needed_mb",
     "overlap",
     "reference_fock",
     "run",

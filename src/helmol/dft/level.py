@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import pyscf
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pyscf.dft import libxc
 
 from helmol.config import Config
+from helmol.dft.presets import LEVEL_PRESETS
 from helmol.errors import InputError
 from helmol.system import LevelOfTheory
 
 
 class LevelConfig(Config):
-    """Set the level of theory of the labels."""
+    """Set the level of theory of the labels.
+
+    ``level: NAME``, or ``preset: NAME`` among its keys, starts from the level of a published data set:
+    ``md17``, ``qh9``, ``nabladft``, ``omol``, or from ``fast`` (density fitting); further keys override it.
+    """
 
     xc: str = "pbe"
     """Functional in PySCF's notation (``pbe``, ``b3lyp5``, ``HYB_GGA_XC_WB97X_D``), or ``hf``.
@@ -51,6 +56,17 @@ class LevelConfig(Config):
 
     max_memory_mb: int = Field(default=4000, ge=100)
     """Memory per process, MB; larger integral tables are recomputed instead of kept."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, data: Any) -> Any:
+        keys = {"preset": data} if isinstance(data, str) else data
+        if not isinstance(keys, dict) or "preset" not in keys:
+            return data
+        name = keys["preset"]
+        if name not in LEVEL_PRESETS:
+            raise ValueError(f"unknown preset {name!r}: known are {', '.join(LEVEL_PRESETS)}")
+        return {**LEVEL_PRESETS[name], **{key: value for key, value in keys.items() if key != "preset"}}
 
     @field_validator("xc", "basis")
     @classmethod

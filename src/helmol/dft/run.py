@@ -29,6 +29,7 @@ def run(
     forces: bool = False,
     references: Sequence[str] = ("minao",),
     density: bool = False,
+    dipole: bool = True,
     provenance: Mapping[str, object] | None = None,
 ) -> tuple[Sample, BasisSet]:
     """Converge the SCF of a molecule and return its labels in house order.
@@ -42,6 +43,7 @@ def run(
         forces: whether to compute ``−dE/dR`` (without the derivative of the grid).
         references: cheap Fock matrices to keep, see :func:`helmol.dft.reference_fock`.
         density: whether to keep the density matrix.
+        dipole: whether to compute the dipole moment.
         provenance: where the structure came from; ``n_cycles``, ``seconds`` (wall time) and
             ``cpu_seconds`` are added.
 
@@ -81,7 +83,7 @@ def run(
         matrices=matrices,
         energy=energy,
         forces=_forces(mf) if forces else None,
-        dipole=_dipole(mole, house(densities, mole)),
+        dipole=_dipole(mole, house(densities, mole)) if dipole else None,
         provenance={
             **(provenance or {}),
             "n_cycles": int(mf.cycles),

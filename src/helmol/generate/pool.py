@@ -11,15 +11,15 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 from helmol.errors import InputError
+from helmol.generate.plans import Work
 from helmol.generate.worker import Outcome, Task, label, start
-from helmol.structures import Structure
 from helmol.threads import one_thread
 
 SECONDS_BETWEEN_TICKS = 1.0
 
 
 def outcomes(
-    structures: Sequence[Structure], task: Task, *, workers: int
+    structures: Sequence[Work], task: Task, *, workers: int
 ) -> Generator[Outcome | None, None, None]:
     """Label structures in processes; yield each outcome as it comes, ``None`` now and then.
 
@@ -56,14 +56,12 @@ def _check_that_processes_start() -> None:
         ) from error
 
 
-def _work(
-    todo: deque[Structure], task: Task, workers: int
-) -> Generator[Outcome | None, None, list[Structure]]:
+def _work(todo: deque[Work], task: Task, workers: int) -> Generator[Outcome | None, None, list[Work]]:
     """Empty ``todo``, or stop at the death of a process and return what was in flight."""
-    running: dict[Future[Outcome], Structure] = {}
+    running: dict[Future[Outcome], Work] = {}
     with _pool(min(workers, len(todo))) as pool:
         while todo or running:
-            suspects: list[Structure] = []
+            suspects: list[Work] = []
             # One more than there are processes, so that none waits for this one.
             while todo and not suspects and len(running) <= workers:
                 try:

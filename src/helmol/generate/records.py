@@ -12,7 +12,8 @@ from typing import Any
 
 from helmol.errors import InputError, StoreError
 from helmol.files import plain, write_json, write_text
-from helmol.generate.spec import difference
+from helmol.generate.plans import formula
+from helmol.generate.spec import continues, difference
 from helmol.generate.worker import Outcome
 from helmol.store import Store
 from helmol.system import Sample
@@ -42,7 +43,7 @@ def check_spec(out: Path, identity: dict[str, Any]) -> bool:
         old = json.loads(path.read_text())
     except (OSError, ValueError):
         old = None
-    if old == identity:
+    if old is not None and continues(old, identity):
         return True
     if out.exists():
         if old is None:
@@ -87,17 +88,16 @@ class Records:
 
     def _fail(self, outcome: Outcome) -> None:
         """Write a failure down."""
-        structure = outcome.structure
         entry = {
-            "id": structure.id,
-            "formula": structure.molecule.formula,
+            "id": outcome.work.id,
+            "formula": formula(outcome.work),
             "reason": outcome.reason,
             "seconds": round(outcome.seconds, 1),
         }
         log.info("%s (%s) failed: %s", entry["id"], entry["formula"], entry["reason"])
         with self._failed_path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
-        self.failed[structure.id] = entry
+        self.failed[outcome.work.id] = entry
 
     def __enter__(self) -> Records:
         return self

@@ -6,33 +6,31 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from helmol import dft, structures
 from helmol.basis import BasisSet
 from helmol.errors import ConvergenceError, InputError, StoreError
+from helmol.files import write_json, write_text
+from helmol.generate.engine import cluster_outcomes, started
+from helmol.generate.plans import Work, elements, spin
 from helmol.generate.pool import outcomes
 from helmol.generate.records import Records, beside, check_spec
+from helmol.generate.sources import Sources
 from helmol.generate.spec import GenerateConfig, identity
-from helmol.generate.worker import Task
+from helmol.generate.worker import Outcome, Task
 from helmol.progress import Progress
 from helmol.store import Store, random_split
+from helmol.store.card import describe, markdown
 from helmol.structures import Structure
 from helmol.system import LevelOfTheory
 
+SHARE_OF_MEMORY = 0.8
+"""Share of the machine's memory that workers may use together."""
+
 log = logging.getLogger("helmol.generate")
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """Hold what the files of a spec hold: structures to label, start geometries, the sum to come."""
-
-    given: tuple[Structure, ...]
-    starts: tuple[Structure, ...]
-    n_structures: int
 
 
 def run(
@@ -43,8 +41,11 @@ def run(
     seed: int | None = None,
     progress: bool = True,
     retry_failed: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Label all structures of a spec, or those still missing after an interruption.
+
+    At the end the data card and the splits are written beside the store.
 
     Args:
         config: what to generate.
@@ -53,6 +54,8 @@ def run(
         seed: overrides ``config.seed``.
         progress: whether to show how far the dynamics is.
         retry_failed: whether to try molecules again that failed before.
+        shard: ``(i, n)`` takes the i-th of n parts, i from 1 to n, for the jobs of an array, each with a
+            store of its own; splits are drawn after merging, not here.
 
     Returns:
         ``n_structures``, ``n_labelled`` and ``n_failed`` in all, ``n_new`` of this call,
@@ -68,25 +71,29 @@ def run(
     workers = _cores() if workers is None else workers
     if workers < 1:
         raise InputError(f"{workers} workers: at least one is needed")
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise InputError(f"shard {shard[0]}/{shard[1]}: expected i/n with i from 1 to n")
     seed = config.seed if seed is None else seed
-    sources = _read_sources(config)
+    sources = Sources(config.structures, seed=seed)
     config, level, basis = _check(config, sources)
     check_spec(out, identity(config, seed=seed))
-    todo = _structures(config, sources, out, seed=seed, progress=progress)
-    task = Task(config.level, config.forces, config.references, config.density)
+    todo = _works(sources, out, progress=progress)
+    if shard is not None:
+        todo = todo[shard[0] - 1 :: shard[1]]
     with _open(out, level, basis) as store, Records(store, out, retry_failed=retry_failed) as records:
-        missing = [s for s in todo if s.id not in store and s.id not in records.failed]
+        missing = [work for work in todo if work.id not in store and work.id not in records.failed]
         if len(missing) < len(todo):
             log.info("%d of %d structures are done already", len(todo) - len(missing), len(todo))
         n_before = len(store)
-        cpu_seconds = _label(missing, task, records, workers)
-        if len(store) == 0:
+        cpu_seconds = _label(missing, config, records, workers)
+        if len(store) == 0 and records.failed:
             first = next(iter(records.failed.values()))
             raise ConvergenceError(
                 f"none of {len(todo)} molecules could be labelled; {first['id']}: {first['reason']} "
                 f"(all reasons in {beside(out, '.failed.jsonl')})"
             )
-        splits = _split(store, config.splits, seed)
+        splits = _split(store, {} if shard else config.splits, seed)
+        _write_beside(store, out)
         return {
             "store": out, "level": level.label, "n_structures": len(todo), "n_labelled": len(store),
             "n_failed": len(records.failed), "n_new": len(store) - n_before,
@@ -97,32 +104,36 @@ def run(
         }  # fmt: skip
 
 
+def _memory_mb(config: GenerateConfig, workers: int) -> float | None:
+    """Return what one worker may use, MB, or ``None`` if that is not known."""
+    if config.memory_per_worker_mb is not None:
+        return float(config.memory_per_worker_mb)
+    if config.executor.kind != "processes" or not hasattr(os, "sysconf"):
+        return None
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return SHARE_OF_MEMORY * physical / workers
+
+
+def _write_beside(store: Store, out: Path) -> None:
+    """Write the data card and the splits, for people and for other programs."""
+    if len(store):
+        write_text(beside(out, ".card.md"), markdown(describe(store)))
+    write_json(beside(out, ".splits.json"), {name: list(ids) for name, ids in store.splits.items()})
+
+
 def _cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_sources(config: GenerateConfig) -> _Sources:
-    """Read the structure files and the start geometries of dynamics."""
-    sources = config.structures
-    given = tuple(structure for file in sources.files for structure in structures.read(file))
-    starts = tuple(structures.read(sources.md.start)) if sources.md else ()
-    if not given + starts:
-        raise InputError("the spec names no structures: give structures.files or structures.md")
-    ids = [structure.id for structure in given + starts]
-    if twice := sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []:
-        raise InputError(f"two structures are called {twice[0]!r}: give the files different names")
-    return _Sources(given, starts, len(given) + (len(starts) * sources.md.n_frames if sources.md else 0))
-
-
-def _check(config: GenerateConfig, sources: _Sources) -> tuple[GenerateConfig, LevelOfTheory, BasisSet]:
+def _check(config: GenerateConfig, sources: Sources) -> tuple[GenerateConfig, LevelOfTheory, BasisSet]:
     """Refuse before any work what could not be labelled; fix the method for the whole store."""
-    molecules = {structure.id: structure.molecule for structure in sources.given + sources.starts}
+    known = (*sources.fixed, *sources.starts)
     # "uks" comes last: one open shell makes the whole store unrestricted.
-    method = max(dft.method_for(config.level, molecule.spin) for molecule in molecules.values())
+    method = max(dft.method_for(config.level, two_s) for two_s in {spin(work) for work in known})
     config = config.model_copy(update={"level": config.level.model_copy(update={"method": method})})
     level = dft.level_of_theory(config.level, method=method)
-    basis = dft.basis_set(config.level, {int(n) for m in molecules.values() for n in m.numbers})
+    basis = dft.basis_set(config.level, set().union(*map(elements, known)))
     if "sap" in config.references and any(e.core_electrons for e in basis.elements.values()):
         raise InputError("the reference 'sap' has no potentials for elements with an ECP: use 'minao'")
     shares = list(config.splits.values())
@@ -132,26 +143,16 @@ def _check(config: GenerateConfig, sources: _Sources) -> tuple[GenerateConfig, L
     return config, level, basis
 
 
-def _structures(
-    config: GenerateConfig, sources: _Sources, out: Path, *, seed: int, progress: bool
-) -> list[Structure]:
-    """Return all structures; sampled ones are kept beside the store and read back from there."""
-    source, path = config.structures.md, beside(out, ".structures.extxyz")
-    if source is None:
-        return list(sources.given)
-    if not path.exists():
-        sampled = [
-            frame
-            for k, s in enumerate(sources.starts)
-            for frame in structures.md(s.molecule, source, seed=seed + k, name=s.id, progress=progress)
-        ]
-        structures.write(path, sampled)
-    # Always what the file says, so that a rerun labels the same geometries to the last bit.
-    origin = {"source": "md", "surface": "GFN2-xTB", "temperature_k": source.temperature_k, "seed": seed}
-    return [
-        *sources.given,
-        *(replace(s, provenance={**s.provenance, **origin}) for s in structures.read(path)),
-    ]
+def _works(sources: Sources, out: Path, *, progress: bool) -> list[Work]:
+    """Return what is to be labelled; sampled structures are kept beside the store and read from there."""
+    path = beside(out, ".structures.extxyz")
+    sampled: list[Structure] = []
+    if sources.starts:
+        if not path.exists():
+            structures.write(path, sources.sampled(progress=progress))
+        # Always what the file says, so that a rerun labels the same geometries to the last bit.
+        sampled = structures.read(path)
+    return sources.chosen([*sources.fixed, *sampled])
 
 
 def _open(out: Path, level: LevelOfTheory, basis: BasisSet) -> Store:
@@ -168,24 +169,46 @@ def _open(out: Path, level: LevelOfTheory, basis: BasisSet) -> Store:
     return store
 
 
-def _label(missing: Sequence[Structure], task: Task, records: Records, workers: int) -> float:
+def _label(missing: Sequence[Work], config: GenerateConfig, records: Records, workers: int) -> float:
     """Label what is missing and return the CPU seconds it took."""
-    seconds, failed = 0.0, 0
+    seconds, failed, done = 0.0, 0, 0
     if not missing:
         return seconds
     with (
         Progress("Labels", total=len(missing), unit="molecules") as bar,
-        contextlib.closing(outcomes(missing, task, workers=workers)) as stream,
+        _stream(missing, config, workers) as stream,
     ):
         for outcome in stream:
             if outcome is not None:
                 records.add(outcome)
                 seconds += outcome.seconds
-                failed += outcome.sample is None
-                bar.advance(note=f"{failed} failed" if failed else "")
+                failed, done = failed + (outcome.sample is None), done + 1
+                rate = f"{3600 * done / seconds:.0f} per core-hour" if seconds else ""
+                bar.advance(note=f"{rate}, {failed} failed" if failed else rate)
             records.flush()
     records.flush(force=True)
     return seconds
+
+
+@contextlib.contextmanager
+def _stream(
+    missing: Sequence[Work], config: GenerateConfig, workers: int
+) -> Iterator[Iterator[Outcome | None]]:
+    """Provide the outcomes of the executor that the spec names; it ends with the block."""
+    task = Task(
+        config.level, config.forces, config.references, config.density, config.dipole,
+        _memory_mb(config, workers),
+    )  # fmt: skip
+    if config.executor.kind == "processes":
+        with contextlib.closing(outcomes(missing, task, workers=workers)) as stream:
+            yield stream
+        return
+    attempts = config.executor.attempts
+    with (
+        started(config.executor, workers=workers) as engine,
+        contextlib.closing(cluster_outcomes(missing, task, engine, attempts=attempts)) as stream,
+    ):
+        yield stream
 
 
 def _split(store: Store, shares: dict[str, int | float], seed: int) -> dict[str, int]:

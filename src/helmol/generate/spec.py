@@ -7,29 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from helmol.config import Config, parse, read_yaml, with_overrides
 from helmol.dft import LevelConfig
 from helmol.errors import ConfigError, InputError
-from helmol.structures import DynamicsConfig
-
-
-class MdSource(DynamicsConfig):
-    """Sample conformations of the molecules of a structure file by molecular dynamics."""
-
-    start: str
-    """Structure file; one trajectory starts from each of its frames."""
-
-
-class StructuresConfig(Config):
-    """Say where the structures come from; several sources are taken one after another."""
-
-    files: tuple[str, ...] = ()
-    """Structure files (xyz, extxyz, ...); relative paths start at the folder of the spec."""
-
-    md: MdSource | None = None
-    """Molecular dynamics."""
+from helmol.generate.engine import ExecutorConfig
+from helmol.generate.sources import StructuresConfig, with_paths
 
 
 class GenerateConfig(Config):
@@ -50,11 +34,21 @@ class GenerateConfig(Config):
     density: bool = False
     """Whether to keep density matrices (they follow from Fock matrix and overlap)."""
 
+    dipole: bool = True
+    """Whether to keep dipole moments."""
+
     splits: dict[str, int | float] = Field(default_factory=dict)
     """Random splits: numbers of molecules (``train: 200``) or fractions (``train: 0.8``)."""
 
     seed: int = 0
-    """Seed of dynamics and splits."""
+    """Seed of everything random: sampled structures and splits."""
+
+    executor: ExecutorConfig = ExecutorConfig()
+    """Who does the work: processes of this machine, Dask or Parsl."""
+
+    memory_per_worker_mb: int | None = Field(default=None, ge=500)
+    """Memory of one worker, MB; molecules that would not fit are skipped with a reason. ``null`` shares 80 %
+    of this machine among its processes, and checks nothing with Dask and Parsl."""
 
     @field_validator("splits")
     @classmethod
@@ -81,13 +75,28 @@ def read_spec(path: Path, *, overrides: Sequence[str] = ()) -> GenerateConfig:
         data = with_overrides({"structures": {"files": [str(path)]}}, overrides)
         return parse(GenerateConfig, data, source=str(path))
     config = parse(GenerateConfig, with_overrides(read_yaml(path), overrides), source=str(path))
-    sources = config.structures
-    if not sources.files and sources.md is None:
-        raise ConfigError(f"{path}: structures: give 'files' or 'md'")
+    if config.structures.empty:
+        raise ConfigError(f"{path}: structures: give 'files' or 'md', or another source")
     folder = path.parent
-    md = sources.md and sources.md.model_copy(update={"start": str(folder / sources.md.start)})
-    files = tuple(str(folder / file) for file in sources.files)
-    return config.model_copy(update={"structures": StructuresConfig(files=files, md=md)})
+    update: dict[str, object] = {
+        "structures": with_paths(config.structures, lambda file: _found(folder, file))
+    }
+    if (script := config.executor.config) is not None:
+        update["executor"] = config.executor.model_copy(update={"config": _found(folder, script)})
+    return config.model_copy(update=update)
+
+
+def _found(folder: Path, file: str) -> str:
+    """Return the path of a file that lies in the spec's folder or, else, in the present one."""
+    beside = folder / file
+    return file if not beside.exists() and Path(file).exists() else str(beside)
+
+
+NOT_THE_DATA = {"executor", "memory_per_worker_mb"}
+"""Keys that decide who makes the labels and when, not what they are."""
+
+CHOICES = {"limit", "order", "max_atoms"}
+"""Keys of ``structures`` that may change between runs into the same store."""
 
 
 def identity(config: GenerateConfig, *, seed: int) -> dict[str, Any]:
@@ -96,13 +105,27 @@ def identity(config: GenerateConfig, *, seed: int) -> dict[str, Any]:
     Raises:
         InputError: a structure file is missing.
     """
-    data = config.model_dump(mode="json")
+    hashed = config.model_copy(update={"structures": with_paths(config.structures, _content)})
+    data = _essence(hashed)
     data["seed"] = seed
+    return data
+
+
+def continues(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether two identities are equal; keys that the older one did not know yet have defaults."""
+    try:
+        return _essence(GenerateConfig.model_validate(old)) == new
+    except ValidationError:
+        return old == new
+
+
+def _essence(config: GenerateConfig) -> dict[str, Any]:
+    """Return the settings that decide what labels are."""
+    data = config.model_dump(mode="json", exclude=NOT_THE_DATA)
     # Memory decides how integrals are kept, not what they are.
     del data["level"]["max_memory_mb"]
-    data["structures"]["files"] = [_content(file) for file in config.structures.files]
-    if config.structures.md is not None:
-        data["structures"]["md"]["start"] = _content(config.structures.md.start)
+    for key in CHOICES:
+        del data["structures"][key]
     return data
 
 

@@ -1,4 +1,4 @@
-"""What one process of the pool does: label one structure, and never raise."""
+"""What a worker does: make one structure if need be, label it, and never raise."""
 
 from __future__ import annotations
 
@@ -10,19 +10,33 @@ import warnings
 from dataclasses import dataclass
 
 from helmol import dft
-from helmol.errors import HelmolError
-from helmol.structures import Structure
-from helmol.system import Sample
+from helmol.errors import HelmolError, InputError
+from helmol.generate.plans import Plan, Work
+from helmol.system import Molecule, Sample
+
+SMALLEST_MEMORY_MB = 100
+"""PySCF is never told to use less."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Hold what is the same for all structures of a data set."""
+    """Hold what is the same for all structures of a data set.
+
+    Attributes:
+        level: level of theory.
+        forces: whether to compute forces.
+        references: cheap Fock matrices to keep.
+        density: whether to keep density matrices.
+        dipole: whether to compute dipole moments.
+        memory_mb: what one worker may use; ``None`` is not checked.
+    """
 
     level: dft.LevelConfig
     forces: bool
     references: tuple[str, ...]
     density: bool
+    dipole: bool = True
+    memory_mb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -30,30 +44,32 @@ class Outcome:
     """Hold the label of a structure, or the reason why there is none.
 
     Attributes:
-        structure: what was to be labelled.
+        work: what was to be labelled.
         sample: the labels, or ``None``.
         reason: why there are none, one line, or ``None``.
         seconds: CPU time.
     """
 
-    structure: Structure
+    work: Work
     sample: Sample | None
     reason: str | None
     seconds: float
 
 
-def label(structure: Structure, task: Task) -> Outcome:
-    """Label one structure."""
+def label(work: Work, task: Task) -> Outcome:
+    """Make and label one structure."""
     begin = time.process_time()
     sample, reason = None, None
     try:
+        structure = work.make() if isinstance(work, Plan) else work
         sample, _ = dft.run(
             structure.molecule,
-            task.level,
+            _fitting(structure.molecule, task),
             id=structure.id,
             forces=task.forces,
             references=task.references,
             density=task.density,
+            dipole=task.dipole,
             provenance=structure.provenance,
         )
     except HelmolError as error:
@@ -62,7 +78,25 @@ def label(structure: Structure, task: Task) -> Outcome:
         reason = "out of memory"
     except Exception as error:  # One odd molecule must not end the work on all others.
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return Outcome(structure, sample, reason, time.process_time() - begin)
+    return Outcome(work, sample, reason, time.process_time() - begin)
+
+
+def _fitting(molecule: Molecule, task: Task) -> dft.LevelConfig:
+    """Return the level with as much memory for integrals as the worker has left.
+
+    Raises:
+        InputError: the molecule would not fit at all.
+    """
+    if task.memory_mb is None:
+        return task.level
+    needed = dft.needed_mb(molecule, task.level)
+    if needed > task.memory_mb:
+        raise InputError(
+            f"skipped: {molecule.formula} needs about {needed:.0f} MB, a worker has {task.memory_mb:.0f} MB "
+            "(memory_per_worker_mb)"
+        )
+    allowed = max(SMALLEST_MEMORY_MB, min(task.level.max_memory_mb, int(task.memory_mb)))
+    return task.level.model_copy(update={"max_memory_mb": allowed})
 
 
 def start() -> None:

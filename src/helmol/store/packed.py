@@ -246,7 +246,8 @@ class Store:
         """Add samples, all of them or, on any error, none.
 
         Raises:
-            StoreError: opened for reading, a duplicate id, or a sample that does not fit.
+            StoreError: opened for reading, a duplicate id, or a sample that does not fit the basis
+                or the method (restricted, unrestricted).
             OSError: the disk is full; what was committed before stays readable.
         """
         self._writable()
@@ -256,6 +257,7 @@ class Store:
             if sample.id in self._row or sample.id in seen:
                 raise StoreError(f"store {self.path} has a sample {sample.id!r} already: ids are unique")
             seen.add(sample.id)
+            _check_method(sample, self.level)
             new.append(col.to_columns(sample, self.basis))
         if not new:
             return
@@ -366,6 +368,17 @@ class Store:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_method(sample: Sample, level: LevelOfTheory) -> None:
+    """Raise if a sample has more or fewer spins than the store's method."""
+    n_spins, wanted = sample.matrices.fock.ndim - 1, 2 if level.method == "uks" else 1
+    if n_spins != wanted:
+        kinds = {1: "a restricted sample [nao, nao]", 2: "an unrestricted sample [2, nao, nao]"}
+        raise StoreError(
+            f"sample {sample.id!r}: {kinds[n_spins]} does not go into a store of {level.label}, "
+            f"which takes {kinds[wanted]} only: make a store of its own for it"
+        )
 
 
 def _short(column: str) -> str:

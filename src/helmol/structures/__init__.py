@@ -1,11 +1,46 @@
-"""Geometries: read from files, written to files, sampled by molecular dynamics.
+"""Geometries: read from files, written to files, and sampled.
 
-Knows: ASE's file formats (imported only when used), xTB molecular dynamics. Does not know: DFT,
-stores, torch. Å and the multiplicity 2S+1 of foreign files become bohr and 2S here.
+Sampled by xTB molecular dynamics, along normal modes, as conformers of SMILES, as dimers and complexes,
+and as random molecules over most of the periodic table.
+
+Knows: ASE's file formats, GFN2-xTB, RDKit (each imported only when used). Does not know: DFT, stores,
+torch. Å and the multiplicity 2S+1 of foreign files become bohr and 2S here.
 """
 
+from helmol.structures.assembly import ComplexesConfig, DimersConfig, complexed, dimers, draw_fragments
+from helmol.structures.conformers import ConformersConfig, conformers, flat_molecule, read_smiles
 from helmol.structures.dynamics import DynamicsConfig, md
 from helmol.structures.files import from_atoms, read, write
+from helmol.structures.modes import ModesConfig, displaced, normal_modes
+from helmol.structures.placement import random_molecule
+from helmol.structures.recipe import Composition, RandomConfig, compositions, element_counts
 from helmol.structures.structure import Structure
+from helmol.structures.xtb import hessian, relax
 
-__all__ = ["DynamicsConfig", "Structure", "from_atoms", "md", "read", "write"]
+__all__ = [
+    "ComplexesConfig",
+    "Composition",
+    "ConformersConfig",
+    "DimersConfig",
+    "DynamicsConfig",
+    "ModesConfig",
+    "RandomConfig",
+    "Structure",
+    "complexed",
+    "compositions",
+    "conformers",
+    "dimers",
+    "displaced",
+    "draw_fragments",
+    "element_counts",
+    "flat_molecule",
+    "from_atoms",
+    "hessian",
+    "md",
+    "normal_modes",
+    "random_molecule",
+    "read",
+    "read_smiles",
+    "relax",
+    "write",
+]

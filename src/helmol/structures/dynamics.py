@@ -11,8 +11,8 @@ from helmol.config import Config
 from helmol.errors import InputError
 from helmol.progress import Progress
 from helmol.structures.structure import Structure
+from helmol.structures.xtb import xtb_atoms, xtb_errors
 from helmol.system import Molecule
-from helmol.threads import one_thread
 
 
 class DynamicsConfig(Config):
@@ -64,7 +64,7 @@ def md(
 
     Source: Bannwarth, Ehlert, Grimme, J. Chem. Theory Comput. 15, 1652 (2019) for GFN2-xTB.
     """
-    atoms = _atoms(molecule)
+    atoms = xtb_atoms(molecule, what="molecular dynamics")
     width = max(5, len(str(config.n_frames - 1)))
     provenance = {
         "source": "md", "surface": "GFN2-xTB", "temperature_k": config.temperature_k,
@@ -89,27 +89,9 @@ def md(
             f"molecular dynamics of {molecule.formula} broke up after {len(structures)} frames ({error}): "
             "lower the temperature or the time step"
         ) from error
-    except _xtb_error() as error:
+    except xtb_errors() as error:
         raise InputError(f"GFN2-xTB failed for {molecule.formula}: {' '.join(str(error).split())}") from error
     return structures
-
-
-def _atoms(molecule: Molecule) -> Any:
-    """Return ``ase.Atoms`` with the GFN2-xTB calculator."""
-    try:
-        # One thread: a small molecule is slower with many, and the sums would depend on their number.
-        with one_thread():
-            from ase import Atoms
-            from tblite.ase import TBLite
-    except ImportError as error:
-        raise InputError(
-            f"molecular dynamics needs ASE and tblite ({error.name} is missing): pip install 'helmol[md]'"
-        ) from error
-    atoms = Atoms(numbers=molecule.numbers, positions=molecule.positions_ang)
-    atoms.calc = TBLite(
-        method="GFN2-xTB", charge=molecule.charge, multiplicity=molecule.spin + 1, verbosity=0
-    )
-    return atoms
 
 
 def _langevin(atoms: Any, config: DynamicsConfig, seed: int) -> Any:
@@ -136,10 +118,3 @@ def _langevin(atoms: Any, config: DynamicsConfig, seed: int) -> Any:
         fixcm=False,
         rng=random,
     )
-
-
-def _xtb_error() -> tuple[type[Exception], ...]:
-    """Return what ASE and tblite raise when xTB fails."""
-    from ase.calculators.calculator import CalculatorError
-
-    return (CalculatorError, RuntimeError)

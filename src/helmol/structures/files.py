@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,20 +11,25 @@ from typing import Any
 import numpy as np
 
 from helmol.errors import HelmolError, InputError
-from helmol.files import replacing
+from helmol.files import plain, replacing
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
 
+READ_ELSEWHERE = ("id", "name", "charge", "spin", "spin_multiplicity", "uhf")
+"""Keys of a header that become part of the structure itself."""
+
 
 def read(path: Path | str) -> list[Structure]:
-    """Read every frame of a structure file (xyz, extxyz, and whatever else ASE reads).
+    """Read every frame of a structure file (xyz, extxyz, ASE databases, and whatever else ASE reads).
 
-    Charge and spin stand in the header of a frame (``atoms.info``): ``charge`` (default 0), and one
+    Charge and spin stand in the header of a frame (``atoms.info``; in a row of an ASE database among the
+    keys or the data): ``charge`` (default 0), and one
     of ``spin`` or ``spin_multiplicity``, both the multiplicity 2S+1 as ASE and fairchem write it,
     or ``uhf``, the number of unpaired electrons 2S. helmol's own ``spin`` is 2S; default 0.
 
     A structure's id is the ``id`` or ``name`` of its header if every frame has one of its own, else
-    the file's stem, with the frame's number where there are several.
+    the file's stem, with the frame's number where there are several. The provenance is what :func:`write`
+    left in the header, else the file's name, the frame and the header's words and numbers (``smiles``, ...).
 
     Returns:
         One structure per frame, in the file's order.
@@ -44,16 +50,16 @@ def read(path: Path | str) -> list[Structure]:
             raise InputError(f"{where}: {error}") from error
     ids = _ids(path, frames)
     return [
-        Structure(id, molecule, {"source": path.name, "frame": number})
-        for number, (id, molecule) in enumerate(zip(ids, molecules, strict=True), start=1)
+        Structure(id, molecule, _provenance(atoms.info, source=path.name, frame=number))
+        for number, (id, molecule, atoms) in enumerate(zip(ids, molecules, frames, strict=True), start=1)
     ]
 
 
 def write(path: Path | str, structures: Sequence[Structure]) -> None:
     """Write structures as extended xyz (Å), readable by :func:`read`, whole or not at all.
 
-    Positions are written with 10 decimals; ``charge`` and ``spin`` (multiplicity 2S+1) are in the
-    header.
+    Positions are written with 10 decimals; ``charge``, ``spin`` (multiplicity 2S+1) and ``provenance``
+    (JSON) are in the header.
     """
     from helmol.elements import SYMBOLS
 
@@ -63,7 +69,7 @@ def write(path: Path | str, structures: Sequence[Structure]) -> None:
         lines.append(str(molecule.n_atoms))
         lines.append(
             f'Properties=species:S:1:pos:R:3 name="{structure.id}" charge={molecule.charge} '
-            f'spin={molecule.spin + 1} pbc="F F F"'
+            f'spin={molecule.spin + 1} pbc="F F F"{_provenance_header(structure)}'
         )
         lines += [
             f"{SYMBOLS[number]:<2} " + " ".join(f"{x:18.10f}" for x in position)
@@ -71,6 +77,27 @@ def write(path: Path | str, structures: Sequence[Structure]) -> None:
         ]
     with replacing(Path(path)) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
+
+
+def _provenance_header(structure: Structure) -> str:
+    """Return the provenance as ASE's extended xyz writes a dictionary."""
+    if not structure.provenance:
+        return ""
+    text = json.dumps(plain(dict(structure.provenance)), sort_keys=True)
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f' provenance="_JSON {quoted}"'
+
+
+def _provenance(info: Mapping[str, Any], *, source: str, frame: int) -> dict[str, object]:
+    """Return the provenance in the header of a frame, or one made of what the header says."""
+    found = info.get("provenance")
+    if isinstance(found, dict) and found:
+        return dict(found)
+    own: dict[str, object] = {"source": source, "frame": frame}
+    for key, value in info.items():
+        if key not in READ_ELSEWHERE and isinstance(value, (str, int, float, np.integer, np.floating)):
+            own[f"header_{key}" if key in own else key] = plain(value)
+    return own
 
 
 def _frames(path: Path) -> list[Any]:
@@ -87,7 +114,7 @@ def _frames(path: Path) -> list[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frames = ase_read(path, index=":")
+            frames = _rows(path) if path.suffix == ".db" else ase_read(path, index=":")
     except Exception as error:  # ASE's readers raise whatever their parsing meets.
         text = " ".join(str(error).split())
         if isinstance(error, KeyError):
@@ -98,6 +125,21 @@ def _frames(path: Path) -> list[Any]:
     frames = frames if isinstance(frames, list) else [frames]
     if not frames:
         raise InputError(f"structure file {path} holds no structure")
+    return frames
+
+
+def _rows(path: Path) -> list[Any]:
+    """Read an ASE database; keys and data of a row join the header."""
+    from ase.db import connect
+
+    frames = []
+    for row in connect(path).select():
+        atoms = row.toatoms()
+        # The key "charge" is ASE's own sum of initial charges; a number among the data overrides it.
+        atoms.info = {**row.key_value_pairs, **row.data}
+        if atoms.get_initial_charges().any():
+            atoms.info.setdefault("charge", round(float(atoms.get_initial_charges().sum()), 6))
+        frames.append(atoms)
     return frames
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from helmol.cli.inspect import inspect
 from helmol.store import Store
 from helmol.system import Matrices
-from store_samples import BASIS, LEVEL, hydrogen_cation, water
+from store_samples import BASIS, LEVEL, bare_hydrogen, water
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def _make(path, samples):
 
 
 def test_shows_and_writes_the_card(tmp_path, invoke):
-    path = _make(tmp_path / "store.h5", [*(water(s) for s in range(8)), hydrogen_cation(9)])
+    path = _make(tmp_path / "store.h5", [*(water(s) for s in range(8)), bare_hydrogen(9)])
     result = invoke(path, "--out", tmp_path / "card", "--json", tmp_path / "card.json")
     assert result.exit_code == 0, result.output
     assert "RKS PBE/def2-svp" in result.output
@@ -97,7 +97,7 @@ def test_what_is_no_store_is_one_line(tmp_path, invoke, content):
 
 def test_an_empty_store_and_one_without_labels_have_cards(tmp_path, invoke):
     assert invoke(_make(tmp_path / "empty.h5", []), "--out", tmp_path / "a").exit_code == 0
-    path = _make(tmp_path / "few.h5", [hydrogen_cation(0)])
+    path = _make(tmp_path / "few.h5", [bare_hydrogen(0)])
     result = invoke(path, "--json", tmp_path / "card.json", "--out", tmp_path / "b")
     assert result.exit_code == 0, result.output
     card = json.loads((tmp_path / "card.json").read_text())

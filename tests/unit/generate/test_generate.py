@@ -164,8 +164,8 @@ def test_a_dying_process_costs_only_its_own_molecule() -> None:
         for k, molecule in enumerate(molecules)
     ]
     found = [o for o in outcomes(structures, Task(HF, False, (), False), workers=2) if o is not None]
-    assert sorted(o.structure.id for o in found) == ["m0", "m1", "m2", "m3", "m4"]
-    assert {o.structure.id: o.reason for o in found if o.sample is None} == {
+    assert sorted(o.work.id for o in found) == ["m0", "m1", "m2", "m3", "m4"]
+    assert {o.work.id: o.reason for o in found if o.sample is None} == {
         "m1": "the process died twice (out of memory, or a crash in PySCF)"
     }
     assert not multiprocessing.active_children()

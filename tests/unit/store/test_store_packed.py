@@ -13,11 +13,21 @@ from helmol.errors import StoreError
 from helmol.store import Store, random_split
 from helmol.store.columns import pack_triangle, unpack_triangle
 from helmol.system import Matrices, Molecule
-from store_samples import BASIS, HYDROGEN, LEVEL, assert_same, hydrogen_cation, symmetric, water
+from store_samples import (
+    BASIS,
+    HYDROGEN,
+    LEVEL,
+    UKS,
+    assert_same,
+    bare_hydrogen,
+    hydrogen_cation,
+    symmetric,
+    water,
+)
 
 
 def test_there_and_back_is_exact_in_every_bit(store, path):
-    samples = [water(0), hydrogen_cation(1), water(2, energy=None, forces=None), hydrogen_cation(3)]
+    samples = [water(0), bare_hydrogen(1), water(2, energy=None, forces=None), bare_hydrogen(3)]
     rng = np.random.default_rng(9)
     full = Matrices(symmetric(rng, 24), references={"sap": symmetric(rng, 24)}, density=symmetric(rng, 24))
     samples.append(water(4, matrices=full))
@@ -42,6 +52,17 @@ def test_there_and_back_is_exact_in_every_bit(store, path):
         assert only.overlap is None
         assert list(only.references) == ["minao"]
         assert list(reopened.read(-1, matrices=()).matrices.references) == []
+
+
+def test_restricted_and_unrestricted_do_not_mix(store, tmp_path):
+    with pytest.raises(StoreError, match=r"'h2\+-1': an unrestricted sample .* store of RKS"):
+        store.append([water(0), hydrogen_cation(1)])
+    assert len(store) == 0
+    with Store.create(tmp_path / "uks.h5", level=UKS, basis=BASIS) as open_shells:
+        open_shells.append([hydrogen_cation(1), hydrogen_cation(2)])
+        assert_same(open_shells[1], hydrogen_cation(2))
+        with pytest.raises(StoreError, match=r"'water-0': a restricted sample .* store of UKS"):
+            open_shells.append([water(0)])
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
@@ -71,11 +92,11 @@ def test_content_hash_forgets_batches_and_order_but_no_label(tmp_path):
                 store.append(batch)
             return store.content_hash
 
-    a, b, c = water(0), water(1), hydrogen_cation(2)
+    a, b, c = water(0), water(1), bare_hydrogen(2)
     whole = hash_of("1.h5", [a, b, c])
     assert whole == hash_of("2.h5", [c], [a], [b])
     assert whole != hash_of("3.h5", [a, b])
-    assert whole != hash_of("4.h5", [a, b, hydrogen_cation(3)])
+    assert whole != hash_of("4.h5", [a, b, bare_hydrogen(3)])
     slightly = dataclasses.replace(b, energy=np.nextafter(b.energy, 0.0))
     assert whole != hash_of("5.h5", [a, slightly, c])
 

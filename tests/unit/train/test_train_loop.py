@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,6 +15,7 @@ from helmol.errors import ConfigError, InputError, TrainingError
 from helmol.evaluate import errors
 from helmol.model import load_model, predict_fock
 from helmol.store import Store
+from helmol.system import Matrices
 from helmol.train import TrainConfig, loop, metrics, run
 from toy_store import LEVEL, make_store, settings, toy_samples
 
@@ -143,8 +146,12 @@ def test_domain_is_that_of_the_training_molecules(tmp_path):
 
 def test_unrestricted_labels_and_missing_references_are_refused(toy, tmp_path):
     level = type(LEVEL)(**{**LEVEL.to_json(), "method": "uks"})
+    twice = [
+        replace(s, matrices=Matrices(np.stack([s.matrices.fock] * 2), s.matrices.overlap))
+        for s in toy_samples(24)
+    ]
     with pytest.raises(InputError, match="UKS"):
-        run(config(make_store(tmp_path / "u.h5", level=level)), out=tmp_path / "run")
+        run(config(make_store(tmp_path / "u.h5", twice, level=level)), out=tmp_path / "run")
     with pytest.raises(InputError, match="sap"):
         run(config(toy, target="fock-minus-sap"), out=tmp_path / "run")
 

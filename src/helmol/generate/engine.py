@@ -1,0 +1,222 @@
+"""Executors of clusters: whatever runs a Python function elsewhere and returns a future.
+
+The interface is that of ``concurrent.futures``. Only this process writes the store, so that a label which
+was made twice, because a worker died in between, is kept once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import runpy
+import tempfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from helmol.config import Config
+from helmol.errors import InputError
+from helmol.generate.plans import Work
+from helmol.generate.worker import Outcome, Task, label
+from helmol.threads import one_thread
+
+SECONDS_BETWEEN_TICKS = 1.0
+
+_Lost = tuple[Work, str]
+"""Work without outcome, and why."""
+
+log = logging.getLogger("helmol.generate")
+
+
+class ExecutorConfig(Config):
+    """Say who does the work."""
+
+    kind: Literal["processes", "dask", "parsl"] = "processes"
+    """``processes`` of this machine (``--workers``), or the workers of ``dask`` or ``parsl``."""
+
+    address: str | None = None
+    """Address of a running Dask scheduler, ``tcp://host:8786``."""
+
+    cluster: str = "distributed.LocalCluster"
+    """Class of the Dask cluster to start where there is no address, ``dask_jobqueue.SLURMCluster``."""
+
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of that class, ``{cores: 8, memory: 32GB}``."""
+
+    jobs: int | None = Field(default=None, ge=1)
+    """Jobs to ask that cluster for; ``null`` leaves it as it starts."""
+
+    config: str | None = None
+    """Python file that sets ``config`` to a ``parsl.Config``; ``null`` starts ``--workers`` processes."""
+
+    attempts: int = Field(default=3, ge=1)
+    """Times a molecule is tried when its worker dies, before it counts as failed."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Hold an executor and how many molecules to give it at a time.
+
+    Attributes:
+        executor: takes the work.
+        capacity: returns the number of workers, which may change.
+    """
+
+    executor: Executor
+    capacity: Callable[[], int]
+
+
+@contextmanager
+def started(config: ExecutorConfig, *, workers: int) -> Iterator[Engine]:
+    """Provide the workers of a cluster.
+
+    Raises:
+        InputError: Dask or Parsl is missing, or what the spec names does not exist.
+    """
+    with one_thread(), (_dask if config.kind == "dask" else _parsl)(config, workers) as engine:
+        yield engine
+
+
+def cluster_outcomes(
+    works: Sequence[Work], task: Task, engine: Engine, *, attempts: int = 3
+) -> Generator[Outcome | None, None, None]:
+    """Label structures on a cluster; yield each outcome as it comes, ``None`` now and then.
+
+    Work whose worker died is handed out again when all else is done, ``attempts`` times in all, the last time
+    alone: then it is known who kills the workers, and that is a failure. Closing the generator takes back
+    what has not begun.
+    """
+    lost: list[_Lost] = [(work, "") for work in works]
+    for attempt in range(1, attempts + 1):
+        alone = attempt == attempts > 1
+        batches = [[one] for one in lost] if alone else [lost]
+        lost = []
+        for batch in batches:
+            lost += yield from _round(deque(work for work, _ in batch), task, engine)
+        if not lost:
+            return
+        log.info("%d molecules lost their worker, %s first", len(lost), lost[0][0].id)
+    for work, reason in lost:
+        yield Outcome(work, None, f"its worker died or failed: {reason}", 0.0)
+
+
+def _round(todo: deque[Work], task: Task, engine: Engine) -> Generator[Outcome | None, None, list[_Lost]]:
+    """Hand out work once and return what came back without outcome, with the reasons."""
+    running: dict[Future[Outcome], Work] = {}
+    lost: list[_Lost] = []
+    try:
+        while todo or running:
+            # Twice as many as there are workers, so that none waits for this process.
+            while todo and len(running) < 2 * max(1, engine.capacity()):
+                work = todo.popleft()
+                running[engine.executor.submit(label, work, task)] = work
+            done, _ = wait(running, timeout=SECONDS_BETWEEN_TICKS, return_when=FIRST_COMPLETED)
+            if not done:
+                yield None
+            for future in done:
+                work = running.pop(future)
+                error = _error(future)
+                if error is None:
+                    yield future.result()
+                elif isinstance(error, (BrokenExecutor, CancelledError)):
+                    raise InputError(f"the executor is gone ({error}): run the same command again") from error
+                else:
+                    lost.append((work, _line(error)))
+    finally:
+        for future in running:
+            future.cancel()
+    return lost
+
+
+def _error(future: Future[Outcome]) -> BaseException | None:
+    """Return what went wrong, also if the future was cancelled."""
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
+
+
+def _line(error: BaseException) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+@contextmanager
+def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
+    """Connect to a Dask cluster, or start one."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError("the executor 'dask' needs Dask: pip install 'helmol[dask]'") from error
+    if config.address is not None:
+        try:
+            client = Client(config.address, timeout=20)
+        except (OSError, ValueError) as error:
+            raise InputError(f"no Dask scheduler answers at {config.address}: {_line(error)}") from error
+        with client, _executor(client) as engine:
+            yield engine
+        return
+    module, _, name = config.cluster.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"no Dask cluster class {config.cluster!r}: {error}") from error
+    options = dict(config.options)
+    if config.cluster == "distributed.LocalCluster":
+        options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, **options}
+    with kind(**options) as cluster:
+        if config.jobs is not None:
+            cluster.scale(jobs=config.jobs)
+        with Client(cluster) as client, _executor(client) as engine:
+            yield engine
+
+
+@contextmanager
+def _executor(client: Any) -> Iterator[Engine]:
+    """Provide the executor of a Dask client; at the end nothing is waited for.
+
+    Not ``pure``: else work that is handed out again would get the old failure back.
+    """
+    executor = client.get_executor(pure=False)
+    try:
+        yield Engine(executor, lambda: sum(client.nthreads().values()))
+    finally:
+        executor.shutdown(wait=False)
+
+
+@contextmanager
+def _parsl(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
+    """Start Parsl."""
+    try:
+        import parsl
+        from parsl.concurrent import ParslPoolExecutor
+    except ImportError as error:
+        raise InputError("the executor 'parsl' needs Parsl: pip install 'helmol[parsl]'") from error
+    if config.config is not None:
+        try:
+            settings = runpy.run_path(config.config)["config"]
+        except (OSError, KeyError) as error:
+            raise InputError(f"{config.config} is no Python file that sets 'config': {error}") from error
+    else:
+        local = parsl.executors.HighThroughputExecutor(
+            label="helmol", max_workers_per_node=workers, cpu_affinity="none", address="127.0.0.1"
+        )
+        settings = parsl.Config(
+            executors=[local], initialize_logging=False, run_dir=tempfile.mkdtemp(prefix="helmol-parsl-")
+        )
+    with ParslPoolExecutor(config=settings) as executor:
+        yield Engine(executor, lambda: _parsl_workers(settings, workers))
+
+
+def _parsl_workers(settings: Any, workers: int) -> int:
+    """Return how many workers the blocks of all Parsl executors have at most."""
+    total = 0
+    for executor in settings.executors:
+        blocks = getattr(getattr(executor, "provider", None), "max_blocks", 1)
+        total += blocks * getattr(executor, "max_workers_per_node", workers)
+    return int(total)
