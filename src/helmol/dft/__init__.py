@@ -9,10 +9,13 @@ from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
 from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
+from helmol.dft.rebuild import Rebuilt, appended_shells, rebuild
 from helmol.dft.run import run
 
 __all__ = [
     "LevelConfig",
+    "Rebuilt",
+    "appended_shells",
     "basis_set",
     "build_mole",
     "check_labels",
@@ -24,6 +27,7 @@ __all__ = [
     "method_for",
     "molecule_from_mole",
     "overlap",
+    "rebuild",
     "reference_fock",
     "run",
 ]
