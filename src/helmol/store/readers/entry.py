@@ -92,8 +92,8 @@ class Reader(ABC):
         """Yield the molecules in the order they stand, without their matrices."""
 
     @abstractmethod
-    def read(self, entry: Entry, arrangement: Arrangement) -> Sample:
-        """Return one sample in house order and atomic units.
+    def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
+        """Return one sample in house order and atomic units, ``None`` if its SCF did not converge.
 
         Raises:
             InputError: a damaged row, named.
@@ -146,7 +146,9 @@ def select(
         if limit is not None and len(chosen) >= limit:
             break
         if entry.id in seen:
-            raise InputError(f"{reader.path} holds {entry.id!r} twice: the file is damaged, or two were joined")
+            raise InputError(
+                f"{reader.path} holds {entry.id!r} twice: the file is damaged, or two were joined"
+            )
         seen.add(entry.id)
         if max_atoms is not None and len(entry.numbers) > max_atoms:
             continue

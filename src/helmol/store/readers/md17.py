@@ -25,7 +25,7 @@ from helmol.errors import InputError
 from helmol.store.readers import official
 from helmol.store.readers.arrangement import Arrangement
 from helmol.store.readers.entry import Entry, Reader, Source, symmetric
-from helmol.store.readers.sqlite import Database, array
+from helmol.store.readers.sqlite import Database, array, atomic_numbers
 from helmol.system import Matrices, Molecule, Sample
 
 SOURCE = Source(
@@ -36,7 +36,7 @@ SOURCE = Source(
     code="orca (SchNOrb release)",
     order="orca",
     overlap_tolerance=1e-4,
-    fock_tolerance=2e-3,
+    fock_tolerance=1e-2,
 )
 
 _SHIFTS = ("mean_energy", "energy_offset")
@@ -61,11 +61,11 @@ class Md17Reader(Reader):
         return f"{self.path.stem}-{key:05d}"
 
     def entries(self) -> Iterator[Entry]:
-        for key, n, numbers in self._database.rows("SELECT id, natoms, numbers FROM systems ORDER BY id"):
-            what = f"{self.path}, row {key}: numbers"
-            yield Entry(self._id(key), int(key), array(numbers, "<i4", (n,), what).astype(np.int64))
+        # Not `natoms`: it stands behind the matrices, SQLite would read through them to find it.
+        for key, numbers in self._database.rows("SELECT id, numbers FROM systems ORDER BY id"):
+            yield Entry(self._id(key), int(key), atomic_numbers(numbers, f"{self.path}, row {key}: numbers"))
 
-    def read(self, entry: Entry, arrangement: Arrangement) -> Sample:
+    def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, row {entry.key}", len(entry.numbers)
         query = "SELECT positions, data FROM systems WHERE id = ?"
         positions, cell = self._database.one(query, (entry.key,)) or (None, None)

@@ -21,6 +21,9 @@ MD17_SIZES = {4999: (500, 500), 30000: (25000, 500), 26978: (25000, 500)}
 """Training and validation rows by the number of rows: water; ethanol and uracil; malondialdehyde."""
 
 QH9_STABLE = 130831
+QH9_STABLE_OOD = (104001, 17495, 9335)
+"""Molecules of at most 20, of 21 and 22, and of at least 23 atoms, as published."""
+
 FRAMES = 100
 """Frames of one molecule in QH9 dynamic."""
 
@@ -33,7 +36,7 @@ def md17(n: int) -> dict[str, Positions]:
     if n not in MD17_SIZES:
         raise InputError(f"{n} rows: the official split is of 4999, 30000 or 26978")
     n_train, n_validation = MD17_SIZES[n]
-    order = np.random.RandomState(42).permutation(n)  # noqa: NPY002
+    order = np.random.RandomState(42).permutation(n)
     return _cut(order, n_train, n_validation)
 
 
@@ -41,7 +44,7 @@ def qh9_stable_id(n: int) -> dict[str, Positions]:
     """Return 80/10/10 of ``RandomState(43).permutation(n)``, rounded down."""
     if n != QH9_STABLE:
         raise InputError(f"{n} rows: the official split is of {QH9_STABLE}")
-    order = np.random.RandomState(43).permutation(n)  # noqa: NPY002
+    order = np.random.RandomState(43).permutation(n)
     return _cut(order, int(n * 0.8), int(n * 0.1))
 
 
@@ -49,6 +52,9 @@ def qh9_stable_ood(n_atoms: Sequence[int]) -> dict[str, Positions]:
     """Return molecules of at most 20, of 21 and 22, and of at least 23 atoms."""
     sizes = np.asarray(n_atoms)
     groups = (sizes <= 20, (sizes >= 21) & (sizes <= 22), sizes >= 23)
+    counts = tuple(int(group.sum()) for group in groups)
+    if counts != QH9_STABLE_OOD:
+        raise InputError(f"{counts} molecules by size: the official split has {QH9_STABLE_OOD}")
     return {name: np.flatnonzero(group) for name, group in zip(NAMES, groups, strict=True)}
 
 
@@ -57,7 +63,7 @@ def qh9_dynamic_geo(n: int) -> dict[str, Positions]:
     _check_dynamic(n)
     parts = []
     for last in range(FRAMES - 1, n, FRAMES):
-        order = np.random.RandomState(last).permutation(FRAMES)  # noqa: NPY002
+        order = np.random.RandomState(last).permutation(FRAMES)
         parts.append(_cut(last - FRAMES + 1 + order, 80, 10))
     return {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
 

@@ -69,7 +69,7 @@ class OmolCshReader(Reader):
             if isinstance(child, h5py.Group):
                 yield from self._walk(child, f"{name}/{key}")
 
-    def read(self, entry: Entry, arrangement: Arrangement) -> Sample:
+    def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, group {entry.key}", len(entry.numbers)
         group = self._file[entry.key]
         nao = int(arrangement.basis.offsets(entry.numbers)[-1])

@@ -84,7 +84,7 @@ class Qh9StableReader(_Qh9Reader):
         for key, n, numbers in self._database.rows("SELECT id, N, Z FROM data ORDER BY rowid"):
             yield Entry(f"qh9-{key}", int(key), self._numbers(numbers, n, f"qh9-{key}"))
 
-    def read(self, entry: Entry, arrangement: Arrangement) -> Sample:
+    def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         cells = self._database.one("SELECT pos, Ham FROM data WHERE id = ?", (entry.key,))
         return self._sample(entry, cells or (None, None), arrangement, {"row": entry.key})
 
@@ -128,19 +128,20 @@ class Qh9DynamicReader(_Qh9Reader):
         return f"qh9d-{molecule}-{geometry}"
 
     def entries(self) -> Iterator[Entry]:
-        query = "SELECT rowid, id, geo_id, N, Z, converged FROM data ORDER BY rowid"
-        for key, id, geometry, n, numbers, converged in self._database.rows(query):
+        # Not `converged`: it stands behind the matrix, SQLite would read through it to find it.
+        query = "SELECT rowid, id, geo_id, N, Z FROM data ORDER BY rowid"
+        for key, id, geometry, n, numbers in self._database.rows(query):
             name = self._id(id, geometry)
-            good = any(converged) if isinstance(converged, bytes) else converged
-            if good is None or good:
-                yield Entry(name, int(key), self._numbers(numbers, n, name))
+            yield Entry(name, int(key), self._numbers(numbers, n, name))
 
-    def read(self, entry: Entry, arrangement: Arrangement) -> Sample:
-        query = "SELECT pos, Ham, ekin, epot, etot, time FROM data WHERE rowid = ?"
-        pos, fock, *md = self._database.one(query, (entry.key,)) or (None,) * 6
+    def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
+        query = "SELECT converged, pos, Ham, ekin, epot, etot, time FROM data WHERE rowid = ?"
+        converged, pos, fock, *md = self._database.one(query, (entry.key,)) or (None,) * 7
+        if converged is not None and not (any(converged) if isinstance(converged, bytes) else converged):
+            return None
         named = zip(("ekin", "epot", "etot", "time"), md, strict=True)
         dynamics = {name: value for name, value in named if isinstance(value, (int, float))}
-        provenance = {"row": entry.key, "dynamics": dynamics}
+        provenance: dict[str, object] = {"row": entry.key, "dynamics": dynamics}
         return self._sample(entry, (pos, fock), arrangement, provenance)
 
     def _molecule(self, numbers: Any, positions: Any) -> Molecule:
@@ -148,8 +149,7 @@ class Qh9DynamicReader(_Qh9Reader):
 
     def splits(self, scheme: str, ids: Sequence[str]) -> dict[str, list[str]]:
         rule = official.qh9_dynamic_geo if scheme == "geo" else official.qh9_dynamic_mol
-        rows = self._database.rows("SELECT id, geo_id FROM data ORDER BY rowid")
-        names = [self._id(*row) for row in rows]
+        names = [self._id(*row) for row in self._database.rows("SELECT id, geo_id FROM data ORDER BY rowid")]
         if len(names) != self._n:
             raise InputError(f"{self.path} changed while it was read")
         return official.by_id(rule(self._n), names)

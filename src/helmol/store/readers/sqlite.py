@@ -76,3 +76,13 @@ def array(cell: Any, dtype: str, shape: tuple[int, ...], what: str) -> npt.NDArr
             "truncated, or of another type"
         )
     return np.frombuffer(cell, np.dtype(dtype)).reshape(shape)
+
+
+def atomic_numbers(cell: Any, what: str) -> npt.NDArray[np.int64]:
+    """Return the atomic numbers in a cell of int32 whose length nothing else tells.
+
+    Raises:
+        InputError: missing, or no whole number of atoms.
+    """
+    n = len(cell) // 4 if isinstance(cell, bytes) else 0
+    return array(cell, "<i4", (n,), what).astype(np.int64)
