@@ -15,12 +15,14 @@ from helmol.cli.doctor import doctor
 from helmol.cli.evaluate import evaluate
 from helmol.cli.generate import generate
 from helmol.cli.guess import guess
-from helmol.cli.imports import import_
+from helmol.cli.import_ import import_
 from helmol.cli.inspect import inspect
+from helmol.cli.merge import merge
 from helmol.cli.predict import predict
+from helmol.cli.split import split
 from helmol.cli.train import train
 
-VERBS = (doctor, demo, generate, import_, inspect, train, evaluate, predict, guess, bench)
+VERBS = (doctor, demo, generate, import_, merge, split, inspect, train, evaluate, predict, guess, bench)
 
 app = typer.Typer(
     name="helmol",

@@ -173,6 +173,15 @@ class Store:
         with self._reading_row(row):
             return col.to_molecule({name: self._columns[name].checked(row) for name in col.MOLECULE})
 
+    def provenance(self, row: int) -> dict[str, Any]:
+        """Return where a sample came from, without reading its matrices.
+
+        Raises:
+            StoreError: a checksum does not match.
+        """
+        text = self.values("provenance", row).tobytes()
+        return dict(json.loads(text)) if text else {}
+
     def has(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which samples have a label: ``energy forces dipole overlap density reference_NAME``."""
         return self._columns[column].lengths > 0 if column in self._columns else np.zeros(self._n, dtype=bool)

@@ -23,7 +23,7 @@ def run(capsys, *arguments):
 def test_all_verbs_are_there():
     assert set(NAMES) == {
         *("doctor", "demo", "generate", "inspect", "train", "evaluate", "predict", "guess"),
-        *("bench", "import"),
+        *("bench", "import", "merge", "split"),
     }
 
 
@@ -102,6 +102,8 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(capsys, arguments, wor
         (["import", "md17", "missing.db"], "missing.db does not exist"),
         (["import", "md18", "missing.db"], "unknown format 'md18'"),
         (["inspect", "missing.h5"], "missing.h5"),
+        (["merge", "missing.h5", "b.h5", "--out", "c.h5"], "missing.h5"),
+        (["split", "missing.h5"], "missing.h5"),
         (["evaluate", "norun", "missing.h5"], "no model in norun"),
         (["predict", "norun", "missing.xyz"], "no model in norun"),
         (["guess", "norun", "missing.xyz"], "no model in norun"),

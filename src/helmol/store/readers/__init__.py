@@ -1,7 +1,7 @@
 """Read published sets of Fock matrices, one file per format, row by row.
 
 Knows: each format's schema, units, orbital order and official splits. Does not know: PySCF, torch,
-or whether a file says the truth; :mod:`helmol.imports` checks that by recomputing what it can.
+or whether a file says the truth; :mod:`helmol.exchange` checks that by recomputing what it can.
 
 A reader never holds more than one row's matrices. What a file lacks is ``None`` in the samples.
 """

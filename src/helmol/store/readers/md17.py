@@ -5,7 +5,7 @@ JSON text with base64 strings and their ``_shape_x``, ``_dtype_x``, and ASE's la
 first, then JSON that points to them, the first eight bytes say where it begins).
 
 The release leaves open whether energies are relative to a mean and what unit the forces have, so a
-sample carries both as they stand; :mod:`helmol.imports` decides by a calculation.
+sample carries both as they stand; :mod:`helmol.exchange` decides by a calculation.
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ def import_(
     """Read a published data set into a store, checked by recomputing; resumable."""
     with session("import", json_file=json_file, verbose=verbose) as s:
         from helmol.elements import atomic_number
-        from helmol.imports import run
+        from helmol.exchange import import_file
 
         chosen = None if elements is None else {atomic_number(symbol) for symbol in elements.split(",")}
-        result = run(
+        result = import_file(
             format,
             path,
             out=out,

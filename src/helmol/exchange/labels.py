@@ -34,7 +34,7 @@ _UNITS = {
 FORCE_UNITS = {**_UNITS, **{f"{unit}, gradients": -factor for unit, factor in _UNITS.items()}}
 """Factors to Eh/bohr and to forces; a gradient has the other sign."""
 
-log = logging.getLogger("helmol.imports")
+log = logging.getLogger("helmol.exchange")
 
 
 @dataclass(frozen=True)

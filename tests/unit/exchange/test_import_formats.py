@@ -8,7 +8,7 @@ import pytest
 import foreign_files as foreign
 from foreign_files import BOHR, FLUORIDE, WATER, label
 from helmol.errors import InputError, StoreError
-from helmol.imports import run
+from helmol.exchange import import_file
 from helmol.store import Store
 
 SECOND = tuple((z, 1.02 * x, y, z_ - 0.03 * y) for z, x, y, z_ in WATER)
@@ -36,7 +36,7 @@ def labels(format, *atoms):
 
 
 def imported(format, path, out, **options):
-    result = run(format, path, out=out, **options)
+    result = import_file(format, path, out=out, **options)
     with Store.open(out) as store:
         return result, list(store), store.level, store.splits
 
@@ -135,7 +135,7 @@ def test_a_planted_fault_is_caught_and_named(fault, tmp_path):
     format, options, words = FAULTS[fault]
     WRITERS[format](tmp_path / "set.db", labels(format)[:1], **options)
     with pytest.raises(InputError, match=words):
-        run(format, tmp_path / "set.db", out=tmp_path / "x.h5")
+        import_file(format, tmp_path / "set.db", out=tmp_path / "x.h5")
     assert not (tmp_path / "x.h5").exists()
 
 
@@ -145,7 +145,7 @@ def test_a_planted_fault_is_caught_and_named(fault, tmp_path):
 def test_the_wrong_b3lyp_is_named(name, xc, named, tmp_path):
     foreign.write_qh9_dynamic(tmp_path / name, [label(WATER, xc)])
     with pytest.raises(InputError, match=f"the functional is {named}, not"):
-        run("qh9-dynamic", tmp_path / name, out=tmp_path / "x.h5")
+        import_file("qh9-dynamic", tmp_path / name, out=tmp_path / "x.h5")
 
 
 def test_the_100k_file_has_the_later_b3lyp(tmp_path):
@@ -160,7 +160,7 @@ def test_duplicate_ids_are_refused(tmp_path):
     with sqlite3.connect(tmp_path / "set.db") as db:
         db.execute("UPDATE data SET id = (SELECT id FROM data LIMIT 1), geo_id = 0")
     with pytest.raises(InputError, match="twice"):
-        run("qh9-dynamic", tmp_path / "set.db", out=tmp_path / "x.h5")
+        import_file("qh9-dynamic", tmp_path / "set.db", out=tmp_path / "x.h5")
 
 
 def test_what_did_not_converge_is_left_out(tmp_path):
@@ -178,17 +178,17 @@ def test_a_damaged_row_keeps_what_came_before_and_a_mended_file_goes_on(tmp_path
         (whole,) = db.execute("SELECT Ham FROM data WHERE id = 1").fetchone()
         db.execute("UPDATE data SET Ham = substr(Ham, 1, 100) WHERE id = 1")
     with pytest.raises(InputError, match=r"row 'qh9-1': Ham has 100 bytes"):
-        run("qh9-stable", path, out=out, n_checked=1)
+        import_file("qh9-stable", path, out=out, n_checked=1)
     with Store.open(out) as store:
         assert store.ids == ["qh9-0"]
     with sqlite3.connect(path) as db:
         db.execute("UPDATE data SET Ham = ? WHERE id = 1", (whole,))
-    result = run("qh9-stable", path, out=out)
+    result = import_file("qh9-stable", path, out=out)
     assert (result["n_new"], result["n_stored"]) == (2, 3)
-    assert run("qh9-stable", path, out=out)["n_new"] == 0
+    assert import_file("qh9-stable", path, out=out)["n_new"] == 0
     (tmp_path / "other.db").write_bytes(path.read_bytes())
     with pytest.raises(StoreError, match=r"data of set\.db"):
-        run("qh9-stable", tmp_path / "other.db", out=out)
+        import_file("qh9-stable", tmp_path / "other.db", out=out)
 
 
 def test_limit_elements_and_size(tmp_path):
@@ -202,18 +202,18 @@ def test_limit_elements_and_size(tmp_path):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
         assert [s.id for s in imported("qh9-stable", tmp_path / "set.db", out, **options)[1]] == ids
     with pytest.raises(InputError, match="no molecule"):
-        run("qh9-stable", tmp_path / "set.db", out=tmp_path / "y.h5", elements={2})
+        import_file("qh9-stable", tmp_path / "set.db", out=tmp_path / "y.h5", elements={2})
 
 
 @pytest.mark.parametrize("format", WRITERS)
 def test_another_file_is_one_clear_error(format, tmp_path):
     (tmp_path / "text.db").write_text("this is no data base\n" * 100)
     with pytest.raises(InputError, match="cannot be read"):
-        run(format, tmp_path / "text.db", out=tmp_path / "x.h5")
+        import_file(format, tmp_path / "text.db", out=tmp_path / "x.h5")
     other = "qh9-stable" if format != "qh9-stable" else "nabladft"
     WRITERS[other](tmp_path / "other.db", labels(other)[:1])
     with pytest.raises(InputError, match=r"lacks|cannot be read"):
-        run(format, tmp_path / "other.db", out=tmp_path / "x.h5")
+        import_file(format, tmp_path / "other.db", out=tmp_path / "x.h5")
 
 
 def test_omol_split_and_charge_come_from_the_file(tmp_path):

@@ -14,8 +14,8 @@ import numpy as np
 from helmol import dft
 from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
-from helmol.imports.check import check_config, check_fock, check_overlaps
-from helmol.imports.labels import Meaning, understand
+from helmol.exchange.check import check_config, check_fock, check_overlaps
+from helmol.exchange.labels import Meaning, understand
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.readers import READERS, Arrangement, Entry, Reader, Source, select
@@ -27,10 +27,10 @@ VALUES_PER_APPEND = 4_000_000
 SECONDS_BETWEEN_APPENDS = 5.0
 """What a kill can cost."""
 
-log = logging.getLogger("helmol.imports")
+log = logging.getLogger("helmol.exchange")
 
 
-def run(
+def import_file(
     format: str,
     path: Path,
     *,
