@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from helmol.errors import InputError
 
 
@@ -21,4 +23,5 @@ def scaffold(smiles: str) -> str:
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:
         raise InputError(f"SMILES {smiles!r} cannot be read")
-    return str(Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule)))
+    murcko: Any = MurckoScaffold  # its functions carry no types
+    return str(murcko.MurckoScaffoldSmiles(mol=molecule))
