@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from helmol.cli.bench import bench
+from helmol.cli.convert import convert
 from helmol.cli.demo import demo
 from helmol.cli.doctor import doctor
 from helmol.cli.evaluate import evaluate
@@ -22,7 +23,21 @@ from helmol.cli.predict import predict
 from helmol.cli.split import split
 from helmol.cli.train import train
 
-VERBS = (doctor, demo, generate, import_, merge, split, inspect, train, evaluate, predict, guess, bench)
+VERBS = (
+    doctor,
+    demo,
+    generate,
+    import_,
+    convert,
+    merge,
+    split,
+    inspect,
+    train,
+    evaluate,
+    predict,
+    guess,
+    bench,
+)
 
 app = typer.Typer(
     name="helmol",

@@ -4,6 +4,7 @@ Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files,
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
+from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.field import mean_field, reference_fock
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
@@ -27,7 +28,9 @@ __all__ = [
     "method_for",
     "molecule_from_mole",
     "overlap",
+    "read_chkfile",
     "rebuild",
     "reference_fock",
     "run",
+    "write_chkfile",
 ]

@@ -5,7 +5,16 @@ how to name the likely cause. Does not know: the foreign formats (:mod:`helmol.s
 """
 
 from helmol.exchange.check import check_fock, check_overlaps
+from helmol.exchange.converting import export_store, import_store
 from helmol.exchange.importing import import_file
 from helmol.exchange.splitting import parse_sizes, split_store
 
-__all__ = ["check_fock", "check_overlaps", "import_file", "parse_sizes", "split_store"]
+__all__ = [
+    "check_fock",
+    "check_overlaps",
+    "export_store",
+    "import_file",
+    "import_store",
+    "parse_sizes",
+    "split_store",
+]

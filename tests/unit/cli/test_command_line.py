@@ -23,7 +23,7 @@ def run(capsys, *arguments):
 def test_all_verbs_are_there():
     assert set(NAMES) == {
         *("doctor", "demo", "generate", "inspect", "train", "evaluate", "predict", "guess"),
-        *("bench", "import", "merge", "split"),
+        *("bench", "import", "convert", "merge", "split"),
     }
 
 
@@ -104,6 +104,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(capsys, arguments, wor
         (["inspect", "missing.h5"], "missing.h5"),
         (["merge", "missing.h5", "b.h5", "--out", "c.h5"], "missing.h5"),
         (["split", "missing.h5"], "missing.h5"),
+        (["convert", "missing.h5", "--to", "npz", "--out", "x"], "missing.h5"),
         (["evaluate", "norun", "missing.h5"], "no model in norun"),
         (["predict", "norun", "missing.xyz"], "no model in norun"),
         (["guess", "norun", "missing.xyz"], "no model in norun"),
