@@ -80,6 +80,7 @@ def _organic(n_atoms: int) -> tuple[int, ...]:
 CASES: dict[str, Case] = {
     "water": Case((8, 1, 1), 1, DOUBLE_ZETA),
     "water-64": Case((8, 1, 1), 64, DOUBLE_ZETA),
+    "ethanol-16": Case((6, 6, 8, 1, 1, 1, 1, 1, 1), 16, DOUBLE_ZETA),
     "uracil": Case(_organic(12), 1, DOUBLE_ZETA),
     "uracil-4": Case(_organic(12), 4, DOUBLE_ZETA),
     "40-atoms": Case(_organic(40), 1, DOUBLE_ZETA),

@@ -1,5 +1,6 @@
 """``helmol bench``: speed of every stage, in µs per edge and as a share of the floor."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from helmol.cli.session import session
 def bench(
     case: Annotated[
         str,
-        typer.Option("--case", help="Workload: water, water-64, uracil, uracil-4, 40-atoms, 150-atoms-tz."),
+        typer.Option("--case", help="water, water-64, ethanol-16, uracil, uracil-4, 40-atoms, 150-atoms-tz."),
     ] = "uracil-4",
     channels: Annotated[int, typer.Option("--channels", help="Channels of the network.")] = 64,
     lmax: Annotated[
@@ -23,6 +24,9 @@ def bench(
     pairs_at_once: Annotated[
         int | None, typer.Option("--pairs-at-once", help="Pairs whose edge features are in memory together.")
     ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Measure reading of this store instead of a made-up one.")
+    ] = None,
     device: Device = "auto",
     json_file: JsonFile = None,
     verbose: Verbose = False,
@@ -31,7 +35,7 @@ def bench(
     with session("bench", json_file=json_file, verbose=verbose) as s:
         import torch
 
-        from helmol.bench import run
+        from helmol.bench import CASES, data_rate, run, store_rate, usual_target
         from helmol.model import ModelConfig
         from helmol.predict import resolve_device
 
@@ -44,6 +48,13 @@ def bench(
             checkpoint=checkpoint,
             pairs_at_once=pairs_at_once,
         )
+        workload, cutoff = CASES[case], ModelConfig().cutoff
+        if store is None:
+            data = data_rate(workload, cutoff=cutoff)
+        else:
+            data = store_rate(store, target=usual_target(store), cutoff=cutoff)
+        step = result["stages"]["training_step"]["microseconds_per_edge"] * result["n_edges"] / workload.batch
+        result["data"] = {**data, "training_step_microseconds_per_sample": step}
         rows = []
         for name, row in result["stages"].items():
             share = row["share_of_floor"]
@@ -63,5 +74,10 @@ def bench(
         )
         s.table(title, ["stage", "µs/edge", "forward", "of floor", "kB kept/edge", "operations"], rows)
         s.say("floor: arithmetic of the SO(2) convolutions alone, both directions of every edge")
+        s.say(
+            f"data: {data['samples_per_second']:.0f} samples/s from the store's file to a batch on one core "
+            f"({data['samples_per_cpu_second']:.0f} per second of CPU time), "
+            f"{data['microseconds_per_sample']:.0f} µs each; a training step takes {step:.0f} µs per sample"
+        )
         s.result(result)
         s.next("helmol estimate")

@@ -10,17 +10,36 @@ from typing import Annotated
 import typer
 
 from helmol.cli.bench import bench
+from helmol.cli.convert import convert
 from helmol.cli.demo import demo
 from helmol.cli.doctor import doctor
 from helmol.cli.estimate import estimate
 from helmol.cli.evaluate import evaluate
 from helmol.cli.generate import generate
 from helmol.cli.guess import guess
+from helmol.cli.import_ import import_
 from helmol.cli.inspect import inspect
+from helmol.cli.merge import merge
 from helmol.cli.predict import predict
+from helmol.cli.split import split
 from helmol.cli.train import train
 
-VERBS = (doctor, demo, generate, inspect, train, evaluate, predict, guess, estimate, bench)
+VERBS = (
+    doctor,
+    demo,
+    generate,
+    import_,
+    convert,
+    merge,
+    split,
+    inspect,
+    train,
+    evaluate,
+    predict,
+    guess,
+    estimate,
+    bench,
+)
 
 app = typer.Typer(
     name="helmol",
@@ -30,8 +49,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in VERBS:
-    app.command(verb.__name__)(verb)
+NAMES = {verb.__name__.rstrip("_"): verb for verb in VERBS}
+"""Verbs by what the user types; ``import`` is a keyword of Python, its function has an underscore."""
+
+for name, verb in NAMES.items():
+    app.command(name)(verb)
 
 
 def _show_version(wanted: bool) -> None:
@@ -85,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _unknown_verb(arguments: Sequence[str]) -> str | None:
     """Return what to say about a first word that is no verb, ``None`` if it is one."""
-    names = [function.__name__ for function in VERBS]
+    names = list(NAMES)
     word = next((argument for argument in arguments if not argument.startswith("-")), None)
     if word is None or word in names:
         return None

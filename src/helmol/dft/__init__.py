@@ -4,6 +4,7 @@ Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files,
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
+from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.field import mean_field, reference_fock
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
@@ -11,11 +12,14 @@ from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_fo
 from helmol.dft.memory import needed_mb
 from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
 from helmol.dft.presets import LEVEL_PRESETS
+from helmol.dft.rebuild import Rebuilt, appended_shells, rebuild
 from helmol.dft.run import run
 
 __all__ = [
     "LEVEL_PRESETS",
     "LevelConfig",
+    "Rebuilt",
+    "appended_shells",
     "basis_set",
     "build_mole",
     "check_labels",
@@ -28,6 +32,9 @@ __all__ = [
     "molecule_from_mole",
     "needed_mb",
     "overlap",
+    "read_chkfile",
+    "rebuild",
     "reference_fock",
     "run",
+    "write_chkfile",
 ]

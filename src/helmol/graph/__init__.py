@@ -8,6 +8,7 @@ by ``[j→i for all pairs]``. Positions and targets stay float64 here; the netwo
 from helmol.graph.batch import Batch, Bucket, Item, collate, prepare
 from helmol.graph.frames import EdgeGeometry, edge_geometry
 from helmol.graph.layout import flip_signs, m_major
+from helmol.graph.many import prepare_many
 from helmol.graph.pairs import Pairs
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "flip_signs",
     "m_major",
     "prepare",
+    "prepare_many",
 ]

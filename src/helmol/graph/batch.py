@@ -185,9 +185,12 @@ def collate(items: Sequence[Item]) -> Batch:
     buckets = []
     for key in sorted(members):
         start = atom_start if len(key) == 1 else pair_start
-        index = np.concatenate([b.index + start[k] + b.reverse * pair_start[-1] for k, b in members[key]])
-        targets = [b.target for _, b in members[key] if b.target is not None]
-        if targets and len(targets) != len(members[key]):
+        owners, parts = [k for k, _ in members[key]], [bucket for _, bucket in members[key]]
+        index = np.concatenate([part.index for part in parts])
+        index += np.repeat(start[owners], [len(part.index) for part in parts])
+        index += np.concatenate([part.reverse for part in parts]) * pair_start[-1]
+        targets = [part.target for part in parts if part.target is not None]
+        if targets and len(targets) != len(parts):
             raise InputError("some molecules of the batch have a target matrix and some have not")
         target = torch.from_numpy(np.concatenate(targets)) if targets else None
         buckets.append(Bucket(key, torch.from_numpy(index), target))
@@ -199,7 +202,7 @@ def collate(items: Sequence[Item]) -> Batch:
         spin=torch.tensor([item.molecule.spin for item in items]),
         molecule=torch.from_numpy(np.repeat(np.arange(len(items)), n_atoms)),
         pair_index=torch.from_numpy(
-            np.concatenate([item.pair_index + s for item, s in zip(items, atom_start, strict=False)], axis=1)
+            np.concatenate([item.pair_index for item in items], axis=1) + np.repeat(atom_start[:-1], n_pairs)
         ),
         buckets=tuple(buckets),
         energy=_label([item.energy for item in items], "energy"),

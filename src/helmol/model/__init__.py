@@ -16,6 +16,7 @@ from helmol.model.network import (
     predict_fock,
 )
 from helmol.model.reference import EnergyReference, fit_reference
+from helmol.model.stored import stored_items
 
 __all__ = [
     "MODEL_PRESETS",
@@ -41,5 +42,6 @@ __all__ = [
     "reference_matrix",
     "reference_name",
     "save_model",
+    "stored_items",
     "target_matrix",
 ]

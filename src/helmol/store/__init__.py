@@ -7,7 +7,9 @@ A store is one HDF5 file. While an append is being committed there is a journal 
 (``NAME.h5.journal``); one that a killed writer left is completed or dropped at the next opening.
 """
 
+from helmol.store.groups import group_split
+from helmol.store.merge import merge
 from helmol.store.packed import Store
 from helmol.store.split import random_split
 
-__all__ = ["Store", "random_split"]
+__all__ = ["Store", "group_split", "merge", "random_split"]

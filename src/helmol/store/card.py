@@ -14,8 +14,9 @@ from helmol.elements import SYMBOLS
 from helmol.errors import StoreError
 from helmol.files import write_text
 from helmol.progress import Progress
+from helmol.store.oddities import State, scf_state
 from helmol.store.packed import Store
-from helmol.store.statistics import LETTERS, FockStatistics, energy_outliers, equal_geometries, gap
+from helmol.store.statistics import LETTERS, FockStatistics, energy_outliers, equal_geometries
 
 MOST_SAMPLES = 1000
 """Statistics of matrices are taken over at most this many samples, drawn with a fixed seed."""
@@ -139,7 +140,7 @@ def drawn_rows(rows: Sequence[int], n: int) -> list[int]:
 def _matrices(store: Store, rows: Sequence[int]) -> dict[str, Any]:
     """Return statistics of Fock elements and gaps."""
     statistics, chosen = FockStatistics(store.basis), drawn_rows(rows, MOST_SAMPLES)
-    gaps: list[float | None] = []
+    states: dict[str, State] = {}
     bad_overlaps: list[str] = []
     reference_error: dict[str, list[float]] = {name: [] for name in store.references}
     n_used = 0
@@ -153,12 +154,14 @@ def _matrices(store: Store, rows: Sequence[int]) -> dict[str, Any]:
             n_used += 1
             statistics.add(sample)
             try:
-                gaps.append(gap(sample, store.basis))
+                if (state := scf_state(sample, store.basis)) is not None:
+                    states[sample.id] = state
             except np.linalg.LinAlgError:
                 bad_overlaps.append(sample.id)
             for name, matrix in sample.matrices.references.items():
                 reference_error[name].append(float(np.abs(sample.matrices.fock - matrix).mean()))
-    known = [value for value in gaps if value is not None]
+    known = [state.gap for state in states.values() if state.gap is not None]
+    contaminations = [s.contamination for s in states.values() if s.contamination is not None]
     return {
         "n_in_fock_statistics": n_used,
         "fock": statistics.result(),
@@ -168,6 +171,9 @@ def _matrices(store: Store, rows: Sequence[int]) -> dict[str, Any]:
         "n_negative_gaps": sum(value < 0 for value in known),
         "gap_min_Eh": min(known, default=None),
         "gap_mean_Eh": float(np.mean(known)) if known else None,
+        "gaps_Eh": known,
+        "spin_contamination_max": max(contaminations, default=None),
+        "scf_oddities": [{"id": id, "text": text} for id, state in states.items() for text in state.oddities],
     }
 
 
@@ -201,6 +207,8 @@ def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]
         ["energy_fit", _energy_text(card["energy_fit"])],
         ["n_negative_gaps", f"{card['n_negative_gaps']} of {card['n_gaps']} checked"],
         *[[key, card[key]] for key in ("gap_min_Eh", "gap_mean_Eh") if card["n_gaps"]],
+        *[[key, card[key]] for key in ("spin_contamination_max",) if card[key] is not None],
+        ["scf_oddities", len(card["scf_oddities"])],
         *[[f"reference_mae_Eh {n}", e] for n, e in card["reference_mae_Eh"].items() if e is not None],
         *[[key, card[key]] for key in card if key.startswith("memory_")],
     ]
@@ -255,8 +263,7 @@ def problems(card: dict[str, Any]) -> list[str]:
         f"overlap of {id!r} is not positive definite: wrong, or a basis with dependent functions"
         for id in card["overlap_not_positive_definite"]
     ]
-    if card["n_negative_gaps"]:
-        lines.append(f"{card['n_negative_gaps']} samples have a LUMO below their HOMO")
+    lines += [f"{oddity['id']!r}: {oddity['text']}" for oddity in card["scf_oddities"]]
     return lines
 
 
@@ -270,7 +277,7 @@ def write_card(store: Store, folder: Path) -> dict[str, Any]:
 
     card = describe(store)
     folder.mkdir(parents=True, exist_ok=True)
-    figures = plots.draw(store, folder)
+    figures = plots.draw(store, folder, card)
     write_text(folder / "card.md", markdown(card, figures=[figure.name for figure in figures]))
     return card
 

@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,16 @@ class Column:
         if self._memory is not None:
             return self._memory.array[start:end].copy()
         values = np.empty(end - start, dtype=col.dtype(self.name))
-        position = start
+        self._read_range(values, start)
+        return values
+
+    def _read_range(self, into: Values, start: int) -> None:
+        """Fill an array with the values from ``start`` on, chunk by chunk."""
+        position, end = start, start + len(into)
         while position < end:
             stop = min(end, (position // self._chunk + 1) * self._chunk)
-            self._read(values[position - start : stop - start], position)
+            self._read(into[position - start : stop - start], position)
             position = stop
-        return values
 
     def _read(self, into: Values, position: int) -> None:
         """Read values of one chunk from its place in the file.
@@ -132,6 +137,35 @@ class Column:
         values = self.entry(row)
         if col.crc32(values) != self._index.array[row, 1]:
             raise StoreError(f"{self.name} does not match its checksum: the file is damaged here")
+        return values
+
+    def block(self, rows: Sequence[int]) -> Values:
+        """Return the values of samples that have equally many, ``[n, size]``, all checked.
+
+        Rows that stand one after the other are read together.
+
+        Raises:
+            StoreError: a checksum does not match, or the numbers of values differ.
+        """
+        index, chosen = self._index.array, np.asarray(rows, dtype=np.int64)
+        ends = index[chosen, 0]
+        starts = np.where(chosen > 0, index[chosen - 1, 0], 0)
+        size = int(ends[0] - starts[0])
+        if ((ends - starts) != size).any():
+            raise StoreError(f"samples of different size in {self.name!r} cannot be read together")
+        if self._memory is not None:
+            values = self._memory.array[starts[:, None] + np.arange(size)]
+        else:
+            values = np.empty((len(chosen), size), dtype=col.dtype(self.name))
+            breaks = np.flatnonzero(np.diff(starts) != size) + 1
+            flat = values.reshape(-1)
+            for first, last in pairwise([0, *breaks.tolist(), len(chosen)]):
+                self._read_range(flat[first * size : last * size], int(starts[first]))
+        if size:
+            data, nbytes = memoryview(values.data).cast("B"), values[0].nbytes
+            for k, wanted in enumerate(index[chosen, 1].tolist()):
+                if zlib.crc32(data[k * nbytes : (k + 1) * nbytes]) != wanted:
+                    raise StoreError(f"{self.name} of row {rows[k]} does not match its checksum: damaged")
         return values
 
     def append(self, entries: Sequence[Values]) -> None:

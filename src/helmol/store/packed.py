@@ -173,6 +173,45 @@ class Store:
         with self._reading_row(row):
             return col.to_molecule({name: self._columns[name].checked(row) for name in col.MOLECULE})
 
+    def provenance(self, row: int) -> dict[str, Any]:
+        """Return where a sample came from, without reading its matrices.
+
+        Raises:
+            StoreError: a checksum does not match.
+        """
+        text = self.values("provenance", row).tobytes()
+        return dict(json.loads(text)) if text else {}
+
+    def composition(self, row: int) -> bytes:
+        """Return a key that is equal for samples with the same atoms in the same order."""
+        return self._columns["numbers"].entry(row).tobytes()
+
+    def read_block(
+        self, rows: Sequence[int], columns: Sequence[str]
+    ) -> tuple[list[Molecule], dict[str, npt.NDArray[np.float64]]]:
+        """Return many samples with the same atoms in the same order, much faster than one by one.
+
+        Args:
+            rows: positions in the store.
+            columns: of ``fock overlap density reference_NAME``; every sample must have them.
+
+        Returns:
+            The molecules, and by column the packed triangles ``[n, size]`` in house order.
+
+        Raises:
+            StoreError: a checksum does not match, or the samples differ in size.
+        """
+        self._check_open()
+        with reading(self.path, f"rows {rows[0]} to {rows[-1]}"):
+            found = {name: self._columns[name].block(rows) for name in (*col.MOLECULE, *columns)}
+        numbers = found["numbers"].astype(np.int64)
+        positions = found["positions"].reshape(len(rows), -1, 3)
+        charges, spins = found["charge"][:, 0].tolist(), found["spin"][:, 0].tolist()
+        if (numbers != numbers[0]).any():
+            raise StoreError(f"store {self.path}: samples of different atoms cannot be read together")
+        molecules = Molecule.many(numbers[0], positions, charges=charges, spins=spins)
+        return molecules, {name: found[name] for name in columns}
+
     def has(self, column: str) -> npt.NDArray[np.bool_]:
         """Return which samples have a label: ``energy forces dipole overlap density reference_NAME``."""
         return self._columns[column].lengths > 0 if column in self._columns else np.zeros(self._n, dtype=bool)

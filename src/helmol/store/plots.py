@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,15 +14,21 @@ from helmol.files import replacing
 from helmol.store.card import drawn_rows
 from helmol.store.packed import Store
 from helmol.store.statistics import Array, block_norms
-from helmol.units import ANGSTROM_PER_BOHR
+from helmol.units import ANGSTROM_PER_BOHR, EV_PER_HARTREE
 
 MOST_SAMPLES = 200
 MOST_POINTS = 20000
 
 
-def draw(store: Store, folder: Path) -> list[Path]:
-    """Write all figures that a store has data for; return their paths."""
-    return [path for path in (_sizes(store, folder), _distances(store, folder)) if path is not None]
+def draw(store: Store, folder: Path, card: Mapping[str, Any]) -> list[Path]:
+    """Write all figures that a store and its card have data for; return their paths."""
+    drawn = (
+        _sizes(store, folder),
+        _distances(store, folder),
+        _shell_pairs(card["fock"], folder),
+        _spreads(card, folder),
+    )
+    return [path for path in drawn if path is not None]
 
 
 def _sizes(store: Store, folder: Path) -> Path | None:
@@ -85,6 +93,51 @@ def _distances(store: Store, folder: Path) -> Path | None:
     axes.set(xlabel="distance of two atoms / Å", ylabel="norm of their block / Eh")
     axes.legend(frameon=False, markerscale=2)
     return _save(figure, folder / "block_norms.png")
+
+
+def _shell_pairs(fock: Mapping[str, Mapping[str, Any]], folder: Path) -> Path | None:
+    """Draw the root mean square of F by element and shell, on one atom and between two."""
+    kinds = [kind for kind in ("onsite", "offsite") if fock[kind]]
+    if not kinds:
+        return None
+    figure = Figure(figsize=(5.2 * len(kinds), 4.4), layout="constrained")
+    for axis, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        # "H-O s-p" between two atoms, "O s-p" on one.
+        ends: dict[tuple[str, str], float] = {}
+        for key, row in fock[kind].items():
+            elements, shells = key.split()
+            pair = (elements.split("-") * 2)[:2]
+            first, second = (f"{e} {l}" for e, l in zip(pair, shells.split("-"), strict=True))
+            ends[first, second] = ends[second, first] = row["rms_Eh"]
+        names = sorted(
+            {name for pair in ends for name in pair}, key=lambda n: (n[:-1], "spdfghi".find(n[-1]))
+        )
+        values = np.full((len(names), len(names)), np.nan)
+        for (first, second), value in ends.items():
+            values[names.index(first), names.index(second)] = value or np.nan
+        image = axis.imshow(np.log10(values), cmap="viridis")
+        axis.set_xticks(range(len(names)), names, rotation=90)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_title("two orbitals of one atom" if kind == "onsite" else "two atoms", fontsize=10)
+        figure.colorbar(image, ax=axis, label="log₁₀ (root mean square of F / Eh)", shrink=0.8)
+    return _save(figure, folder / "shell_pairs.png")
+
+
+def _spreads(card: Mapping[str, Any], folder: Path) -> Path | None:
+    """Draw how gaps, and energies around a sum over atoms, are spread."""
+    residuals = card["energy_fit"].get("residuals_Eh", [])
+    panels = [
+        ("gap / eV", np.asarray(card["gaps_Eh"]) * EV_PER_HARTREE),
+        ("energy − sum over atoms / eV", np.asarray(residuals) * EV_PER_HARTREE),
+    ]
+    panels = [(label, values) for label, values in panels if len(values) > 1]
+    if not panels:
+        return None
+    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
+    for axis, (label, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axis.hist(values, bins=min(40, max(5, len(values) // 10)), color="#0b6fb8")
+        axis.set(xlabel=label, ylabel="molecules")
+    return _save(figure, folder / "gaps_and_energies.png")
 
 
 def _save(figure: Figure, path: Path) -> Path:

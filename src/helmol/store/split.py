@@ -31,14 +31,9 @@ def random_split(
     Raises:
         InputError: both or neither of sizes and fractions, an id twice, or more asked for than there is.
     """
-    if (sizes is None) == (fractions is None):
-        raise InputError("give either sizes or fractions of a split")
     if len(set(ids)) != len(ids):
         raise InputError("an id stands twice in the list to be split")
-    counts = dict(sizes) if sizes is not None else _counts(len(ids), fractions or {})
-    if any(count < 0 for count in counts.values()) or sum(counts.values()) > len(ids):
-        wanted = " + ".join(f"{count} {name}" for name, count in counts.items())
-        raise InputError(f"cannot draw {wanted} from {len(ids)} samples")
+    counts = split_counts(len(ids), sizes=sizes, fractions=fractions)
     ordered = sorted(ids)
     drawn = [ordered[k] for k in np.random.default_rng(seed).permutation(len(ordered))]
     splits, start = {}, 0
@@ -46,6 +41,23 @@ def random_split(
         splits[name] = drawn[start : start + count]
         start += count
     return splits
+
+
+def split_counts(
+    n: int, *, sizes: Mapping[str, int] | None, fractions: Mapping[str, float] | None
+) -> dict[str, int]:
+    """Return how many of ``n`` samples each split gets, see :func:`random_split`.
+
+    Raises:
+        InputError: both or neither of sizes and fractions, or more asked for than there is.
+    """
+    if (sizes is None) == (fractions is None):
+        raise InputError("give either sizes or fractions of a split")
+    counts = dict(sizes) if sizes is not None else _counts(n, fractions or {})
+    if any(count < 0 for count in counts.values()) or sum(counts.values()) > n:
+        wanted = " + ".join(f"{count} {name}" for name, count in counts.items())
+        raise InputError(f"cannot draw {wanted} from {n} samples")
+    return counts
 
 
 def _counts(n: int, fractions: Mapping[str, float]) -> dict[str, int]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigvalsh
 
 from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
@@ -103,26 +102,6 @@ def _orbitals(basis: BasisSet, molecule: Molecule) -> tuple[npt.NDArray[Any], ..
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-def gap(sample: Sample, basis: BasisSet) -> float | None:
-    """Return LUMO − HOMO in Eh with the lowest orbitals filled; negative only across two spins.
-
-    ``None`` where the overlap is missing or nothing is left empty or filled.
-
-    Raises:
-        numpy.linalg.LinAlgError: the overlap is not positive definite.
-    """
-    matrices = sample.matrices
-    if matrices.overlap is None:
-        return None
-    electrons, spin = basis.n_electrons(sample.molecule.numbers, sample.molecule.charge), sample.molecule.spin
-    filled = [(electrons + spin) // 2, (electrons - spin) // 2]
-    focks = matrices.fock[None] if matrices.fock.ndim == 2 else matrices.fock
-    energies = [eigvalsh(fock, matrices.overlap) for fock in focks] * (3 - len(focks))
-    homo = max((e[n - 1] for e, n in zip(energies, filled, strict=True) if n > 0), default=None)
-    lumo = min((e[n] for e, n in zip(energies, filled, strict=True) if n < len(e)), default=None)
-    return None if homo is None or lumo is None else float(lumo - homo)
-
-
 def energy_outliers(
     ids: Sequence[str], numbers: Sequence[npt.NDArray[np.int64]], energies: Array
 ) -> dict[str, Any]:
@@ -134,7 +113,7 @@ def energy_outliers(
         energies: Eh, ``[n]``.
 
     Returns:
-        ``n_fitted``, ``rank``, ``std_Eh`` of the residuals and ``outliers`` (``id``,
+        ``n_fitted``, ``rank``, ``std_Eh`` of the ``residuals_Eh`` and ``outliers`` (``id``,
         ``residual_Eh``), or ``skipped`` with the reason.
     """
     if not len(ids):
@@ -154,6 +133,7 @@ def energy_outliers(
         "n_fitted": len(ids),
         "rank": int(rank),
         "std_Eh": float(residual.std()),
+        "residuals_Eh": residual.tolist(),
         "outliers": [{"id": ids[int(k)], "residual_Eh": float(residual[k])} for k in far],
     }
 

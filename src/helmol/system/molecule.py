@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,6 +84,32 @@ class Molecule:
         """Build a molecule from positions in Å; ``spin`` is 2S."""
         positions = np.asarray(positions_ang, dtype=np.float64) / ANGSTROM_PER_BOHR
         return cls(np.asarray(numbers, dtype=np.int64), positions, charge, spin)
+
+    @classmethod
+    def many(
+        cls,
+        numbers: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.float64],
+        *,
+        charges: Sequence[int],
+        spins: Sequence[int],
+    ) -> list[Molecule]:
+        """Build molecules that were checked before they were stored; nothing is checked again.
+
+        Args:
+            numbers: atomic numbers of all of them, ``[n_atoms]``.
+            positions: bohr, ``[n, n_atoms, 3]``; shared, and made read-only.
+            charges: of each.
+            spins: 2S of each.
+        """
+        numbers.setflags(write=False)
+        positions.setflags(write=False)
+        found = []
+        for place, charge, spin in zip(positions, charges, spins, strict=True):
+            molecule = object.__new__(cls)
+            molecule.__dict__.update(numbers=numbers, positions=place, charge=charge, spin=spin)
+            found.append(molecule)
+        return found
 
     @property
     def n_atoms(self) -> int:

@@ -43,7 +43,9 @@ def test_shows_and_writes_the_card(tmp_path, invoke):
     assert card["splits"] == {"train": 2}
     assert card["content_hash_ok"] is True
     assert card["damaged"] == []
-    assert {p.name for p in (tmp_path / "card").iterdir()} == {"card.md", "sizes.png", "block_norms.png"}
+    assert {p.name for p in (tmp_path / "card").iterdir()} == {
+        *("card.md", "sizes.png", "block_norms.png", "shell_pairs.png", "gaps_and_energies.png")
+    }
     page = (tmp_path / "card" / "card.md").read_text()
     for key in ("n_molecules", "content_hash", "memory_labels_float32_MB", "n_negative_gaps"):
         assert key in card

@@ -6,11 +6,9 @@ import sys
 import pytest
 import typer
 
-from helmol.cli.main import VERBS, main
+from helmol.cli.main import NAMES, main
 from helmol.cli.session import session
 from helmol.errors import InputError
-
-NAMES = [verb.__name__ for verb in VERBS]
 
 
 def run(capsys, *arguments):
@@ -24,7 +22,7 @@ def run(capsys, *arguments):
 def test_all_verbs_are_there():
     assert set(NAMES) == {
         *("doctor", "demo", "generate", "inspect", "train", "evaluate", "predict", "guess"),
-        *("estimate", "bench"),
+        *("import", "convert", "merge", "split", "estimate", "bench"),
     }
 
 
@@ -41,6 +39,13 @@ def test_no_arguments_show_the_overview(capsys):
     code, out, _ = run(capsys)
     assert code == 0
     assert all(name in out for name in NAMES)
+
+
+def test_python_can_run_the_package():
+    shown = subprocess.run(
+        [sys.executable, "-m", "helmol", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith("helmol ")
 
 
 def test_version(capsys):
@@ -87,7 +92,12 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(capsys, arguments, wor
     [
         (["train", "missing.yaml"], "missing.yaml does not exist"),
         (["generate", "missing.yaml", "--out", "x.h5"], "missing.yaml does not exist"),
+        (["import", "md17", "missing.db"], "missing.db does not exist"),
+        (["import", "md18", "missing.db"], "unknown format 'md18'"),
         (["inspect", "missing.h5"], "missing.h5"),
+        (["merge", "missing.h5", "b.h5", "--out", "c.h5"], "missing.h5"),
+        (["split", "missing.h5"], "missing.h5"),
+        (["convert", "missing.h5", "--to", "npz", "--out", "x"], "missing.h5"),
         (["evaluate", "norun", "missing.h5"], "no model in norun"),
         (["predict", "norun", "missing.xyz"], "no model in norun"),
         (["guess", "norun", "missing.xyz"], "no model in norun"),

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from helmol.basis import BasisSet, ElementBasis
 from helmol.store import statistics
-from helmol.system import Matrices, Molecule, Sample
+from helmol.system import Matrices, Molecule
 from store_samples import BASIS, WATER, symmetric, water
 
 
@@ -82,20 +80,6 @@ def test_equal_geometries_see_through_rotation_and_order_but_not_charge(rng):
     charged = Molecule(first.numbers, first.positions, charge=2)
     molecules = [("a", first), ("b", same), ("c", other), ("d", charged)]
     assert statistics.equal_geometries(molecules) == [["a", "b"]]
-
-
-def test_gap_of_one_and_two_spins():
-    basis = BasisSet("toy", {1: ElementBasis((0,), 0, "h")})
-    molecule = Molecule([1, 1], [[0, 0, 0], [0, 0, 2.0]])
-    overlap, low, high = np.eye(2), np.diag([-1.0, 0.5]), np.diag([1.0, 3.0])
-    sample = Sample("a", molecule, Matrices(low, overlap))
-    assert statistics.gap(sample, basis) == pytest.approx(1.5)
-    # beta HOMO (+1.0) above alpha LUMO (+0.5)
-    inverted = dataclasses.replace(sample, matrices=Matrices(np.stack([low, high]), overlap))
-    assert statistics.gap(inverted, basis) == pytest.approx(-0.5)
-    assert statistics.gap(dataclasses.replace(sample, matrices=Matrices(low)), basis) is None
-    triplet = Molecule([1, 1], [[0, 0, 0], [0, 0, 2.0]], spin=2)
-    assert statistics.gap(dataclasses.replace(inverted, molecule=triplet), basis) == pytest.approx(0.5)
 
 
 def test_block_norms_add_up_to_the_matrix(rng):

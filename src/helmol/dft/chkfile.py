@@ -1,0 +1,65 @@
+"""PySCF checkpoint files: what ``mf.init_guess = "chkfile"`` and ``mf.from_chk`` read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from pyscf.scf import chkfile
+
+from helmol.dft.level import LevelConfig
+from helmol.dft.mole import build_mole
+from helmol.errors import InputError
+from helmol.system import Molecule
+
+_GROUP = "helmol"
+
+
+def write_chkfile(
+    path: Path,
+    molecule: Molecule,
+    level: LevelConfig,
+    *,
+    orbitals: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint file that PySCF can start from.
+
+    Args:
+        path: a new file.
+        molecule: nuclei, charge, spin.
+        level: for the basis.
+        orbitals: ``e_tot mo_energy mo_coeff mo_occ`` in PySCF's order.
+        arrays: kept in a group of their own for :func:`read_chkfile`; text becomes text.
+    """
+    chkfile.dump_scf(
+        build_mole(molecule, level),
+        str(path),
+        orbitals["e_tot"],
+        np.asarray(orbitals["mo_energy"]),
+        np.asarray(orbitals["mo_coeff"]),
+        np.asarray(orbitals["mo_occ"]),
+    )
+    with h5py.File(path, "a") as file:
+        group = file.create_group(_GROUP)
+        for name, value in arrays.items():
+            values = np.asarray(value)
+            group[name] = str(values) if values.dtype.kind == "U" else values
+
+
+def read_chkfile(path: Path) -> dict[str, Any]:
+    """Return the arrays that :func:`write_chkfile` kept.
+
+    Raises:
+        InputError: another file.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            found = {name: data[()] for name, data in file[_GROUP].items()}
+    except (OSError, KeyError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"{path} is no checkpoint file of 'helmol convert': {text}") from error
+    return {name: v.decode() if isinstance(v, bytes) else v for name, v in found.items()}

@@ -1,0 +1,20 @@
+"""Carry data into stores and out of them: published files, conversions, splits.
+
+Knows: what to recompute with PySCF so that a wrong orbital order, unit or functional cannot pass, and
+how to name the likely cause. Does not know: the foreign formats (:mod:`helmol.store.readers`).
+"""
+
+from helmol.exchange.check import check_fock, check_overlaps
+from helmol.exchange.converting import export_store, import_store
+from helmol.exchange.importing import import_file
+from helmol.exchange.splitting import parse_sizes, split_store
+
+__all__ = [
+    "check_fock",
+    "check_overlaps",
+    "export_store",
+    "import_file",
+    "import_store",
+    "parse_sizes",
+    "split_store",
+]

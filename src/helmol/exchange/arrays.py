@@ -1,0 +1,131 @@
+"""A sample as named arrays in PySCF's AO order, and back to the last bit.
+
+This is what the foreign containers of :mod:`helmol.exchange.converting` carry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol import dft, properties
+from helmol.basis import BasisSet, from_house, house_order, to_house
+from helmol.dft import LevelConfig
+from helmol.errors import InputError
+from helmol.files import plain
+from helmol.system import Matrices, Molecule, Sample
+from helmol.units import DEBYE_PER_AU
+
+Array = npt.NDArray[np.float64]
+REFERENCE = "reference_"
+
+
+def exact_arrays(sample: Sample, basis: BasisSet) -> dict[str, Any]:
+    """Return all that a sample has, matrices in PySCF's order, else atomic units.
+
+    Keys: ``id numbers positions charge spin fock provenance labels`` and, as named in ``labels``,
+    ``overlap density energy forces dipole_au reference_NAME``.
+    """
+    shells, matrices = basis.shells(sample.molecule.numbers), sample.matrices
+    optional: dict[str, Any] = {
+        "energy": sample.energy,
+        "forces": sample.forces,
+        "dipole_au": sample.dipole,
+    }
+    named = {"overlap": matrices.overlap, "density": matrices.density}
+    named |= {f"{REFERENCE}{name}": matrix for name, matrix in matrices.references.items()}
+    optional |= {n: from_house(m, shells, "pyscf") for n, m in named.items() if m is not None}
+    labels = {name: np.asarray(value) for name, value in optional.items() if value is not None}
+    return {
+        "id": np.array(sample.id),
+        "numbers": sample.molecule.numbers,
+        "positions": sample.molecule.positions,
+        "charge": np.array(sample.molecule.charge),
+        "spin": np.array(sample.molecule.spin),
+        "fock": from_house(matrices.fock, shells, "pyscf"),
+        "provenance": np.array(json.dumps(plain(dict(sample.provenance)))),
+        "labels": np.array(json.dumps(sorted(labels))),
+        **labels,
+    }
+
+
+def sample_from(arrays: Mapping[str, Any], basis: BasisSet) -> Sample:
+    """Undo :func:`exact_arrays`; arrays that are not named in ``labels`` are not labels.
+
+    Raises:
+        InputError: an array is missing or does not fit the basis.
+    """
+    try:
+        names = set(json.loads(str(arrays["labels"])))
+        molecule = Molecule(
+            np.asarray(arrays["numbers"]),
+            np.asarray(arrays["positions"]),
+            charge=int(arrays["charge"]),
+            spin=int(arrays["spin"]),
+        )
+        shells = basis.shells(molecule.numbers)
+        found = {name: np.asarray(arrays[name]) for name in names}
+        fock = to_house(np.asarray(arrays["fock"]), shells, "pyscf")
+        provenance = json.loads(str(arrays["provenance"]))
+        id = str(arrays["id"])
+    except KeyError as error:
+        raise InputError(f"{error.args[0]!r} is missing: not written by 'helmol convert'?") from error
+    matrices = {
+        name: to_house(matrix, shells, "pyscf")
+        for name, matrix in found.items()
+        if name in ("overlap", "density") or name.startswith(REFERENCE)
+    }
+    return Sample(
+        id=id,
+        molecule=molecule,
+        matrices=Matrices(
+            fock,
+            matrices.get("overlap"),
+            {n.removeprefix(REFERENCE): m for n, m in matrices.items() if n.startswith(REFERENCE)},
+            matrices.get("density"),
+        ),
+        energy=float(found["energy"]) if "energy" in found else None,
+        forces=found.get("forces"),
+        dipole=found.get("dipole_au"),
+        provenance=provenance,
+    )
+
+
+def derived_arrays(sample: Sample, basis: BasisSet, level: LevelConfig) -> dict[str, Array]:
+    """Return what follows from the Fock matrix, with the keys, order and units of ``helmol predict``.
+
+    ``overlap density mo_energy mo_coeff mo_occ charges`` and ``dipole`` (Debye).
+    """
+    molecule = sample.molecule
+    shells, numbers = basis.shells(molecule.numbers), molecule.numbers
+    mole = dft.build_mole(molecule, level)
+    overlap = dft.overlap(mole) if sample.matrices.overlap is None else sample.matrices.overlap
+    mo_energy, mo_coeff = properties.orbitals(sample.matrices.fock, overlap)
+    mo_occ = properties.occupations(
+        mo_energy, basis.n_electrons(numbers, molecule.charge), spin=molecule.spin
+    )
+    density = sample.matrices.density
+    if density is None:
+        density = properties.density(mo_coeff, mo_occ)
+    charges = properties.nuclear_charges(numbers, basis)
+    dipole = sample.dipole
+    if dipole is None:
+        dipole = properties.dipole(
+            density, dft.dipole_integrals(mole), positions=molecule.positions, charges=charges
+        )
+    index, sign = house_order(shells, "pyscf")
+    return {
+        "overlap": from_house(overlap, shells, "pyscf"),
+        "density": from_house(density, shells, "pyscf"),
+        "mo_energy": mo_energy,
+        "mo_coeff": (mo_coeff * sign[:, None])[..., np.argsort(index), :],
+        "mo_occ": mo_occ,
+        "charges": properties.mulliken_charges(
+            density, overlap, offsets=basis.offsets(numbers), charges=charges
+        ),
+        "dipole": DEBYE_PER_AU * dipole,
+    }

@@ -1,0 +1,238 @@
+"""Three containers of samples that other programs read; each keeps what makes its samples exact.
+
+* ``npz``: a folder, one file per molecule with the keys of ``helmol predict``, PySCF's AO order.
+* ``extxyz``: a folder, ``structures.extxyz`` (Å, eV) and one PySCF checkpoint file per molecule.
+* ``qh9``: one SQLite file with QH9's table (Å, Eh, PySCF's order) and a table of our own beside it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sqlite3
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helmol import dft
+from helmol.basis import BasisSet
+from helmol.dft import LevelConfig
+from helmol.elements import SYMBOLS
+from helmol.errors import InputError
+from helmol.exchange.arrays import derived_arrays, exact_arrays
+from helmol.files import replacing, write_json
+from helmol.store.readers.sqlite import Database
+from helmol.system import Sample
+from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
+
+HEADER = "store.json"
+"""File that says what the other files of a folder have in common; written last."""
+
+
+class Container(ABC):
+    """Write samples one after the other, or read them back.
+
+    Args:
+        path: folder or file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
+        """Add one sample."""
+
+    @abstractmethod
+    def finish(self, header: dict[str, Any]) -> None:
+        """Write what the samples have in common."""
+
+    @abstractmethod
+    def header(self) -> dict[str, Any]:
+        """Return what :meth:`finish` wrote."""
+
+    @abstractmethod
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """Yield the exact arrays of every sample."""
+
+
+class _Folder(Container):
+    """What the two folders have in common: names of files, and a header of JSON."""
+
+    suffix: str
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._names: dict[str, None] = {}
+
+    def _file(self, id: str) -> Path:
+        """Return a new file for a sample."""
+        stem = name = re.sub(r"[^\w.+-]+", "_", id).strip("._") or "molecule"
+        number = 1
+        while name in self._names:
+            number += 1
+            name = f"{stem}-{number}"
+        self._names[name] = None
+        return self.path / f"{name}{self.suffix}"
+
+    def finish(self, header: dict[str, Any]) -> None:
+        """Write the header with the files in the order of the samples."""
+        write_json(self.path / HEADER, {**header, "files": [f"{n}{self.suffix}" for n in self._names]})
+
+    def header(self) -> dict[str, Any]:
+        """Read the header."""
+        try:
+            return dict(json.loads((self.path / HEADER).read_text()))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path / HEADER} cannot be read: {error}") from error
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """Read file after file."""
+        for name in self.header()["files"]:
+            yield self._read(self.path / name)
+
+    @abstractmethod
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Return the exact arrays in a file."""
+
+
+class NpzFolder(_Folder):
+    """One ``.npz`` per molecule."""
+
+    suffix = ".npz"
+
+    def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
+        """Write the keys of ``helmol predict`` and the labels."""
+        arrays = {**derived_arrays(sample, basis, level), **exact_arrays(sample, basis)}
+        with replacing(self._file(sample.id)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        with path.open("rb") as file:
+            return _from_npz(file, str(path))
+
+
+class ExtxyzFolder(_Folder):
+    """One structure file for all, one checkpoint file per molecule."""
+
+    suffix = ".chk"
+
+    def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
+        """Write a checkpoint file and append a frame."""
+        derived = derived_arrays(sample, basis, level)
+        derived["e_tot"] = np.array(np.nan if sample.energy is None else sample.energy)
+        path = self._file(sample.id)
+        with replacing(path) as temporary:
+            temporary.unlink()
+            dft.write_chkfile(
+                temporary, sample.molecule, level, orbitals=derived, arrays=exact_arrays(sample, basis)
+            )
+        first = len(self._names) == 1
+        with (self.path / "structures.extxyz").open("w" if first else "a") as file:
+            file.write(_frame(sample, path.name))
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        return dft.read_chkfile(path)
+
+
+class Qh9File(Container):
+    """QH9's schema; what it has no place for stands in the table ``helmol``."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._part = path.with_name(f".{path.name}.part")
+        self._connection: sqlite3.Connection | None = None
+        self._n = 0
+
+    def _open(self) -> sqlite3.Connection:
+        """Return the unfinished file, made at the first call."""
+        if self._connection is None:
+            self._part.unlink(missing_ok=True)
+            self._part.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self._part)
+            self._connection.execute(
+                "CREATE TABLE data (id INTEGER PRIMARY KEY, N INTEGER, Z BLOB, pos BLOB, Ham BLOB)"
+            )
+            self._connection.execute("CREATE TABLE helmol (id INTEGER PRIMARY KEY, arrays BLOB)")
+            self._connection.execute("CREATE TABLE helmol_header (value TEXT)")
+        return self._connection
+
+    def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
+        """Add one row to both tables."""
+        if sample.matrices.fock.ndim == 3:
+            raise InputError(f"{sample.id!r} is unrestricted: QH9's format has one Fock matrix per molecule")
+        arrays = exact_arrays(sample, basis)
+        fock, molecule = arrays.pop("fock"), sample.molecule
+        other = io.BytesIO()
+        np.savez(other, allow_pickle=False, **arrays)
+        row = (
+            self._n, molecule.n_atoms, molecule.numbers.astype("<i4").tobytes(),
+            molecule.positions_ang.astype("<f8").tobytes(), fock.astype("<f8").tobytes(),
+        )  # fmt: skip
+        database = self._open()
+        database.execute("INSERT INTO data VALUES (?,?,?,?,?)", row)
+        database.execute("INSERT INTO helmol VALUES (?,?)", (self._n, other.getvalue()))
+        self._n += 1
+
+    def finish(self, header: dict[str, Any]) -> None:
+        """Write the header and give the file its name."""
+        database = self._open()
+        database.execute("INSERT INTO helmol_header VALUES (?)", (json.dumps(header),))
+        database.commit()
+        database.close()
+        self._part.replace(self.path)
+
+    def header(self) -> dict[str, Any]:
+        """Read the header."""
+        database = Database(self.path, {"data": ("id", "Ham"), "helmol_header": ("value",)})
+        row = database.one("SELECT value FROM helmol_header")
+        database.close()
+        if row is None:
+            raise InputError(f"{self.path} has no header: not written by 'helmol convert'?")
+        return dict(json.loads(row[0]))
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """Read row after row of both tables."""
+        database = Database(self.path, {"data": ("id", "Ham"), "helmol": ("id", "arrays")})
+        query = "SELECT data.id, Ham, arrays FROM data JOIN helmol ON data.id = helmol.id ORDER BY data.id"
+        for key, fock, cell in database.rows(query):
+            arrays = _from_npz(io.BytesIO(cell), f"{self.path}, row {key}")
+            values = np.frombuffer(fock, "<f8")
+            nao = int(len(values) ** 0.5)
+            yield {**arrays, "fock": values.reshape(nao, -1)}
+        database.close()
+
+
+def _from_npz(source: io.BufferedReader | io.BytesIO, where: str) -> dict[str, Any]:
+    """Return all arrays; damage is one line."""
+    try:
+        with np.load(source, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{where} cannot be read as npz: {' '.join(str(error).split())}") from error
+
+
+def _frame(sample: Sample, chkfile: str) -> str:
+    """Return a frame of extended xyz: Å, eV, eV/Å, multiplicity 2S+1, as ASE has them."""
+    molecule, forces = sample.molecule, sample.forces
+    header = "Properties=species:S:1:pos:R:3" + (":forces:R:3" if forces is not None else "")
+    if sample.energy is not None:
+        header += f" energy={sample.energy * EV_PER_HARTREE:.12f}"
+    header += f' name="{sample.id}" charge={molecule.charge} spin={molecule.spin + 1} chkfile="{chkfile}"'
+    rows = molecule.positions_ang
+    if forces is not None:
+        rows = np.hstack([rows, forces * EV_PER_ANGSTROM_PER_AU])
+    lines = [
+        f"{SYMBOLS[number]:<2} " + " ".join(f"{x:.14g}" for x in row)
+        for number, row in zip(molecule.numbers, rows, strict=True)
+    ]
+    return "\n".join([str(molecule.n_atoms), header + ' pbc="F F F"', *lines]) + "\n"
+
+
+CONTAINERS: dict[str, type[Container]] = {"npz": NpzFolder, "qh9": Qh9File, "extxyz": ExtxyzFolder}
+"""Containers by name."""

@@ -1,0 +1,116 @@
+"""From a store to a container of another kind, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from helmol import dft
+from helmol.basis import BasisSet
+from helmol.errors import InputError
+from helmol.exchange.arrays import sample_from
+from helmol.exchange.containers import CONTAINERS, HEADER, Container
+from helmol.progress import Progress
+from helmol.store import Store
+from helmol.system import LevelOfTheory, Sample
+
+SAMPLES_PER_APPEND = 128
+FORMAT = "helmol store 1"
+
+
+def export_store(path: Path, to: str, *, out: Path, split: str | None = None) -> dict[str, Any]:
+    """Write the samples of a store for other programs; all of it can come back by :func:`import_store`.
+
+    Args:
+        path: the store.
+        to: key of ``CONTAINERS``.
+        out: folder (``npz``, ``extxyz``) or file (``qh9``), new.
+        split: only this split.
+
+    Returns:
+        ``n_molecules``, ``to``, ``out``.
+
+    Raises:
+        InputError: unknown format, ``out`` is there, or a basis that PySCF has under another hash.
+    """
+    if to not in CONTAINERS:
+        raise InputError(f"unknown format {to!r}: known are {', '.join(CONTAINERS)} and store")
+    if out.exists() and not (out.is_dir() and not (out / HEADER).exists()):
+        raise InputError(f"{out} is there already: choose another --out")
+    with Store.open(path) as store:
+        rows = range(len(store)) if split is None else store.indices(split)
+        config = dft.level_from(store.level)
+        if (
+            store.basis.elements
+            and dft.basis_set(config, store.basis.elements).elements != store.basis.elements
+        ):
+            raise InputError(f"{path}: PySCF has other functions under the name {store.basis.name!r}")
+        container = CONTAINERS[to](out)
+        with Progress("Convert", total=len(rows), unit="molecules") as bar:
+            for row in rows:
+                container.write(store[row], store.basis, config)
+                bar.advance()
+        chosen = {store.ids[row] for row in rows}
+        splits = {name: [id for id in ids if id in chosen] for name, ids in store.splits.items()}
+        container.finish(
+            {
+                "format": FORMAT,
+                "ao_order": "pyscf",
+                "level": store.level.to_json(),
+                "basis": store.basis.to_json(),
+                "splits": {name: ids for name, ids in splits.items() if ids},
+            }
+        )
+    return {"n_molecules": len(rows), "to": to, "out": out}
+
+
+def import_store(path: Path, *, out: Path) -> dict[str, Any]:
+    """Make a store of what :func:`export_store` wrote; equal to the first one in every label.
+
+    Returns:
+        ``n_molecules``, ``content_hash``, ``out``.
+
+    Raises:
+        InputError: not written by :func:`export_store`, or damaged.
+    """
+    container = _container(path)
+    header = container.header()
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path} says its format is {header.get('format')!r}, expected {FORMAT!r}")
+    basis = BasisSet.from_json(header["basis"])
+    level = LevelOfTheory.from_json(header["level"])
+    part = out.with_name(f".{out.name}.part")
+    if out.exists():
+        raise InputError(f"{out} is there already: choose another --out")
+    part.unlink(missing_ok=True)
+    try:
+        with (
+            Store.create(part, level=level, basis=basis) as store,
+            Progress("Convert", total=len(header.get("files", [])), unit="molecules") as bar,
+        ):
+            waiting: list[Sample] = []
+            for arrays in container.samples():
+                waiting.append(sample_from(arrays, basis))
+                bar.advance()
+                if len(waiting) >= SAMPLES_PER_APPEND:
+                    store.append(waiting)
+                    waiting = []
+            store.append(waiting)
+            store.set_splits(header["splits"])
+            summary = {"n_molecules": len(store), "content_hash": store.content_hash, "out": out}
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    return summary
+
+
+def _container(path: Path) -> Container:
+    """Tell the kind of a container by its files."""
+    if path.is_file():
+        return CONTAINERS["qh9"](path)
+    if not (path / HEADER).is_file():
+        raise InputError(
+            f"{path} holds no {HEADER}: not written (to its end) by 'helmol convert'; for published files "
+            "see 'helmol import'"
+        )
+    return CONTAINERS["extxyz" if (path / "structures.extxyz").exists() else "npz"](path)

@@ -1,0 +1,197 @@
+"""From a published file to a store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helmol import dft
+from helmol.basis import BasisSet
+from helmol.errors import InputError, StoreError
+from helmol.exchange.check import check_config, check_fock, check_overlaps
+from helmol.exchange.labels import Meaning, understand
+from helmol.progress import Progress
+from helmol.store import Store
+from helmol.store.readers import READERS, Arrangement, Entry, Reader, Source, select
+from helmol.system import LevelOfTheory, Sample
+
+VALUES_PER_APPEND = 4_000_000
+"""Matrix elements that are written together, 32 MB of them."""
+
+SECONDS_BETWEEN_APPENDS = 5.0
+"""What a kill can cost."""
+
+log = logging.getLogger("helmol.exchange")
+
+
+def import_file(
+    format: str,
+    path: Path,
+    *,
+    out: Path,
+    limit: int | None = None,
+    elements: Collection[int] | None = None,
+    max_atoms: int | None = None,
+    split: str | None = None,
+    n_checked: int = 5,
+) -> dict[str, Any]:
+    """Check a published file and bring it into a store, or go on where an earlier call was stopped.
+
+    Args:
+        format: key of :data:`helmol.store.readers.READERS`.
+        path: the file.
+        out: the store; made, or continued if it was begun with the same file.
+        limit: molecules to read at most, the first of the file.
+        elements: read only molecules of these atomic numbers.
+        max_atoms: read only molecules of at most so many atoms.
+        split: official split to write, ``None`` for the usual one if the whole file is there.
+        n_checked: molecules whose overlap is recomputed.
+
+    Returns:
+        ``n_selected``, ``n_stored``, ``n_new``, ``n_unconverged``, ``checks``, ``energies``,
+        ``forces``, ``split``, ``splits`` (published and stored sizes), ``seconds``, ``level``,
+        ``content_hash``.
+
+    Raises:
+        InputError: another format, a damaged row, or labels that are not what the format says.
+        StoreError: ``out`` holds something else.
+    """
+    begin = time.perf_counter()
+    if format not in READERS:
+        raise InputError(f"unknown format {format!r}: known are {', '.join(READERS)}")
+    with READERS[format](path) as reader:
+        if split is not None and split not in reader.schemes:
+            raise InputError(f"{format} has no split {split!r}: it has {', '.join(reader.schemes)}")
+        log.info("looking through %s", path)
+        entries = select(reader, elements=elements, max_atoms=max_atoms, limit=limit)
+        if not entries:
+            raise InputError(f"{path} holds no molecule that was asked for")
+        arrangement, level = _expected(reader.source, entries)
+        checks, meaning = _check(reader, entries, arrangement, n_checked)
+        with _open(out, level, arrangement.basis, source=path.name, ids={e.id for e in entries}) as store:
+            n_before = len(store)
+            unconverged = _read(reader, entries, arrangement, meaning, store)
+            splits = _splits(reader, store, split)
+            return {
+                "store": out, "format": format, "level": level.label, "n_selected": len(entries),
+                "n_stored": len(store), "n_new": len(store) - n_before, "n_unconverged": unconverged,
+                "checks": checks, "energies": meaning.energy,
+                "energy_difference_Eh": meaning.energy_difference, "forces": meaning.forces,
+                **splits, "seconds": time.perf_counter() - begin, "content_hash": store.content_hash,
+            }  # fmt: skip
+
+
+def _expected(source: Source, entries: Iterable[Entry]) -> tuple[Arrangement, LevelOfTheory]:
+    """Return order and level of theory of a format's labels."""
+    config = check_config(source).model_copy(update={"density_fit": False, "conv_tol": source.conv_tol})
+    numbers = sorted({int(n) for entry in entries for n in entry.numbers})
+    basis = dft.basis_set(config, numbers)
+    appended = {}
+    if source.base is not None:
+        appended = dft.appended_shells(numbers, basis=source.basis, base=source.base)
+    level = replace(dft.level_of_theory(config), code=source.code)
+    return Arrangement(basis, source.order, appended), level
+
+
+def _check(
+    reader: Reader, entries: Sequence[Entry], arrangement: Arrangement, n_checked: int
+) -> tuple[dict[str, Any], Meaning]:
+    """Recompute overlaps of some samples and the Fock matrix of the smallest one."""
+    source, where = reader.source, str(reader.path)
+    rows = np.unique(np.linspace(0, len(entries) - 1, max(n_checked, 1)).astype(int))
+    drawn = [s for row in rows if (s := reader.read(entries[row], arrangement)) is not None]
+    log.info("recomputing overlaps and one Fock matrix at %s/%s", source.xc, source.basis)
+    overlap_error = check_overlaps(drawn, source, arrangement, where=where)
+    sample = _smallest(reader, entries, arrangement)
+    error, rebuilt = check_fock(sample, source, arrangement, where=where, forces=sample.forces is not None)
+    checks = {
+        "n_overlaps": sum(s.matrices.overlap is not None for s in drawn),
+        "overlap_error": overlap_error,
+        "fock_id": sample.id,
+        "fock_error_Eh": error,
+    }
+    return checks, understand(sample, rebuilt, reader.energy_shifts())
+
+
+def _smallest(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement) -> Sample:
+    """Return the converged closed-shell sample with the fewest orbitals."""
+    size = {entry.id: int(arrangement.basis.offsets(entry.numbers)[-1]) for entry in entries}
+    for entry in sorted(entries, key=lambda entry: size[entry.id]):
+        sample = reader.read(entry, arrangement)
+        if sample is not None and sample.molecule.spin == 0:
+            return sample
+    raise InputError(f"{reader.path} holds no converged closed-shell molecule: nothing can be checked")
+
+
+def _open(out: Path, level: LevelOfTheory, basis: BasisSet, *, source: str, ids: Collection[str]) -> Store:
+    """Make the store, or open it and check that it was begun with this file."""
+    if not out.exists():
+        return Store.create(out, level=level, basis=basis)
+    store = Store.open(out, "a")
+    try:
+        if store.level != level:
+            raise StoreError(
+                f"{out} holds {store.level.label}, the file has {level.label}: choose another --out"
+            )
+        other = next((id for id in store.ids if id not in ids), None)
+        begun = store.read(0, matrices=()).provenance.get("source") if len(store) else source
+        if other is not None or begun != source:
+            what = (
+                f"{other!r}, which is not among the molecules asked for now" if other else f"data of {begun}"
+            )
+            raise StoreError(f"{out} holds {what}: choose another --out")
+        store.extend_basis(basis)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _read(
+    reader: Reader, entries: Sequence[Entry], arrangement: Arrangement, meaning: Meaning, store: Store
+) -> int:
+    """Read what is missing into the store; return how many samples had not converged."""
+    missing = [entry for entry in entries if entry.id not in store]
+    if len(missing) < len(entries):
+        log.info("%d of %d molecules are there already", len(entries) - len(missing), len(entries))
+    waiting: list[Sample] = []
+    unconverged, values, last = 0, 0, time.monotonic()
+    with Progress("Import", total=len(missing), unit="molecules") as bar:
+        try:
+            for entry in missing:
+                sample = reader.read(entry, arrangement)
+                if sample is None:
+                    unconverged += 1
+                else:
+                    waiting.append(meaning.apply(sample))
+                    values += sample.matrices.fock.size
+                if values > VALUES_PER_APPEND or time.monotonic() - last > SECONDS_BETWEEN_APPENDS:
+                    store.append(waiting)
+                    waiting, values, last = [], 0, time.monotonic()
+                bar.advance(note=f"{unconverged} not converged" if unconverged else "")
+        finally:
+            # Also before a damaged row: what was read is good and need not be read again.
+            store.append(waiting)
+    return unconverged
+
+
+def _splits(reader: Reader, store: Store, scheme: str | None) -> dict[str, Any]:
+    """Write the official split, as far as its molecules are in the store."""
+    name = scheme or reader.schemes[0]
+    try:
+        official = reader.splits(name, store.ids)
+    except InputError as error:
+        if scheme is not None:
+            raise
+        log.warning("no official split: %s", error)
+        return {"split": None, "splits": {}}
+    kept = {part: [id for id in ids if id in store] for part, ids in official.items()}
+    store.set_splits(kept)
+    sizes = {part: {"published": len(ids), "stored": len(kept[part])} for part, ids in official.items()}
+    return {"split": name, "splits": sizes}

@@ -1,0 +1,111 @@
+"""Decide by calculation what the energies and forces of a foreign file mean, or leave them out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from helmol.dft import Rebuilt
+from helmol.system import Sample
+from helmol.units import ANGSTROM_PER_BOHR, EV_PER_ANGSTROM_PER_AU
+
+ENERGY_TOLERANCE = 0.1
+"""Largest difference of a stored and a recomputed energy, Eh: grids, fitting and dispersion
+corrections stay below it, forgotten offsets are far above."""
+
+FORCE_TOLERANCE = 0.2
+"""Largest relative difference of forces; the units differ by factors of 1.9 and more."""
+
+SMALLEST_FORCES = 1e-3
+"""Norm in Eh/bohr below which forces decide nothing."""
+
+KCAL_PER_MOL_PER_HARTREE = 627.5094740631
+"""Source: CODATA 2018."""
+
+_UNITS = {
+    "Eh/bohr": 1.0,
+    "Eh/Å": ANGSTROM_PER_BOHR,
+    "eV/Å": 1 / EV_PER_ANGSTROM_PER_AU,
+    "kcal/mol/Å": ANGSTROM_PER_BOHR / KCAL_PER_MOL_PER_HARTREE,
+}
+FORCE_UNITS = {**_UNITS, **{f"{unit}, gradients": -factor for unit, factor in _UNITS.items()}}
+"""Factors to Eh/bohr and to forces; a gradient has the other sign."""
+
+log = logging.getLogger("helmol.exchange")
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Hold what to do with the energies and forces of a file.
+
+    Attributes:
+        shift: Eh to add to every energy, ``None`` to leave the energies out.
+        energy: what was found, in words.
+        energy_difference: stored (and shifted) minus recomputed energy of the checked sample, Eh.
+        factor: on every force, ``None`` to leave the forces out.
+        forces: what was found, in words.
+    """
+
+    shift: float | None
+    energy: str
+    energy_difference: float | None
+    factor: float | None
+    forces: str
+
+    def apply(self, sample: Sample) -> Sample:
+        """Return the sample with its energy in Eh and its forces in Eh/bohr, as far as understood."""
+        energy, forces = sample.energy, sample.forces
+        return replace(
+            sample,
+            energy=None if energy is None or self.shift is None else energy + self.shift,
+            forces=None if forces is None or self.factor is None else forces * self.factor,
+        )
+
+
+def understand(sample: Sample, rebuilt: Rebuilt, shifts: Mapping[str, float]) -> Meaning:
+    """Compare a sample's energy and forces with recomputed ones.
+
+    Args:
+        sample: as read.
+        rebuilt: energy and forces of the same geometry.
+        shifts: what may have to be added to the energy, Eh, by name.
+    """
+    shift, energy, difference = _energy(sample, rebuilt, shifts)
+    factor, forces = _forces(sample, rebuilt)
+    for name, text in (("energies", energy), ("forces", forces)):
+        if text.startswith("left out"):
+            log.warning("%s %s", name, text)
+    return Meaning(shift, energy, difference, factor, forces)
+
+
+def _energy(
+    sample: Sample, rebuilt: Rebuilt, shifts: Mapping[str, float]
+) -> tuple[float | None, str, float | None]:
+    if sample.energy is None:
+        return None, "missing", None
+    stored = sample.energy
+    name = min(shifts, key=lambda key: abs(stored + shifts[key] - rebuilt.energy))
+    difference = stored + shifts[name] - rebuilt.energy
+    if abs(difference) > ENERGY_TOLERANCE:
+        text = f"left out: {stored:.6f} in the file, {rebuilt.energy:.6f} Eh recomputed for {sample.id!r}"
+        return None, text, difference
+    return shifts[name], "as stored" if shifts[name] == 0 else f"{name} added", difference
+
+
+def _forces(sample: Sample, rebuilt: Rebuilt) -> tuple[float | None, str]:
+    if sample.forces is None or rebuilt.forces is None:
+        return None, "missing"
+    norm = float(np.linalg.norm(rebuilt.forces))
+    if norm < SMALLEST_FORCES:
+        return None, f"left out: those of {sample.id!r} are too small to tell their unit"
+    errors = {
+        unit: float(np.linalg.norm(sample.forces * factor - rebuilt.forces)) / norm
+        for unit, factor in FORCE_UNITS.items()
+    }
+    unit = min(errors, key=lambda key: errors[key])
+    if errors[unit] > FORCE_TOLERANCE:
+        return None, f"left out: in no known unit do they agree with those recomputed for {sample.id!r}"
+    return FORCE_UNITS[unit], unit

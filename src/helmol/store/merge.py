@@ -1,0 +1,132 @@
+"""Join stores of one level of theory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from helmol.basis import BasisSet
+from helmol.errors import InputError, StoreError
+from helmol.progress import Progress
+from helmol.store.packed import Store
+from helmol.system import LevelOfTheory, Sample
+
+SAMPLES_PER_APPEND = 256
+MUST_AGREE = ("method", "xc_resolved", "grid_level", "density_fit")
+"""Parts of a level of theory that decide whether labels belong together; so do the bases."""
+
+log = logging.getLogger("helmol.store")
+
+
+def merge(paths: Sequence[Path], out: Path, *, rename: bool = False) -> dict[str, Any]:
+    """Write all samples of some stores into a new one; nothing is left of it if that fails.
+
+    A sample that stands twice, the same to the last bit, is kept once. Splits are joined by name.
+    SCF thresholds and programs may differ: the loosest threshold and all programs are noted.
+
+    Args:
+        paths: the stores.
+        out: the new store.
+        rename: whether to put the name of its store before an id that stands for different samples.
+
+    Returns:
+        ``n_molecules``, ``n_twice`` (kept once), ``n_renamed``, ``splits`` (sizes), ``content_hash``.
+
+    Raises:
+        InputError: fewer than two stores.
+        StoreError: levels or bases differ, different samples of one id, ``out`` exists.
+    """
+    if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
+        raise InputError("two or more different stores are needed to merge")
+    if out.exists():
+        raise StoreError(f"{out} exists already: choose another name")
+    level, basis, total = _joined(paths)
+    part = out.with_name(f".{out.name}.part")
+    part.unlink(missing_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    splits: dict[str, dict[str, None]] = {}
+    twice = renamed = 0
+    try:
+        with (
+            Store.create(part, level=level, basis=basis) as target,
+            Progress("Merge", total=total, unit="molecules") as bar,
+        ):
+            for path in paths:
+                names, same = _copy(path, target, rename=rename, bar=bar)
+                twice, renamed = twice + same, renamed + sum(new != old for old, new in names.items())
+                with Store.open(path) as store:
+                    for name, ids in store.splits.items():
+                        # A dictionary as an ordered set: what stood in both stores counts once.
+                        splits.setdefault(name, {}).update(dict.fromkeys(names[id] for id in ids))
+            sizes = _set_splits(target, splits)
+            summary = {
+                "store": out, "n_molecules": len(target), "n_twice": twice, "n_renamed": renamed,
+                "splits": sizes, "content_hash": target.content_hash,
+            }  # fmt: skip
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    return summary
+
+
+def _joined(paths: Sequence[Path]) -> tuple[LevelOfTheory, BasisSet, int]:
+    """Return level, basis and number of samples of all stores together."""
+    with Store.open(paths[0]) as first:
+        level, basis, total = first.level, first.basis, len(first)
+    codes = [level.code]
+    for path in paths[1:]:
+        with Store.open(path) as store:
+            for name in MUST_AGREE:
+                if (mine := getattr(store.level, name)) != (theirs := getattr(level, name)):
+                    raise StoreError(
+                        f"{path} has {name} = {mine}, {paths[0]} has {theirs}: labels of different levels "
+                        "of theory do not go into one store"
+                    )
+            try:
+                basis = basis.merged(store.basis)
+            except InputError as error:
+                raise StoreError(f"{path} and {paths[0]}: {error}") from error
+            level = replace(level, conv_tol=max(level.conv_tol, store.level.conv_tol))
+            codes += [store.level.code] if store.level.code not in codes else []
+            total += len(store)
+    return replace(level, code="; ".join(codes)), basis, total
+
+
+def _copy(path: Path, target: Store, *, rename: bool, bar: Progress) -> tuple[dict[str, str], int]:
+    """Copy one store; return the new id of every old one, and how many were there already."""
+    names: dict[str, str] = {}
+    same = 0
+    waiting: list[Sample] = []
+    with Store.open(path) as store:
+        for row, id in enumerate(store.ids):
+            bar.advance()
+            names[id] = id
+            if id in target:
+                if target.values("digest", target.row(id)).tobytes() == store.values("digest", row).tobytes():
+                    same += 1
+                    continue
+                if not rename:
+                    raise StoreError(
+                        f"{path} and a store before it have different samples called {id!r}: "
+                        "--rename puts the store's name before such ids"
+                    )
+                names[id] = f"{path.stem}/{id}"
+            waiting.append(replace(store[row], id=names[id]))
+            if len(waiting) >= SAMPLES_PER_APPEND:
+                target.append(waiting)
+                waiting = []
+    target.append(waiting)
+    return names, same
+
+
+def _set_splits(target: Store, splits: Mapping[str, Mapping[str, None]]) -> dict[str, int]:
+    """Write the joined splits, unless a sample would be in two of them."""
+    owners = [id for ids in splits.values() for id in ids]
+    if len(set(owners)) < len(owners):
+        log.warning("some samples are in different splits of the stores: no split is kept; see helmol split")
+        return {}
+    target.set_splits({name: list(ids) for name, ids in splits.items()})
+    return {name: len(ids) for name, ids in splits.items()}

@@ -1,0 +1,97 @@
+"""Signs that an SCF ended in another state than the wanted one, from its labels alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import eigh
+
+from helmol.basis import BasisSet
+from helmol.system import Sample
+
+Array = npt.NDArray[np.float64]
+
+SMALL_GAP = 0.01
+"""Gap in Eh below which a second state of nearly the same energy is likely (0.27 eV)."""
+
+CONTAMINATED = 0.1
+"""Excess of ⟨S²⟩ above which an unrestricted determinant is no clean spin state."""
+
+MOVED = 0.1
+"""Electrons of a stored density outside the lowest orbitals of its Fock matrix that are too many."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Hold what the Fock matrix of a sample says about its electronic state, lowest orbitals filled.
+
+    Attributes:
+        gap: LUMO − HOMO, Eh; negative only across two spins. ``None`` if nothing is empty or filled.
+        contamination: ``⟨S²⟩ − S(S+1)`` of an unrestricted sample, else ``None``.
+        moved: electrons of the stored density outside the filled orbitals, ``None`` without density.
+    """
+
+    gap: float | None
+    contamination: float | None
+    moved: float | None
+
+    @property
+    def oddities(self) -> list[str]:
+        """What somebody should look at, in words."""
+        lines = []
+        if self.gap is not None and self.gap < SMALL_GAP:
+            kind = "negative" if self.gap < 0 else "small"
+            lines.append(f"{kind} gap of {self.gap:.4f} Eh: another state may lie lower")
+        if self.contamination is not None and self.contamination > CONTAMINATED:
+            lines.append(f"<S2> is {self.contamination:.2f} above that of its spin: spin contamination")
+        if self.moved is not None and self.moved > MOVED:
+            lines.append(f"{self.moved:.2f} electrons are not in the lowest orbitals: an excited state?")
+        return lines
+
+
+def scf_state(sample: Sample, basis: BasisSet) -> State | None:
+    """Diagonalise a sample's Fock matrices and fill the lowest orbitals.
+
+    ``⟨S²⟩ = S_z (S_z + 1) + n_β − Σ_ij |⟨i_α|j_β⟩|²``; electrons moved are ``n − Tr D S P S`` with P
+    the projector on the filled orbitals, summed over both spins.
+
+    Returns:
+        The state, ``None`` where the sample has no overlap.
+
+    Raises:
+        numpy.linalg.LinAlgError: the overlap is not positive definite.
+    """
+    overlap, fock = sample.matrices.overlap, sample.matrices.fock
+    if overlap is None:
+        return None
+    spin = sample.molecule.spin
+    electrons = basis.n_electrons(sample.molecule.numbers, sample.molecule.charge)
+    filled = ((electrons + spin) // 2, (electrons - spin) // 2)
+    solved = [eigh(matrix, overlap) for matrix in fock.reshape(-1, *overlap.shape)]
+    energies = [values for values, _ in solved] * (3 - len(solved))
+    occupied = [c[:, :n] for (_, c), n in zip(solved * (3 - len(solved)), filled, strict=True)]
+    homo = max((e[n - 1] for e, n in zip(energies, filled, strict=True) if n > 0), default=None)
+    lumo = min((e[n] for e, n in zip(energies, filled, strict=True) if n < len(e)), default=None)
+    contamination = None
+    if fock.ndim == 3:
+        shared = float(((occupied[0].T @ overlap @ occupied[1]) ** 2).sum())
+        contamination = filled[1] - shared
+    return State(
+        gap=None if homo is None or lumo is None else float(lumo - homo),
+        contamination=contamination,
+        moved=_moved(sample.matrices.density, overlap, occupied, electrons),
+    )
+
+
+def _moved(density: Array | None, overlap: Array, occupied: list[Array], electrons: int) -> float | None:
+    """Return the electrons of a density outside the filled orbitals."""
+    if density is None:
+        return None
+    spins = density if density.ndim == 3 else np.stack([density, density]) / 2
+    inside = [
+        float(np.einsum("pi,pq,qi->", overlap @ c, d, overlap @ c, optimize=True))
+        for c, d in zip(occupied, spins, strict=True)
+    ]
+    return electrons - sum(inside)

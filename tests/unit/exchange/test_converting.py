@@ -1,0 +1,142 @@
+"""What goes out comes back to the last bit, and other programs can read it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pyscf import dft as pyscf_dft
+from pyscf import gto, lib
+
+from helmol import dft, structures
+from helmol.dft import LevelConfig
+from helmol.errors import InputError
+from helmol.exchange import export_store, import_file, import_store
+from helmol.store import Store
+from helmol.system import Molecule
+from helmol.units import DEBYE_PER_AU
+from store_samples import assert_same
+
+WATER = np.array([[0.0, 0.0, 0.1], [0.0, 1.43, -0.98], [0.0, -1.43, -0.98]])
+KINDS = ("npz", "qh9", "extxyz")
+
+
+def store_of(path, *, xc="pbe", method="rks", molecules=None, **options):
+    level = LevelConfig(xc=xc, basis="def2-svp", method=method, grid_level=1, conv_tol=1e-12)
+    molecules = molecules or [Molecule([8, 1, 1], WATER + k * 0.05) for k in range(2)]
+    labelled = [dft.run(m, level, id=f"mol/{k}", **options) for k, m in enumerate(molecules)]
+    basis = labelled[0][1]
+    for _, other in labelled[1:]:
+        basis = basis.merged(other)
+    with Store.create(path, level=dft.level_of_theory(level, method=method), basis=basis) as store:
+        store.append([sample for sample, _ in labelled])
+        store.set_splits({"train": ["mol/0"], "val": store.ids[1:]})
+    return path
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    return store_of(tmp_path_factory.mktemp("full") / "x.h5", forces=True, density=True)
+
+
+@pytest.fixture(scope="module")
+def radical(tmp_path_factory):
+    path = tmp_path_factory.mktemp("radical") / "x.h5"
+    return store_of(path, method="uks", molecules=[Molecule([8, 1], WATER[:2], spin=1)], references=())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_and_back_to_the_last_bit(kind, full, tmp_path):
+    export_store(full, kind, out=tmp_path / "out")
+    import_store(tmp_path / "out", out=tmp_path / "back.h5")
+    with Store.open(full) as before, Store.open(tmp_path / "back.h5") as after:
+        for left, right in zip(before, after, strict=True):
+            assert_same(left, right)
+        assert after.content_hash == before.content_hash
+        assert after.splits == before.splits
+
+
+@pytest.mark.parametrize("kind", ["npz", "extxyz"])
+def test_unrestricted_and_missing_labels(kind, radical, tmp_path):
+    export_store(radical, kind, out=tmp_path / "out")
+    import_store(tmp_path / "out", out=tmp_path / "back.h5")
+    with Store.open(radical) as before, Store.open(tmp_path / "back.h5") as after:
+        assert_same(before[0], after[0])
+        assert after[0].forces is None
+        assert after[0].matrices.density is None
+
+
+def test_qh9_refuses_two_fock_matrices(radical, tmp_path):
+    with pytest.raises(InputError, match="unrestricted"):
+        export_store(radical, "qh9", out=tmp_path / "out.db")
+    assert not (tmp_path / "out.db").exists()
+
+
+def test_npz_has_pyscf_numbers_in_pyscf_order(full, tmp_path):
+    export_store(full, "npz", out=tmp_path / "out")
+    with np.load(tmp_path / "out" / "mol_0.npz") as data:
+        mole = gto.M(
+            atom=[(8, WATER[0]), (1, WATER[1]), (1, WATER[2])], unit="Bohr", basis="def2-svp", verbose=0
+        )
+        mf = pyscf_dft.RKS(mole, xc="pbe")
+        mf.grids.level, mf.conv_tol = 1, 1e-12
+        mf.kernel()
+        assert np.abs(data["fock"] - mf.get_fock()).max() < 1e-6
+        assert np.abs(data["overlap"] - mf.get_ovlp()).max() < 1e-12
+        assert np.abs(data["mo_energy"] - mf.mo_energy).max() < 1e-7
+        assert np.abs(data["density"] - mf.make_rdm1()).max() < 1e-6
+        assert np.abs(data["dipole"] - mf.dip_moment(verbose=0)).max() < 1e-5
+        assert np.array_equal(data["dipole"], data["dipole_au"] * DEBYE_PER_AU)
+        occupied = data["mo_coeff"][:, data["mo_occ"] > 0]
+        assert np.abs(2 * occupied @ occupied.T - mf.make_rdm1()).max() < 1e-6
+
+
+def test_pyscf_starts_from_the_chkfile(full, tmp_path):
+    export_store(full, "extxyz", out=tmp_path / "out", split="val")
+    mole = lib.chkfile.load_mol(str(tmp_path / "out" / "mol_1.chk"))
+    mole.verbose = 0
+    mf = pyscf_dft.RKS(mole, xc="pbe")
+    mf.grids.level = 1
+    mf.kernel(dm0=mf.from_chk(str(tmp_path / "out" / "mol_1.chk")))
+    assert mf.cycles <= 2
+    with Store.open(full) as store:
+        assert mf.e_tot == pytest.approx(store[1].energy, abs=1e-8)
+    (frame,) = structures.read(tmp_path / "out" / "structures.extxyz")
+    assert np.allclose(frame.molecule.positions, WATER + 0.05, atol=1e-12)
+
+
+def test_ase_reads_energy_and_forces(full, tmp_path):
+    from ase.io import read
+    from ase.units import Bohr, Hartree
+
+    export_store(full, "extxyz", out=tmp_path / "out")
+    atoms = read(tmp_path / "out" / "structures.extxyz", index=0)
+    with Store.open(full) as store:
+        assert atoms.get_potential_energy() == pytest.approx(store[0].energy * Hartree, rel=1e-8)
+        assert np.allclose(atoms.get_forces(), store[0].forces * Hartree / Bohr, rtol=1e-6)
+
+
+def test_the_qh9_reader_reads_the_qh9_file(tmp_path):
+    level = LevelConfig(xc="b3lyp5", basis="def2-svp", method="rks", conv_tol=1e-12)
+    sample, basis = dft.run(Molecule([8, 1, 1], WATER), level, id="a")
+    with Store.create(tmp_path / "x.h5", level=dft.level_of_theory(level), basis=basis) as store:
+        store.append([sample])
+    export_store(tmp_path / "x.h5", "qh9", out=tmp_path / "set.db")
+    import_file("qh9-stable", tmp_path / "set.db", out=tmp_path / "y.h5")
+    with Store.open(tmp_path / "y.h5") as store:
+        assert np.array_equal(store[0].matrices.fock, sample.matrices.fock)
+
+
+def test_faults_are_caught(full, tmp_path):
+    with pytest.raises(InputError, match="unknown format"):
+        export_store(full, "csv", out=tmp_path / "out")
+    export_store(full, "npz", out=tmp_path / "out")
+    with pytest.raises(InputError, match="there already"):
+        export_store(full, "npz", out=tmp_path / "out")
+    file = tmp_path / "out" / "mol_1.npz"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"mol_1\.npz cannot be read"):
+        import_store(tmp_path / "out", out=tmp_path / "back.h5")
+    assert not (tmp_path / "back.h5").exists()
+    (tmp_path / "out" / "store.json").unlink()
+    with pytest.raises(InputError, match=r"holds no store\.json"):
+        import_store(tmp_path / "out", out=tmp_path / "back.h5")
