@@ -88,17 +88,9 @@ class TrainedModel:
         Raises:
             InputError: there is no model at ``path``.
         """
-        from helmol.model import load_model
+        from helmol.model import find_model, load_model
 
-        folder = Path(path)
-        candidates = [folder / "checkpoints" / "best", folder]
-        found = next((c for c in candidates if (c / "model.safetensors").is_file()), None)
-        if found is None:
-            raise InputError(
-                f"no model in {folder}: expected a run folder with checkpoints/best/model.safetensors "
-                "or a folder with model.safetensors"
-            )
-        return cls(load_model(found, resolve_device(device)))
+        return cls(load_model(find_model(path), resolve_device(device)))
 
     @overload
     def predict(
