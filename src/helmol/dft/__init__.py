@@ -4,6 +4,7 @@ Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files,
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
+from helmol.dft.energy import FockEnergy, energy_of_fock
 from helmol.dft.field import mean_field, reference_fock
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
@@ -12,11 +13,13 @@ from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
 from helmol.dft.run import run
 
 __all__ = [
+    "FockEnergy",
     "LevelConfig",
     "basis_set",
     "build_mole",
     "check_labels",
     "dipole_integrals",
+    "energy_of_fock",
     "house_shells",
     "level_from",
     "level_of_theory",

@@ -104,30 +104,49 @@ def energy_errors(
     }
 
 
-def evaluate_energies(
+def predict_labels(
     network: HamiltonianModel, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+) -> list[PredictedEnergy]:
+    """Predict energies, and forces where the model knows them and every molecule has labels of them."""
+    from helmol.model import predict_energies
+
+    forces = not _why_no_forces(network, labels)
+    molecules = [label.molecule for label in labels]
+    return predict_energies(network, molecules, forces=forces, max_edges=max_edges)
+
+
+def energy_table(
+    network: HamiltonianModel, labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy]
 ) -> dict[str, Any]:
     """Return the error table of a model with an energy head.
-
-    Forces are compared where the model has learnt how and every molecule has them.
 
     Returns:
         The keys of :func:`energy_errors`, and the same of ``baselines["elements"]``, the per-element
         reference with no forces; ``missing``: why a number is ``None``.
     """
-    from helmol.model import predict_energies
-
-    forces = all(label.forces is not None for label in labels)
-    missing = "" if forces else "some molecules have no force labels"
-    if network.config.energy is not None and network.config.energy.forces == "direct":
-        if network.reference.force_scale == 0:
-            forces, missing = False, "the model was not trained on forces"
-    molecules = [label.molecule for label in labels]
-    result = energy_errors(labels, predict_energies(network, molecules, forces=forces, max_edges=max_edges))
-    per_element = network.reference.per_element.cpu().numpy()
+    result = energy_errors(labels, predicted)
+    missing = _why_no_forces(network, labels)
     alone = [
-        (float(per_element[m.numbers].sum()), np.zeros((m.n_atoms, 3)) if forces else None) for m in molecules
+        (network.reference.energy_of(m), None if missing else np.zeros((m.n_atoms, 3)))
+        for m in (label.molecule for label in labels)
     ]
     result["baselines"] = {"elements": energy_errors(labels, alone)}
-    result["missing"] = {} if forces else {key: missing for key in ENERGY_METRICS if key.startswith("force")}
+    result["missing"] = {key: missing for key in ENERGY_METRICS if key.startswith("force") and missing}
     return result
+
+
+def evaluate_energies(
+    network: HamiltonianModel, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+) -> dict[str, Any]:
+    """Predict and compare: :func:`energy_table` of :func:`predict_labels`."""
+    return energy_table(network, labels, predict_labels(network, labels, max_edges=max_edges))
+
+
+def _why_no_forces(network: HamiltonianModel, labels: Sequence[EnergyLabel]) -> str:
+    """Return why forces cannot be compared; empty if they can."""
+    if any(label.forces is None for label in labels):
+        return "some molecules have no force labels"
+    direct = network.config.energy is not None and network.config.energy.forces == "direct"
+    if direct and network.reference.force_scale == 0:
+        return "the model was not trained on forces"
+    return ""
