@@ -64,6 +64,9 @@ class TrainConfig(Config):
     """Precision of weights and activations; labels and references are float64 in any case."""
     loss: Literal["rmse+mse", "rmse", "mse"] = "rmse+mse"
     """Loss over all matrix elements, in units of the training set's spread."""
+    blocks: Literal["all", "diagonal"] = "all"
+    """Blocks of the Fock matrix that count in the loss: all, or those of an atom with itself alone (an
+    ablation of pre-training; errors are still of the whole matrix)."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps of the whole run."""
     max_minutes: float | None = Field(None, gt=0)

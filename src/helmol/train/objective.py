@@ -34,7 +34,8 @@ def criterion(config: TrainConfig) -> str:
 
 
 def _fock(config: TrainConfig, network: HamiltonianModel, batch: Batch) -> Tensor:
-    return hamiltonian_loss(network, network(batch), batch, kind=config.loss)
+    diagonal = config.blocks == "diagonal"
+    return hamiltonian_loss(network, network(batch), batch, kind=config.loss, diagonal_only=diagonal)
 
 
 def _energy(config: TrainConfig, network: HamiltonianModel, batch: Batch) -> Tensor:
@@ -53,5 +54,6 @@ def _both(config: TrainConfig, network: HamiltonianModel, batch: Batch) -> Tenso
     )  # fmt: skip
     # Both heads read the same nodes, which are computed once.
     blocks = network(batch, states=output.states)
-    fock = hamiltonian_loss(network, blocks, batch, kind=config.loss)
+    diagonal = config.blocks == "diagonal"
+    fock = hamiltonian_loss(network, blocks, batch, kind=config.loss, diagonal_only=diagonal)
     return loss + config.hamiltonian_weight * fock.to(loss.dtype)

@@ -11,7 +11,7 @@ from energy_store import energy_samples, energy_settings, make_energy_store, mor
 from helmol.config import parse
 from helmol.errors import ConfigError, DomainError, InputError
 from helmol.evaluate.energies import ENERGY_METRICS, energy_errors, evaluate_energies, read_label
-from helmol.model import describe_model, find_model, load_model, predict_energies, predict_fock
+from helmol.model import build, describe_model, find_model, load_model, predict_energies, predict_fock
 from helmol.store import Store
 from helmol.train import TrainConfig, loop, metrics, run
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
@@ -137,6 +137,20 @@ def test_both_at_once(data, tmp_path):
     again = run(config(data, task="both", init=str(out), max_steps=4), out=tmp_path / "again")
     assert again["start"]["h_mae_uEh"] == pytest.approx(result["best"]["h_mae_uEh"], rel=1e-5)
     assert again["start"]["energy_mae_meV"] == pytest.approx(result["best"]["energy_mae_meV"], rel=1e-4)
+
+
+def test_diagonal_blocks_alone(data, tmp_path):
+    for blocks in ("all", "diagonal"):
+        run(parse(TrainConfig, settings(data, blocks=blocks)), out=tmp_path / blocks)
+    network = load_model(tmp_path / "all/checkpoints/best")
+    start = build(network.config, network.domain, seed=0).state_dict()
+    moved = {
+        blocks: {name for name, w in weights(tmp_path / blocks).items() if not torch.equal(w, start[name])}
+        for blocks in ("all", "diagonal")
+    }
+    assert any(name.startswith("backbone.edge_blocks") for name in moved["all"])
+    assert not any(name.startswith("backbone.edge_blocks") for name in moved["diagonal"])
+    assert any(name.startswith("backbone.node_blocks") for name in moved["diagonal"])
 
 
 def test_energies_of_another_zero_are_refused(data, tmp_path):
