@@ -12,6 +12,7 @@ import typer
 from helmol.cli.bench import bench
 from helmol.cli.demo import demo
 from helmol.cli.doctor import doctor
+from helmol.cli.embed import embed
 from helmol.cli.evaluate import evaluate
 from helmol.cli.generate import generate
 from helmol.cli.guess import guess
@@ -19,7 +20,7 @@ from helmol.cli.inspect import inspect
 from helmol.cli.predict import predict
 from helmol.cli.train import train
 
-VERBS = (doctor, demo, generate, inspect, train, evaluate, predict, guess, bench)
+VERBS = (doctor, demo, generate, inspect, train, evaluate, predict, guess, embed, bench)
 
 app = typer.Typer(
     name="helmol",

@@ -26,6 +26,7 @@ def test_all_verbs_are_there():
     assert set(NAMES) == {
         *("doctor", "demo", "generate", "inspect", "train", "evaluate", "predict", "guess"),
         "bench",
+        "embed",
     }
 
 
