@@ -78,7 +78,9 @@ def ratio_row(data: dict[str, Any], arm: str, budget: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     for name in ("test_conformers", "test_molecules"):
         direct, other = (
-            _by_molecule([r for r in data["runs"] if r["arm"] == a and (r["budget"] or whole) == budget], name)
+            _by_molecule(
+                [r for r in data["runs"] if r["arm"] == a and (r["budget"] or whole) == budget], name
+            )
             for a in ("direct", arm)
         )
         ratios = []
@@ -127,7 +129,11 @@ def as_text(data: dict[str, Any], rows: Sequence[dict[str, Any]], ratios: Sequen
         lines.append(f"{start} | {' | '.join(cells)} |")
     lines += ["", "Energies in meV per molecule, force components in meV/Å (mean absolute errors)."]
     if ratios:
-        lines += ["", "Energy error of `direct` over that of the network, same labels, same steps unless named:", ""]
+        lines += [
+            "",
+            "Energy error of `direct` over that of the network, same labels, same steps unless named:",
+            "",
+        ]
         lines += ["| network | labels | new conformers | new molecules |", "|---|---|---|---|"]
         for row in ratios:
             cells = ["{:.2f} ({:.2f} to {:.2f})".format(*row[name]) for name in list(SETS)[1:]]
@@ -173,5 +179,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set_ylim(bottom=0)
     panels[0].set_ylabel("energy error, mean |ΔE| / meV per molecule")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(arms)), frameon=False, fontsize=8)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(5, len(arms)), frameon=False, fontsize=8
+    )
     figure.savefig(path, dpi=150)

@@ -1,9 +1,10 @@
-"""Energies from few labels: direct, frozen and fine-tuned networks on the same split, with intervals over seeds.
+"""Energies from few labels: direct, frozen and fine-tuned networks on one split, with intervals over seeds.
 
     python benchmarks/transfer/study.py benchmarks/transfer/study.yaml --out runs/transfer
 
 Runs that are finished are kept, those cut short go on, so the same command continues. After every run
-``results.json``, ``table.md`` and ``figure.png`` in ``--out`` hold what is there so far (``--report``: only that).
+``results.json``, ``table.md`` and ``figure.png`` in ``--out`` hold what is there so far (``--report`` does
+nothing else).
 """
 
 from __future__ import annotations

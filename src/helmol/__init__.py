@@ -1,7 +1,8 @@
 """helmol: machine-learnt molecular Kohn–Sham Hamiltonians.
 
 ``helmol.load(path)`` opens a trained model, ``helmol.pyscf.attach(mf, model)`` lets an SCF start
-from it, ``helmol.ase.HelmolCalculator(model)`` serves ASE. Nothing heavy (torch, PySCF) is imported before one of them is used.
+from it, ``helmol.ase.HelmolCalculator(model)`` serves ASE. Nothing heavy (torch, PySCF) is imported
+before one of them is used.
 """
 
 from __future__ import annotations

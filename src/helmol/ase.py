@@ -34,9 +34,9 @@ class HelmolCalculator(Calculator):
 
     * ``energy``, ``free_energy`` (the same): eV. Energy head.
     * ``forces``: eV/Å, ``[n_atoms, 3]``. Energy head; direct forces only if they were trained.
-    * ``dipole``: e·Å, ``[3]``, about the origin; ``charges``: Mulliken, e. Hamiltonian head, and PySCF for the
-      overlap. Of several models the first is asked.
-    * ``energy_std`` (eV) and ``forces_std`` (eV/Å): standard deviation over the models, where several are given.
+    * ``dipole``: e·Å, ``[3]``, about the origin; ``charges``: Mulliken, e. Hamiltonian head, and PySCF for
+      the overlap. Of several models the first is asked.
+    * ``energy_std`` (eV) and ``forces_std`` (eV/Å): standard deviation over the models, of several.
 
     Charge and spin multiplicity are ``atoms.info["charge"]`` and ``atoms.info["spin"]`` (as in
     :func:`helmol.structures.read`); a change of either is a change of the system.
@@ -62,7 +62,9 @@ class HelmolCalculator(Calculator):
     ) -> None:
         super().__init__()
         given = list(model) if isinstance(model, (list, tuple)) else [model]
-        self.models = [m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in given]
+        self.models = [
+            m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in given
+        ]
         check_members(self.models)
         if dtype not in (None, "float32", "float64"):
             raise InputError(f"dtype {dtype!r}: expected float32 or float64")
@@ -72,7 +74,7 @@ class HelmolCalculator(Calculator):
         self._state: tuple[int, int] | None = None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Return what has changed since the last calculation; charge and spin count as ASE's magnetic state."""
+        """Return what has changed since the last calculation; charge and spin are part of it."""
         changes: list[str] = super().check_state(atoms, tol=tol)
         if self._state is not None and self._state != _charge_and_spin(atoms):
             changes.append("initial_charges")

@@ -14,10 +14,14 @@ def embed(
     store: Annotated[Path, typer.Argument(help="Store (.h5) or structures (xyz, extxyz, ...).")],
     compare: Annotated[
         list[Path] | None,
-        typer.Option("--compare", help="Another run to draw below, e.g. one without pre-training (repeatable)."),
+        typer.Option(
+            "--compare", help="Another run to draw below, e.g. one without pre-training (repeatable)."
+        ),
     ] = None,
     method: Annotated[str, typer.Option("--method", help="pca, or umap (helmol[embed]).")] = "pca",
-    split: Annotated[str, typer.Option("--split", help="Split of a store; 'all' for the whole store.")] = "all",
+    split: Annotated[
+        str, typer.Option("--split", help="Split of a store; 'all' for the whole store.")
+    ] = "all",
     neighbours: Annotated[int, typer.Option("--neighbours", min=1, help="k of the purity.")] = 10,
     out: Out = None,
     device: Device = "auto",
@@ -39,7 +43,11 @@ def embed(
             networks, store, method=method, split=split, neighbours=neighbours, seed=seed, out=folder
         )
         rows = [
-            [name, element, *(entry[k] for k in ("n_atoms", "n_environments", "purity", "chance", "silhouette"))]
+            [
+                name,
+                element,
+                *(entry[k] for k in ("n_atoms", "n_environments", "purity", "chance", "silhouette")),
+            ]
             for name, part in result["models"].items()
             for element, entry in part["by_element"].items()
         ]

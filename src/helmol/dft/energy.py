@@ -30,8 +30,8 @@ class FockEnergy:
             but for grid and fitting errors, and off by the square of the error of D.
         corrected: ``energy`` plus :attr:`correction`.
         correction: ``−Σ_σ Σ_ai |F_ai|² / (F_aa − F_ii)`` with F the Fock matrix built from D and i, a the
-            occupied and empty orbitals of D, Eh: the energy that one more step would gain, to second order and
-            with the potential held still. It overshoots where charge moves far (a minao density, say).
+            occupied and empty orbitals of D, Eh: the energy that one more step would gain, to second order
+            and with the potential held still. It overshoots where charge moves far (a minao density, say).
         residual: largest ``|F_ai|``, Eh.
     """
 

@@ -42,8 +42,8 @@ def embed_runs(
         out: folder for ``embedding.png``, ``embedding.npz`` and ``embedding.json``.
 
     Returns:
-        ``n_molecules``, ``n_atoms``, ``method``, ``figure``, ``coordinates``, and per name under ``models`` the
-        keys of :func:`helmol.evaluate.embedding.separation` and ``variance`` (shares of the two axes of a PCA).
+        ``n_molecules``, ``n_atoms``, ``method``, ``figure``, ``coordinates``, and per name under ``models``
+        the keys of :func:`helmol.evaluate.embedding.separation` and ``variance`` (shares of a PCA's axes).
 
     Raises:
         ConfigError: unknown method.

@@ -208,7 +208,9 @@ def _parity(axes: Axes, true: Array, guess: Array, what: str, unit: str, milli: 
     axes.plot(true, guess, "o", markersize=3, alpha=0.5, color=MODEL, markeredgewidth=0)
     error = milli * float(np.abs(guess - true).mean())
     axes.set(
-        xlabel=f"DFT {what} / {unit}", ylabel=f"model / {unit}", title=f"mean absolute error {error:.3g} m{unit}"
+        xlabel=f"DFT {what} / {unit}",
+        ylabel=f"model / {unit}",
+        title=f"mean absolute error {error:.3g} m{unit}",
     )
     _tidy(axes)
 

@@ -37,5 +37,6 @@ def environments(molecule: Molecule) -> list[str]:
     near = bonds(molecule)
     symbols = np.array([SYMBOLS[z] for z in molecule.numbers])
     return [
-        f"{symbol}({''.join(sorted(symbols[row]))})" for symbol, row in zip(symbols.tolist(), near, strict=True)
+        f"{symbol}({''.join(sorted(symbols[row]))})"
+        for symbol, row in zip(symbols.tolist(), near, strict=True)
     ]

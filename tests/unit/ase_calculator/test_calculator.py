@@ -33,7 +33,11 @@ def folder(tmp_path_factory):
     """Two runs that differ in their seed, one with both heads."""
     folder = tmp_path_factory.mktemp("calculator")
     data = make_energy_store(folder / "toy.h5")
-    for name, changes in {"a": {}, "b": {"seed": 1, "max_steps": 4}, "both": {"task": "both", "max_steps": 4}}.items():
+    for name, changes in {
+        "a": {},
+        "b": {"seed": 1, "max_steps": 4},
+        "both": {"task": "both", "max_steps": 4},
+    }.items():
         run(parse(TrainConfig, energy_settings(data, **(CHANGES | changes))), out=folder / name)
     return folder
 
@@ -102,7 +106,7 @@ class WrongForces(HelmolCalculator):
 
 
 def fluctuation(calculator):
-    """Return the standard deviation of the total energy over a short NVE run, eV, and the kinetic energy's."""
+    """Return the standard deviation of total and kinetic energy over a short NVE run, eV."""
     atoms = water()
     atoms.calc = calculator
     rng = np.random.default_rng(0)
