@@ -32,6 +32,11 @@ def write_report(data: dict[str, Any], out: Path) -> None:
         draw(rows, out / "figure.png")
 
 
+def tested_sets(data: dict[str, Any]) -> list[str]:
+    """Return the test sets that this study has."""
+    return [name for name in ("test_conformers", "test_molecules") if data["split"].get(name)]
+
+
 def table_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
     """Return per arm and budget the mean over seeds and its 95 % interval (Student's t) of every error."""
     rows = []
@@ -40,14 +45,14 @@ def table_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
         runs = [run for run in data["runs"] if (run["arm"], run["budget"]) == (arm, budget)]
         row: dict[str, Any] = {
             "arm": arm,
-            "budget": budget or data["split"]["pool"],
+            "budget": budget or data["split"]["train"],
             "n_seeds": len(runs),
             "steps": runs[0]["steps"],
             "seconds": float(np.mean([run["seconds"] for run in runs])),
         }
         for name in SETS:
             for key in ("energy_mae_meV", "force_mae_meV_per_angstrom"):
-                values = [run[name][key] for run in runs if run[name][key] is not None]
+                values = [run[name][key] for run in runs if name in run and run[name][key] is not None]
                 if values:
                     row[f"{name}/{key}"] = [float(np.mean(values)), half_width(values)]
         rows.append(row)
@@ -73,10 +78,10 @@ def ratio_row(data: dict[str, Any], arm: str, budget: int) -> dict[str, Any]:
 
     The interval is a bootstrap over seeds and molecules (all conformers of a molecule together).
     """
-    whole = data["split"]["pool"]
+    whole = data["split"]["train"]
     row: dict[str, Any] = {"arm": arm, "budget": budget}
     rng = np.random.default_rng(0)
-    for name in ("test_conformers", "test_molecules"):
+    for name in tested_sets(data):
         direct, other = (
             _by_molecule(
                 [r for r in data["runs"] if r["arm"] == a and (r["budget"] or whole) == budget], name
@@ -114,8 +119,8 @@ def as_text(data: dict[str, Any], rows: Sequence[dict[str, Any]], ratios: Sequen
     """Return the tables as Markdown."""
     sizes = data["split"]
     lines = [
-        f"Training conformers {sizes['pool']} (validation {sizes['val']}), new conformers "
-        f"{sizes['test_conformers']}, conformers of new molecules {sizes['test_molecules']}. "
+        f"Training conformers {sizes['train']} (validation {sizes['val']}), new conformers "
+        f"{sizes['test_conformers']}, conformers of new molecules {sizes.get('test_molecules', 0)}. "
         "Mean over seeds ± 95 % interval (Student's t over seeds).",
         "",
         "| network | labels | seeds | steps | s | energy, train | new conformers | new molecules "
@@ -136,7 +141,10 @@ def as_text(data: dict[str, Any], rows: Sequence[dict[str, Any]], ratios: Sequen
         ]
         lines += ["| network | labels | new conformers | new molecules |", "|---|---|---|---|"]
         for row in ratios:
-            cells = ["{:.2f} ({:.2f} to {:.2f})".format(*row[name]) for name in list(SETS)[1:]]
+            cells = [
+                "{:.2f} ({:.2f} to {:.2f})".format(*row[name]) if name in row else "–"
+                for name in list(SETS)[1:]
+            ]
             lines.append(f"| {row['arm']} | {row['budget']} | {' | '.join(cells)} |")
         lines += ["", "Intervals: 95 %, bootstrap over seeds and molecules."]
     pretrained = [run for run in data["runs"] if run["arm"] is None]
@@ -159,11 +167,12 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw the energy errors of both test sets by label budget."""
     figure = Figure(figsize=(9.5, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2, sharey=True)
+    sets = [n for n in ("test_conformers", "test_molecules") if f"{n}/energy_mae_meV" in rows[0]]
+    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     budgets = sorted({row["budget"] for row in rows})
     width = 0.8 / len(arms)
-    for axes, name in zip(panels, ("test_conformers", "test_molecules"), strict=True):
+    for axes, name in zip(panels, sets, strict=True):
         for k, arm in enumerate(arms):
             mine = {row["budget"]: row for row in rows if row["arm"] == arm}
             places = [budgets.index(b) + (k - (len(arms) - 1) / 2) * width for b in mine]

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,12 @@ class StudyConfig(Config):
     """Store of conformers; the id of a conformer is ``MOLECULE-NUMBER``."""
     min_conformers: int = 3
     """Molecules with fewer labelled conformers are left out."""
-    test_molecules: float = Field(0.2, gt=0, lt=1)
-    """Share of the molecules that no network sees: the new-molecule test."""
+    test_molecules: float = Field(0.2, ge=0, lt=1)
+    """Share of the molecules that no network sees: the new-molecule test. 0 leaves that test out."""
+    test_conformers: int = Field(1, ge=1)
+    """Conformers of every training molecule that no network sees."""
+    n_pool: int | None = None
+    """Training conformers; unset means all that are left."""
     n_val: int = 24
     """Conformers that choose the best step, the same for every arm."""
     budgets: tuple[int, ...]
@@ -73,6 +78,8 @@ class ArmConfig(Config):
     """Kind of pre-training to start from."""
     keys: dict[str, Any] = Field(default_factory=dict)
     """Keys that differ from ``energy``."""
+    ablation: bool = False
+    """Whether the arm can wait until the others are done."""
     budgets: tuple[int, ...] | None = None
     """Label budgets of this arm; unset means all of the study's."""
 
@@ -120,8 +127,8 @@ def main() -> None:
 def split_store(data: Path, config: StudyConfig) -> dict[str, list[str]]:
     """Draw the splits and write them to the store: by molecule first, then by conformer.
 
-    ``pool`` are the training conformers, ``budget-N`` the first N of them in random order,
-    ``test_conformers`` the last conformer of every training molecule, ``test_molecules`` all conformers
+    ``train`` are the training conformers, of which a smaller budget takes a random part,
+    ``test_conformers`` the last conformers of every training molecule, ``test_molecules`` all conformers
     of the others.
 
     Raises:
@@ -135,45 +142,46 @@ def split_store(data: Path, config: StudyConfig) -> dict[str, list[str]]:
         whole = [name for name, ids in conformers.items() if len(ids) >= config.min_conformers]
         molecules = [whole[k] for k in rng.permutation(len(whole))]
         n_test = round(config.test_molecules * len(molecules))
-        known = molecules[n_test:]
-        rest = [identity for name in known for identity in conformers[name][:-1]]
+        known, n_last = molecules[n_test:], config.test_conformers
+        rest = [identity for name in known for identity in conformers[name][:-n_last]]
         pool = [rest[k] for k in rng.permutation(len(rest))]
         if len(pool) <= config.n_val + max(config.budgets):
             raise InputError(f"{len(pool)} training conformers in {data}: too few for {config.budgets}")
         split = {
             "val": pool[: config.n_val],
-            "pool": pool[config.n_val :],
-            "test_conformers": [conformers[name][-1] for name in known],
+            "train": pool[config.n_val :][: config.n_pool],
+            "test_conformers": [identity for name in known for identity in conformers[name][-n_last:]],
             "test_molecules": [identity for name in molecules[:n_test] for identity in conformers[name]],
         }
-        split |= {f"budget-{n}": split["pool"][: n or None] for n in config.budgets}
+        split = {name: ids for name, ids in split.items() if ids}
         if split != {name: list(ids) for name, ids in store.splits.items()}:
             store.set_splits(split)
     return split
 
 
 def all_jobs(config: StudyConfig, data: Path, out: Path) -> Iterator[Job]:
-    """Yield every training, arm by arm and seed by seed, each after the pre-training it needs."""
+    """Yield every training, each after the pre-training it needs: seed by seed, ablations at the end."""
     common = {"data": str(data), "val": "val", **config.common}
     made: set[str] = set()
-    for arm, settings in config.arms.items():
-        for seed in config.seeds:
-            keys: dict[str, Any] = {}
-            if settings.init is not None:
-                name = f"pretrain-{settings.init}-{seed}"
-                keys["init"] = str(out / name)
+    whole = [(seed, budget) for seed in config.seeds for budget in config.budgets]
+    for ablation, (seed, budget), (arm, settings) in product((False, True), whole, config.arms.items()):
+        if settings.ablation != ablation or budget not in (settings.budgets or config.budgets):
+            continue
+        keys: dict[str, Any] = {}
+        if settings.init is not None:
+            name = f"pretrain-{settings.init}-{seed}"
+            keys["init"] = str(out / name)
+            if name not in made:
+                made.add(name)
                 special = config.pretraining[settings.init]
-                if name not in made:
-                    made.add(name)
-                    base = {**common, **config.pretrain, **special, "train": "pool", "seed": seed}
-                    yield Job(name, {**base, "task": "hamiltonian"})
-            for budget in settings.budgets or config.budgets:
-                base = {**common, **config.energy, **settings.keys, **keys}
-                yield Job(
-                    f"{arm.replace(' ', '-').replace(',', '')}-{budget or 'all'}-{seed}",
-                    {**base, "train": f"budget-{budget}", "task": "energy", "seed": seed},
-                    arm, budget, seed,
-                )  # fmt: skip
+                base = {**common, **config.pretrain, **special, "train": "train", "seed": seed}
+                yield Job(name, {**base, "task": "hamiltonian"})
+        base = {**common, **config.energy, **settings.keys, **keys}
+        yield Job(
+            f"{arm.replace(' ', '-').replace(',', '')}-{budget or 'all'}-{seed}",
+            {**base, "train": budget or "train", "task": "energy", "seed": seed},
+            arm, budget, seed,
+        )  # fmt: skip
 
 
 def work(job: Job, data: Path, out: Path) -> None:
@@ -186,7 +194,9 @@ def work(job: Job, data: Path, out: Path) -> None:
     tested = {"steps": result["steps"], "seconds": result["seconds"], "start": result["start"]}
     tested |= {"best": result["best"], "parameters": result["parameters"]}
     if job.arm is not None:
-        tested |= {name: test(folder, data, name, job) for name in TEST_SETS}
+        with Store.open(data) as store:
+            there = [name for name in TEST_SETS if name == "train" or name in store.splits]
+        tested |= {name: test(folder, data, name, job) for name in there}
     write_json(folder / "tested.json", tested)
 
 
@@ -194,7 +204,8 @@ def test(folder: Path, data: Path, name: str, job: Job) -> dict[str, Any]:
     """Return errors of energies and forces on a split, and the energy error of every molecule (meV)."""
     network = load_model(find_model(folder))
     with Store.open(data) as store:
-        ids = store.splits[job.keys["train"] if name == "train" else name]
+        trained = json.loads((folder / "split.json").read_text())["train"]
+        ids = trained if name == "train" else store.splits[name]
         labels = [read_label(store, store.row(identity)) for identity in ids]
     start = time.perf_counter()
     predicted = predict_labels(network, labels)

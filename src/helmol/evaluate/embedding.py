@@ -4,9 +4,9 @@ The features of an atom are the l = 0 channels of its node after the last layer,
 the molecule turns. An atom's environment is its element with the elements it is bonded to, ``C(CHHH)``.
 Per element with at least two environments:
 
-* ``purity``: share of an atom's k nearest atoms of its element that are in the same environment. Only atoms
-  of molecules with another formula count as neighbours where there are any, so that conformers of one molecule
-  do not vouch for each other. Features are divided by their standard deviations.
+* ``purity``: share of an atom's k nearest atoms of its element that are in the same environment. Only
+  atoms of molecules with another formula count as neighbours where there are any, so that conformers of one
+  molecule do not vouch for each other. Features are divided by their standard deviations.
 * ``chance``: the purity of neighbours drawn blindly.
 * ``silhouette``: mean of ``(b − a) / max(a, b)`` with a the mean distance to the atom's own environment and b
   to the nearest other one; −1 to 1.
@@ -124,7 +124,7 @@ def separation(embedding: Embedding, *, neighbours: int = NEIGHBOURS, seed: int 
 
 
 def plane(features: Array) -> tuple[Array, Array]:
-    """Return the two principal components ``[n, 2]`` of standardised features and their shares of variance."""
+    """Return the two principal components ``[n, 2]`` of standardised features, their shares of variance."""
     scaled = _standardised(features)
     left, size, _ = np.linalg.svd(scaled, full_matrices=False)
     total = max(float(np.square(size).sum()), 1e-300)
@@ -162,7 +162,7 @@ def _distances(features: Array) -> Array:
 
 
 def _allowed(embedding: Embedding, atoms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return who may be whose neighbour: atoms of other formulas; of other samples if there is one formula."""
+    """Return who may be whose neighbour: atoms of other formulas; of other samples if there is one."""
     groups = embedding.formulas[atoms]
     if len(set(groups.tolist())) < 2:
         groups = embedding.molecules[atoms]
