@@ -134,7 +134,8 @@ def split_store(data: Path, config: StudyConfig) -> dict[str, list[str]]:
     Raises:
         InputError: too few molecules or conformers.
     """
-    with Store.open(data, "a") as store:
+    with Store.open(data) as store:
+        old = {name: list(ids) for name, ids in store.splits.items()}
         conformers: dict[str, list[str]] = {}
         for identity in sorted(store.ids):
             conformers.setdefault(identity.rpartition("-")[0], []).append(identity)
@@ -154,7 +155,8 @@ def split_store(data: Path, config: StudyConfig) -> dict[str, list[str]]:
             "test_molecules": [identity for name in molecules[:n_test] for identity in conformers[name]],
         }
         split = {name: ids for name, ids in split.items() if ids}
-        if split != {name: list(ids) for name, ids in store.splits.items()}:
+    if split != old:
+        with Store.open(data, "a") as store:
             store.set_splits(split)
     return split
 
