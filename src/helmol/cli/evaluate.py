@@ -22,6 +22,16 @@ UNITS = {
     "dipole_mae_debye": "dipole / Debye",
     "psi_similarity": "orbital similarity |cos|",
     "psi_similarity_s": "orbital similarity, metric S",
+    "energy_mae_meV": "energy / meV",
+    "energy_mae_meV_per_atom": "energy per atom / meV",
+    "force_mae_meV_per_angstrom": "force components / meV/Å",
+    "energy_from_h_mae_meV": "energy of the predicted F / meV",
+    "energy_from_h_corrected_mae_meV": "the same, second order / meV",
+}
+INTERVALS = {
+    "h_mae_uEh_ci95": "F (µEh)",
+    "energy_mae_meV_ci95": "the energy (meV)",
+    "force_mae_meV_per_angstrom_ci95": "forces (meV/Å)",
 }
 
 
@@ -35,13 +45,19 @@ def evaluate(
             help="Split to evaluate, or 'all'. Default: test, else the molecules the run has not seen.",
         ),
     ] = None,
+    energy_from_h: Annotated[
+        int,
+        typer.Option(
+            "--energy-from-h", metavar="N", help="Evaluate the energy of the predicted F for N molecules."
+        ),
+    ] = 0,
     out: Out = None,
     device: Device = "auto",
     max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
-    """Compare a model with labels: Fock matrix, orbital energies, density, dipole; with baselines."""
+    """Compare a model with labels: Fock matrix, orbitals, density, dipole, energy, forces; with baselines."""
     with session("evaluate", json_file=json_file, verbose=verbose) as s:
         from helmol.evaluate.run import evaluate_store
         from helmol.predict import TrainedModel
@@ -49,8 +65,9 @@ def evaluate(
         model = TrainedModel.load(run, device=device)
         folder = out or Path(run) / "evaluation"
         result = evaluate_store(
-            model.network, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges
-        )
+            model.network, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges,
+            energy_from_h=energy_from_h,
+        )  # fmt: skip
         show(
             s,
             result,
@@ -76,10 +93,12 @@ def show(s: Session, result: dict[str, Any], title: str) -> None:
     rows = [
         [label, *["-" if part.get(key) is None else float(part[key]) for part in columns.values()]]
         for key, label in UNITS.items()
+        if key in result
     ]
     s.table(title, ["mean error", *columns], rows)
     for reason in sorted(set(result["missing"].values())):
         s.say(f"left out (-): {reason}")
-    if result["h_mae_uEh_ci95"] is not None:
-        low, high = result["h_mae_uEh_ci95"]
-        s.say(f"95 % interval of the error of F over molecules: {low:.3g} to {high:.3g} µEh")
+    for key, name in INTERVALS.items():
+        if result.get(key) is not None:
+            low, high = result[key]
+            s.say(f"95 % interval of the error of {name} over molecules: {low:.3g} to {high:.3g}")

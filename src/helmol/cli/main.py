@@ -13,6 +13,7 @@ from helmol.cli.bench import bench
 from helmol.cli.convert import convert
 from helmol.cli.demo import demo
 from helmol.cli.doctor import doctor
+from helmol.cli.embed import embed
 from helmol.cli.estimate import estimate
 from helmol.cli.evaluate import evaluate
 from helmol.cli.generate import generate
@@ -37,6 +38,7 @@ VERBS = (
     evaluate,
     predict,
     guess,
+    embed,
     estimate,
     bench,
 )

@@ -1,18 +1,22 @@
 """``helmol predict RUN MOLS``: Fock matrices and what follows from them, for many molecules."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from helmol.cli.options import Device, JsonFile, Verbose
-from helmol.cli.session import session
+from helmol.cli.session import Session, session
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
     molecules: Annotated[Path, typer.Argument(help="Structures (xyz, extxyz, ...) or a store (.h5).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
+    also: Annotated[
+        list[Path] | None,
+        typer.Option("--also", help="Another run on energies: mean and spread of all (repeatable)."),
+    ] = None,
     residual: Annotated[
         bool, typer.Option("--residual", help="One Fock build per molecule: how far from self-consistency.")
     ] = False,
@@ -26,12 +30,23 @@ def predict(
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
-    """Predict Fock matrix, orbitals, gap, dipole, charges, density; one .npz per molecule (PySCF order)."""
+    """Predict Fock matrix, orbitals, gap, dipole, charges, density (.npz, PySCF order), or energies."""
     with session("predict", json_file=json_file, verbose=verbose) as s:
+        from helmol.errors import InputError
         from helmol.predict import TrainedModel
         from helmol.predict.files import predict_file
 
         model = TrainedModel.load(run, device=device)
+        energies: dict[str, Any] = {}
+        if model.has_energy:
+            models = [model, *(TrainedModel.load(path, device=device) for path in also or [])]
+            energies = _energies(s, models, molecules, out=out, split=split, max_edges=max_edges)
+        elif also:
+            raise InputError(f"--also averages energies, and {run} predicts Fock matrices only")
+        if model.network.head is None:
+            s.result(energies)
+            s.next(f"helmol evaluate {run} STORE")
+            return
         writers = []
         if molden:
             from helmol.pyscf import write_molden
@@ -53,5 +68,18 @@ def predict(
         s.table(f"{result['n_molecules']} molecules in {out}, first {len(rows)}", columns, rows)
         s.say(f"{result['n_predicted']} predicted, {result['n_kept']} already there")
         s.say(f"table of all molecules in {out / 'summary.csv'}")
-        s.result(result)
+        s.result({**result, **({"energies": energies} if energies else {})})
         s.next(f"helmol guess {run} {molecules}")
+
+
+def _energies(
+    s: Session, models: list[Any], molecules: Path, *, out: Path, split: str, max_edges: int
+) -> dict[str, Any]:
+    """Predict energies and print the first of them."""
+    from helmol.predict.energy_files import COLUMNS, predict_energies_of_file
+
+    result = predict_energies_of_file(models, molecules, out=out, split=split, max_edges=max_edges)
+    rows = [["-" if row[c] is None else row[c] for c in COLUMNS] for row in result["molecules"][:10]]
+    s.table(f"{result['n_molecules']} energies in {out}, first {len(rows)}", list(COLUMNS), rows)
+    s.say(f"all of them in {out / 'energies.csv'} and {out / 'energies.extxyz'}")
+    return result

@@ -5,6 +5,7 @@ Everything that leaves this room is in house order and atomic units; PySCF's ord
 """
 
 from helmol.dft.chkfile import read_chkfile, write_chkfile
+from helmol.dft.energy import FockEnergy, energy_of_fock
 from helmol.dft.field import mean_field, reference_fock
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
@@ -17,6 +18,7 @@ from helmol.dft.run import run
 
 __all__ = [
     "LEVEL_PRESETS",
+    "FockEnergy",
     "LevelConfig",
     "Rebuilt",
     "appended_shells",
@@ -24,6 +26,7 @@ __all__ = [
     "build_mole",
     "check_labels",
     "dipole_integrals",
+    "energy_of_fock",
     "house_shells",
     "level_from",
     "level_of_theory",

@@ -8,7 +8,18 @@ PySCF is used only where a sample lacks an overlap or where dipoles are asked fo
 leaves those numbers out with a reason, never a zero.
 """
 
+from helmol.evaluate.energies import ENERGY_METRICS, evaluate_energies
 from helmol.evaluate.errors import METRICS, ErrorTable, errors
+from helmol.evaluate.from_fock import FROM_FOCK_METRICS, energies_from_fock
 from helmol.evaluate.network import evaluate_model
 
-__all__ = ["METRICS", "ErrorTable", "errors", "evaluate_model"]
+__all__ = [
+    "ENERGY_METRICS",
+    "FROM_FOCK_METRICS",
+    "METRICS",
+    "ErrorTable",
+    "energies_from_fock",
+    "errors",
+    "evaluate_energies",
+    "evaluate_model",
+]

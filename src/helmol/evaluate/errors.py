@@ -120,7 +120,7 @@ class ErrorTable:
         for metric in METRICS:
             values = [row[metric] for row in rows if metric in row]
             result[metric] = float(np.mean(values)) if values else None
-        result["h_mae_uEh_ci95"] = _interval([row["h_mae_uEh"] for row in rows])
+        result["h_mae_uEh_ci95"] = interval([row["h_mae_uEh"] for row in rows])
         if name in self._blocks:
             result["by_element"] = self._blocks[name].by_element()
             result["by_element_pair"] = self._blocks[name].by_element_pair()
@@ -217,7 +217,7 @@ def _dipole_error(density_difference: Array, integrals: Array) -> float:
     return float(np.linalg.norm(np.einsum("xij,ji->x", integrals, total)) * DEBYE_PER_AU)
 
 
-def _interval(values: Sequence[float], *, draws: int = 1000) -> tuple[float, float] | None:
+def interval(values: Sequence[float], *, draws: int = 1000) -> tuple[float, float] | None:
     """Return the 95 % bootstrap interval of a mean over molecules; ``None`` below two molecules."""
     if len(values) < 2:
         return None

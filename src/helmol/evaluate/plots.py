@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,7 +22,11 @@ from helmol.basis import BasisSet
 from helmol.errors import InputError
 from helmol.files import replacing
 from helmol.system import Sample
-from helmol.units import EV_PER_HARTREE, MICROHARTREE_PER_HARTREE
+from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE, MICROHARTREE_PER_HARTREE
+
+if TYPE_CHECKING:
+    from helmol.evaluate.energies import EnergyLabel
+    from helmol.model import PredictedEnergy
 
 Array = npt.NDArray[np.float64]
 
@@ -165,6 +169,49 @@ def _level_errors(
     axes.text(n_occupied + 0.5, 1.01, "HOMO | LUMO", transform=above, ha="center", fontsize=8)
     axes.set(xlabel="orbital", ylabel="|Δε| against DFT / µEh")
     axes.legend(frameon=False, loc="best")
+    _tidy(axes)
+
+
+def energies(
+    labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy], alone: Sequence[float], path: Path
+) -> Path:
+    """Draw predicted against true energies and forces.
+
+    Args:
+        labels: what is true.
+        predicted: one per label.
+        alone: energy of the elements of each molecule, subtracted on both axes, Eh.
+        path: PNG to write.
+    """
+    true = EV_PER_HARTREE * np.array([x.energy - e for x, e in zip(labels, alone, strict=True)])
+    guess = EV_PER_HARTREE * np.array([x.energy - e for x, e in zip(predicted, alone, strict=True)])
+    pairs = [
+        (x.forces, y.forces)
+        for x, y in zip(labels, predicted, strict=True)
+        if x.forces is not None and y.forces is not None
+    ]
+    figure = Figure(figsize=(9 if pairs else 4.7, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2 if pairs else 1, squeeze=False)[0]
+    _parity(panels[0], true, guess, "energy − energies of the elements", "eV", 1000)
+    if pairs:
+        f_true, f_guess = (
+            EV_PER_ANGSTROM_PER_AU * np.concatenate([p[k].ravel() for p in pairs]) for k in (0, 1)
+        )
+        _parity(panels[1], f_true, f_guess, "force components", "eV/Å", 1000)
+    return _save(figure, path)
+
+
+def _parity(axes: Axes, true: Array, guess: Array, what: str, unit: str, milli: float) -> None:
+    """Scatter predicted over true values with the diagonal; the title has the mean absolute error."""
+    ends = [min(true.min(), guess.min()), max(true.max(), guess.max())]
+    axes.plot(ends, ends, color="#777777", linewidth=0.8)
+    axes.plot(true, guess, "o", markersize=3, alpha=0.5, color=MODEL, markeredgewidth=0)
+    error = milli * float(np.abs(guess - true).mean())
+    axes.set(
+        xlabel=f"DFT {what} / {unit}",
+        ylabel=f"model / {unit}",
+        title=f"mean absolute error {error:.3g} m{unit}",
+    )
     _tidy(axes)
 
 

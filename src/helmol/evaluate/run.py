@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helmol.errors import InputError
+from helmol.evaluate.energies import energy_table, predict_labels, read_label
+from helmol.evaluate.from_fock import energies_from_fock
 from helmol.evaluate.network import evaluate_model
 from helmol.files import write_json
 from helmol.store import Store
@@ -28,8 +30,12 @@ def evaluate_store(
     seen: Collection[str] = (),
     out: Path,
     max_edges: int = 20000,
+    energy_from_h: int = 0,
 ) -> dict[str, Any]:
     """Return the error table of a network on one split of a store; write it and plots to ``out``.
+
+    A model with a Hamiltonian head gets the keys of :func:`evaluate_model`, one with an energy head those of
+    :func:`helmol.evaluate.energies.energy_table`, one with both heads all of them.
 
     Args:
         network: the model.
@@ -39,22 +45,73 @@ def evaluate_store(
         seen: ids that the model was trained or chosen on.
         out: folder for ``evaluation.json`` and the plots.
         max_edges: atom pairs per batch.
+        energy_from_h: of how many molecules to evaluate the energy that the predicted Fock matrix implies
+            (:mod:`helmol.evaluate.from_fock`); each costs as much as one SCF cycle.
 
     Raises:
-        InputError: the store has no such split, or it is empty.
+        InputError: the store has no such split, or it is empty; no energies to compare with.
         DomainError: the store's functional or basis is not the model's.
     """
     with Store.open(path) as store:
         network.domain.check_data(store.level, store.basis)
         split = split or ("test" if "test" in store.splits else "unseen")
         chosen = split_indices(store, split, seen=seen)
-        result = evaluate_model(
-            network, (store[i] for i in chosen), total=len(chosen), level=store.level, max_edges=max_edges
-        )
+        result: dict[str, Any] = {"baselines": {}, "missing": {}}
+        if network.head is not None:
+            table = evaluate_model(
+                network, (store[i] for i in chosen), total=len(chosen), level=store.level, max_edges=max_edges
+            )
+            _merge(result, table)
+            _plot(network, store, chosen[:MOLECULES_PLOTTED], table, out=out, max_edges=max_edges)
+            if energy_from_h:
+                _merge(result, _from_fock(network, store, chosen[:energy_from_h], max_edges=max_edges))
+        elif energy_from_h:
+            raise InputError("energies from Fock matrices need a model with a Hamiltonian head")
+        if network.energy is not None:
+            _merge(result, _energies(network, store, chosen, out=out, max_edges=max_edges))
+        result |= {"target": network.domain.target, "parameters": network.n_parameters}
         result |= {"store": str(path), "split": split}
         write_json(out / "evaluation.json", result)
-        _plot(network, store, chosen[:MOLECULES_PLOTTED], result, out=out, max_edges=max_edges)
     return result
+
+
+def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
+    """Add a table to another; baselines and reasons of the same name are joined."""
+    for name, part in table["baselines"].items():
+        result["baselines"].setdefault(name, {}).update(part)
+    result["missing"].update(table.get("missing", {}))
+    result.update({key: value for key, value in table.items() if key not in ("baselines", "missing")})
+
+
+def _from_fock(
+    network: HamiltonianModel, store: Store, indices: Sequence[int], *, max_edges: int
+) -> dict[str, Any]:
+    """Compare the energies that predicted and reference Fock matrices imply."""
+    from helmol.model import predict_fock
+
+    samples = [store[i] for i in indices]
+    references = [sample.matrices.references for sample in samples]
+    matrices = predict_fock(network, [s.molecule for s in samples], references, max_edges=max_edges)
+    common = set.intersection(*({*names} for names in references))
+    tables = energies_from_fock(
+        samples,
+        {"model": matrices, **{name: [r[name] for r in references] for name in sorted(common)}},
+        store.level,
+    )
+    return {**tables.pop("model"), "baselines": tables}
+
+
+def _energies(
+    network: HamiltonianModel, store: Store, indices: Sequence[int], *, out: Path, max_edges: int
+) -> dict[str, Any]:
+    """Compare energies and forces with their labels and draw them."""
+    from helmol.evaluate import plots
+
+    labels = [read_label(store, i) for i in indices]
+    predicted = predict_labels(network, labels, max_edges=max_edges)
+    alone = [network.reference.energy_of(label.molecule) for label in labels]
+    plots.energies(labels, predicted, alone, out / "energies.png")
+    return energy_table(network, labels, predicted)
 
 
 def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> list[int]:

@@ -3,7 +3,7 @@
 Knows: torch, irreps, its own domain. Does not know: PySCF, files other than its own, training.
 """
 
-from helmol.model.artifact import load_model, save_model
+from helmol.model.artifact import describe_model, find_model, load_model, save_model
 from helmol.model.config import MODEL_PRESETS, EnergyConfig, ModelConfig
 from helmol.model.domain import TARGETS, Domain, Target, reference_matrix, reference_name, target_matrix
 from helmol.model.energy import EnergyOutput, PredictedEnergy, energies, energy_loss, predict_energies
@@ -31,8 +31,10 @@ __all__ = [
     "PredictedEnergy",
     "Target",
     "build",
+    "describe_model",
     "energies",
     "energy_loss",
+    "find_model",
     "fit_reference",
     "fit_statistics",
     "hamiltonian_loss",

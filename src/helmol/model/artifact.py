@@ -51,24 +51,54 @@ def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any]
     write_json(folder / "model.json", description)
 
 
+def find_model(path: Path | str) -> Path:
+    """Return the model folder of a run folder (its best checkpoint), or a model folder itself.
+
+    Raises:
+        InputError: there is no model at ``path``.
+    """
+    folder = Path(path)
+    candidates = [folder / "checkpoints" / "best", folder]
+    found = next((c for c in candidates if (c / "model.safetensors").is_file()), None)
+    if found is None:
+        raise InputError(
+            f"no model in {folder}: expected a run folder with checkpoints/best/model.safetensors "
+            "or a folder with model.safetensors"
+        )
+    return found
+
+
+def describe_model(folder: Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
+    """Read what a model folder says of its network, domain and the rest, without the weights.
+
+    Raises:
+        InputError: no model there, or its description is damaged or of a newer helmol.
+    """
+    try:
+        data = json.loads((folder / "model.json").read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"no model in {folder}: model.json is missing") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the model in {folder} is damaged: {error}") from error
+    if data.get("schema") != SCHEMA:
+        raise InputError(f"the model in {folder} has schema {data.get('schema')}, this helmol reads {SCHEMA}")
+    return parse(ModelConfig, data["model"], source=str(folder)), Domain.from_json(data["domain"]), data
+
+
 def load_model(folder: Path, device: torch.device | str = "cpu") -> HamiltonianModel:
     """Read a model folder; nothing in it is executed.
 
     Raises:
         InputError: no model there, files damaged, or written by a newer helmol.
     """
+    config, domain, data = describe_model(folder)
     try:
-        data = json.loads((folder / "model.json").read_text())
         tensors = load_file(folder / "model.safetensors", device="cpu")
     except FileNotFoundError as error:
         raise InputError(f"no model in {folder}: {Path(error.filename).name} is missing") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except SafetensorError as error:
         raise InputError(f"the model in {folder} is damaged: {error}") from error
-    if data.get("schema") != SCHEMA:
-        raise InputError(f"the model in {folder} has schema {data.get('schema')}, this helmol reads {SCHEMA}")
-    network = HamiltonianModel(
-        parse(ModelConfig, data["model"], source=str(folder)), Domain.from_json(data["domain"])
-    )
+    network = HamiltonianModel(config, domain)
     network = network.to(getattr(torch, data["dtype"]))
     weights = {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
     try:

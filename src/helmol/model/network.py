@@ -271,13 +271,18 @@ def rotate_pairs(irreps: Tensor, key: Key, edge: Tensor, geometry: EdgeGeometry,
 
 
 def hamiltonian_loss(
-    network: HamiltonianModel, output: BlockIrreps, batch: Batch, *, kind: str = "rmse+mse"
+    network: HamiltonianModel,
+    output: BlockIrreps,
+    batch: Batch,
+    *,
+    kind: str = "rmse+mse",
+    diagonal_only: bool = False,
 ) -> Tensor:
     """Compare a batch with its targets; invariant to the orientation of the molecules.
 
     With ``MSE`` the mean square error over all matrix elements of the blocks in the batch (both
     triangles), in units of the training set's own spread: ``rmse+mse`` is ``√MSE + MSE``, ``rmse`` the
-    root alone, ``mse`` the square alone.
+    root alone, ``mse`` the square alone. With ``diagonal_only`` the blocks of an atom with itself alone.
 
     Returns:
         Scalar tensor in the network's precision.
@@ -291,6 +296,8 @@ def hamiltonian_loss(
     for bucket, predicted in zip(batch.buckets, output.normalised, strict=True):
         if bucket.target is None:
             raise InputError("a loss needs a batch with targets")
+        if diagonal_only and len(bucket.key) == 2:
+            continue
         mean, scale = network.statistics.of(bucket, batch.numbers)
         with torch.no_grad():
             target = (bucket.target - mean) / network.statistics.unit

@@ -44,6 +44,10 @@ class EnergyReference:
     scale: float
     force_scale: float
 
+    def energy_of(self, molecule: Molecule) -> float:
+        """Return the sum of a molecule's element energies, Eh."""
+        return float(self.per_element.cpu().numpy()[molecule.numbers].sum())
+
     def check(self, molecule: Molecule) -> None:
         """Raise DomainError if the training set does not determine the reference of this composition."""
         counts = np.bincount(molecule.numbers, minlength=119).astype(np.float64)

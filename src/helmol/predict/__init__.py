@@ -5,7 +5,15 @@ Does not know: training, SCF, tables. A prediction from a store needs no PySCF; 
 geometry needs it for the overlap.
 """
 
+from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
 from helmol.predict.prediction import Prediction, make_prediction
 from helmol.predict.trained import TrainedModel, resolve_device
 
-__all__ = ["Prediction", "TrainedModel", "make_prediction", "resolve_device"]
+__all__ = [
+    "EnsembleEnergy",
+    "Prediction",
+    "TrainedModel",
+    "ensemble_energies",
+    "make_prediction",
+    "resolve_device",
+]

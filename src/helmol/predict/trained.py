@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,12 @@ import numpy.typing as npt
 
 from helmol import structures
 from helmol.basis import BasisSet
-from helmol.errors import InputError
+from helmol.errors import ConfigError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
 from helmol.system import Molecule, Sample
 
 if TYPE_CHECKING:
-    from helmol.model import Domain, HamiltonianModel
+    from helmol.model import Domain, HamiltonianModel, PredictedEnergy
 
 Array = npt.NDArray[np.float64]
 log = logging.getLogger("helmol.predict")
@@ -88,17 +89,9 @@ class TrainedModel:
         Raises:
             InputError: there is no model at ``path``.
         """
-        from helmol.model import load_model
+        from helmol.model import find_model, load_model
 
-        folder = Path(path)
-        candidates = [folder / "checkpoints" / "best", folder]
-        found = next((c for c in candidates if (c / "model.safetensors").is_file()), None)
-        if found is None:
-            raise InputError(
-                f"no model in {folder}: expected a run folder with checkpoints/best/model.safetensors "
-                "or a folder with model.safetensors"
-            )
-        return cls(load_model(found, resolve_device(device)))
+        return cls(load_model(find_model(path), resolve_device(device)))
 
     @overload
     def predict(
@@ -135,6 +128,58 @@ class TrainedModel:
             ]
         return predictions if several else predictions[0]
 
+    @property
+    def has_energy(self) -> bool:
+        """Whether the model predicts energies."""
+        return self.network.energy is not None
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether the model predicts forces; direct ones only if they were trained."""
+        config = self.network.config.energy
+        return config is not None and (
+            config.forces == "conservative" or self.network.reference.force_scale > 0
+        )
+
+    @overload
+    def energies(
+        self, what: Sequence[Any], *, forces: bool = ..., max_edges: int = ...
+    ) -> list[PredictedEnergy]: ...
+    @overload
+    def energies(self, what: Any, *, forces: bool = ..., max_edges: int = ...) -> PredictedEnergy: ...
+    def energies(
+        self, what: Any, *, forces: bool = True, max_edges: int = 20_000
+    ) -> PredictedEnergy | list[PredictedEnergy]:
+        """Predict energy (Eh) and forces (Eh/bohr) of one molecule, or of a list of them (batched).
+
+        Args:
+            what: as for :meth:`predict`; a ``Mole`` may have any basis, because none is needed.
+            forces: whether to compute forces.
+            max_edges: atom pairs per batch.
+
+        Returns:
+            A :class:`helmol.model.PredictedEnergy`, or a list of them.
+
+        Raises:
+            ConfigError: the model has no energy head.
+            DomainError: an element, composition, charge or spin that the model has not learnt.
+            InputError: an input of another kind.
+        """
+        from helmol.model import predict_energies
+
+        several = isinstance(what, (list, tuple))
+        molecules = [_molecule_of(item) for item in (what if several else [what])]
+        if not self.has_energy:
+            raise ConfigError("this model has no energy head: it predicts Fock matrices only")
+        found = predict_energies(self.network, molecules, forces=forces, max_edges=max_edges)
+        return found if several else found[0]
+
+    def in_precision(self, dtype: str) -> TrainedModel:
+        """Return a copy that computes in ``"float32"`` or ``"float64"``."""
+        import torch
+
+        return TrainedModel(copy.deepcopy(self.network).to(getattr(torch, dtype)))
+
     def _predict(self, queries: Sequence[_Query], *, max_edges: int) -> list[Prediction]:
         """Run the network and derive the properties."""
         from helmol.model import predict_fock
@@ -161,20 +206,9 @@ class TrainedModel:
         name = f"{number:06d}"
         if isinstance(item, Sample):
             return self._sample_query(item)
-        if hasattr(item, "molecule") and isinstance(item.molecule, Molecule):
-            item, name = item.molecule, str(getattr(item, "id", name))
-        if isinstance(item, Molecule):
-            return self._mole_query(item, None, name)
-        if hasattr(item, "get_atomic_numbers"):
-            return self._mole_query(structures.from_atoms(item), None, name)
-        if hasattr(item, "intor") and hasattr(item, "nbas"):
-            from helmol import dft
-
-            return self._mole_query(dft.molecule_from_mole(item), item, name)
-        raise InputError(
-            f"cannot predict a {type(item).__name__}: expected a pyscf.gto.Mole, ase.Atoms, "
-            "helmol Molecule or Sample, or a list of them"
-        )
+        if hasattr(item, "molecule"):
+            name = str(getattr(item, "id", name))
+        return self._mole_query(_molecule_of(item), item if _is_mole(item) else None, name)
 
     def _mole_query(self, molecule: Molecule, mole: Any, name: str) -> _Query:
         """Make the integrals of a bare molecule with PySCF, in the model's basis."""
@@ -227,3 +261,29 @@ class TrainedModel:
         field_of = dft.mean_field(query.mole, dft.level_from(self.domain.level))
         fock = np.asarray(field_of.get_fock(dm=prediction.density))
         return properties.residual(fock, prediction.density, prediction.overlap)
+
+
+def _is_mole(item: Any) -> bool:
+    """Return whether something is a ``pyscf.gto.Mole``, without importing PySCF."""
+    return hasattr(item, "intor") and hasattr(item, "nbas")
+
+
+def _molecule_of(item: Any) -> Molecule:
+    """Return the molecule of any accepted input.
+
+    Raises:
+        InputError: an input of another kind.
+    """
+    inner = getattr(item, "molecule", item)
+    if isinstance(inner, Molecule):
+        return inner
+    if hasattr(item, "get_atomic_numbers"):
+        return structures.from_atoms(item)
+    if _is_mole(item):
+        from helmol import dft
+
+        return dft.molecule_from_mole(item)
+    raise InputError(
+        f"cannot predict a {type(item).__name__}: expected a pyscf.gto.Mole, ase.Atoms, "
+        "helmol Molecule or Sample, or a list of them"
+    )

@@ -8,6 +8,7 @@ torch. Å and the multiplicity 2S+1 of foreign files become bohr and 2S here.
 """
 
 from helmol.structures.assembly import ComplexesConfig, DimersConfig, complexed, dimers, draw_fragments
+from helmol.structures.bonds import bonds, environments
 from helmol.structures.conformers import ConformersConfig, conformers, flat_molecule, read_smiles
 from helmol.structures.dynamics import DynamicsConfig, md
 from helmol.structures.files import from_atoms, read, write
@@ -26,6 +27,7 @@ __all__ = [
     "ModesConfig",
     "RandomConfig",
     "Structure",
+    "bonds",
     "complexed",
     "compositions",
     "conformers",
@@ -33,6 +35,7 @@ __all__ = [
     "displaced",
     "draw_fragments",
     "element_counts",
+    "environments",
     "flat_molecule",
     "from_atoms",
     "hessian",

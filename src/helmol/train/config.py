@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from helmol.config import Config, parse
 from helmol.errors import ConfigError
-from helmol.model import MODEL_PRESETS, ModelConfig, Target
+from helmol.model import MODEL_PRESETS, ModelConfig, Target, describe_model, find_model
 
 
 class TrainConfig(Config):
@@ -29,6 +29,31 @@ class TrainConfig(Config):
     the store's split ``train`` if it has one, else from all molecules that stand in no split."""
     split_seed: int = 0
     """Seed of the draw."""
+    task: Literal["hamiltonian", "energy", "both"] = "hamiltonian"
+    """What is learnt: Fock matrices, energies (and forces), or both with one backbone."""
+    init: Path | None = None
+    """Run or model folder whose weights to start from. The network is then that model's, whatever
+    ``preset`` says; its heads are kept where the task needs them."""
+    new_head: bool = False
+    """Start with an untrained energy head although ``init`` has one."""
+    freeze: bool = False
+    """Leave the backbone of ``init`` as it is and train the heads alone."""
+    backbone_lr_factor: float = Field(1.0, gt=0)
+    """Learning rates of the backbone in units of the others; below 1 to fine-tune ``init`` gently."""
+    head_warmup_steps: int = Field(0, ge=0)
+    """Steps at the start in which only the heads are trained."""
+    readout: Literal["linear", "convolution"] = "convolution"
+    """Energy head: a linear map of each atom's scalar features, or a convolution and two hidden layers."""
+    forces: Literal["conservative", "direct"] = "conservative"
+    """Forces as the derivative of the energy, or read from the features (not for dynamics)."""
+    energy_loss: Literal["mae", "mse"] = "mae"
+    """Mean absolute or mean square errors of energies and forces, in units of their spread."""
+    energy_weight: float = Field(1.0, ge=0)
+    """Weight of the energies in the loss."""
+    force_weight: float = Field(0.0, ge=0)
+    """Weight of the forces in the loss; 0 trains on energies alone."""
+    hamiltonian_weight: float = Field(1.0, ge=0)
+    """Weight of the loss of Fock matrices in task ``both``."""
     target: Target = "fock-minus-minao"
     """What the network learns: the Fock matrix, or its difference from a cheap reference."""
     preset: str = "small"
@@ -39,6 +64,9 @@ class TrainConfig(Config):
     """Precision of weights and activations; labels and references are float64 in any case."""
     loss: Literal["rmse+mse", "rmse", "mse"] = "rmse+mse"
     """Loss over all matrix elements, in units of the training set's spread."""
+    blocks: Literal["all", "diagonal"] = "all"
+    """Blocks of the Fock matrix that count in the loss: all, or those of an atom with itself alone (an
+    ablation of pre-training; errors are still of the whole matrix)."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps of the whole run."""
     max_minutes: float | None = Field(None, gt=0)
@@ -104,22 +132,44 @@ class TrainConfig(Config):
         return data
 
     @model_validator(mode="after")
+    def _task_makes_sense(self) -> TrainConfig:
+        if self.freeze and self.init is None:
+            raise ValueError("freeze keeps the backbone of init, which is not given")
+        if self.task != "hamiltonian" and not self.energy_weight and not self.force_weight:
+            raise ValueError("energy_weight and force_weight are both 0: there is nothing to learn")
+        if self.task != "hamiltonian" and self.forces == "direct" and not self.force_weight:
+            raise ValueError("direct forces are learnt from forces only: force_weight must be above 0")
+        return self
+
+    @model_validator(mode="after")
     def _mps_is_single(self) -> TrainConfig:
         if self.device == "mps":
             raise ValueError("device mps has no float64, which targets and positions need; use cpu")
         return self
 
     def network(self) -> ModelConfig:
-        """Return the preset with the keys of ``model`` put in.
+        """Return the preset, or the network of ``init``, with the keys of ``model`` and the task's heads.
 
         Raises:
-            ConfigError: unknown key or bad value.
+            ConfigError: unknown key or bad value, or one that is not that of ``init``.
+            InputError: there is no model in ``init``.
         """
-        merged = {**MODEL_PRESETS[self.preset].model_dump(), **self.model}
+        start = MODEL_PRESETS[self.preset].model_dump()
+        if self.init is not None:
+            config, domain, _ = describe_model(find_model(self.init))
+            start = {**config.model_dump(), "lmax": config.lmax or max(2 * domain.basis.lmax, 1)}
+        energy = {"readout": self.readout, "forces": self.forces} if self.task != "hamiltonian" else None
+        heads = {"hamiltonian": self.task != "energy", "energy": energy}
+        given = {key: value for key, value in self.model.items() if key not in heads}
         try:
-            return parse(ModelConfig, merged, source="model")
+            merged = parse(ModelConfig, {**start, **given, **heads}, source="model")
         except ConfigError as error:
             raise ConfigError(f"configuration of the network: {error}") from error
+        if self.init is not None:
+            for key, value in given.items():
+                if getattr(merged, key) != start[key]:
+                    raise ConfigError(f"model.{key} is {value!r}, but {start[key]!r} in {self.init}")
+        return merged
 
     def resolved(self) -> dict[str, Any]:
         """Return every key with its value, the network's included; reading it back gives the same run."""

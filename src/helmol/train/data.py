@@ -7,20 +7,27 @@ the stream stands is one number, and the batch of a step depends on nothing else
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from helmol.basis import BasisSet
+from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
+from helmol.evaluate.energies import EnergyLabel, read_label
 from helmol.graph import Item, prepare
-from helmol.model import Domain, target_matrix
+from helmol.model import Domain, describe_model, find_model, target_matrix
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
+from helmol.system import Molecule
+from helmol.system.sample import Array
 from helmol.train.config import TrainConfig
+
+log = logging.getLogger("helmol.train")
 
 
 @dataclass(frozen=True)
@@ -162,53 +169,108 @@ class TrainingData:
         items: prepared training molecules, in the order of ``split.train``.
         domain: level, basis of the training elements, target, charges and spins of the training set.
         n_edges: directed edges of each training molecule inside the cutoff.
+        energies: energies and forces of the training molecules; empty if the task needs none.
     """
 
     split: Split
     items: ItemCache
     domain: Domain
     n_edges: list[int]
+    energies: list[EnergyLabel]
 
 
 def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingData:
     """Read and prepare every training molecule once, and check the validation molecules.
 
     Raises:
-        InputError: unrestricted labels, a missing reference matrix, or a validation molecule with an
-            element, charge or spin that no training molecule has.
+        InputError: unrestricted Fock matrices, a missing reference matrix, energy or forces, or a validation
+            molecule with an element, charge or spin that no training molecule has.
+        ConfigError: data that the model in ``init`` cannot go on with.
     """
-    if store.level.method == "uks":
+    if store.level.method == "uks" and config.task != "energy":
         raise InputError(
             f"{config.data} holds unrestricted (UKS) labels: training on open-shell Fock matrices is not "
             "there yet; use a store of closed-shell molecules"
         )
-    place = {identity: k for k, identity in enumerate(store.ids)}
     cutoff = config.network().cutoff
+    read = _Reader(store, config)
+    energies: dict[int, EnergyLabel] = {}
 
     def load(k: int) -> Item:
-        sample = store[place[split.train[k]]]
-        matrix = target_matrix(sample, config.target)
-        return prepare(sample.molecule, store.basis, cutoff=cutoff, matrix=matrix)
+        molecule, matrix, label = read(split.train[k])
+        item = prepare(molecule, store.basis, cutoff=cutoff, matrix=matrix)
+        if label is None:
+            return item
+        energies[k] = label
+        return replace(item, energy=label.energy, forces=label.forces if config.force_weight else None)
 
     items = ItemCache(load, len(split.train), megabytes=config.cache_mb)
-    elements: set[int] = set()
-    charges: set[int] = set()
-    spins: set[int] = set()
-    n_edges = []
+    molecules, n_edges = [], []
     with Progress("Prepare", total=len(items), unit="molecules") as bar:
         for item in items:
-            elements.update(item.molecule.numbers.tolist())
-            charges.add(item.molecule.charge)
-            spins.add(item.molecule.spin)
+            molecules.append(item.molecule)
             n_edges.append(item.n_edges)
             bar.advance()
-    basis = BasisSet(store.basis.name, {z: store.basis.elements[z] for z in sorted(elements)})
-    domain = Domain(store.level, basis, config.target, tuple(sorted(charges)), tuple(sorted(spins)))
+    domain = training_domain(store, config, molecules)
     for identity in split.val:
-        sample = store[place[identity]]
         try:
-            domain.check(sample.molecule)
-            target_matrix(sample, config.target)
+            domain.check(read(identity)[0])
         except HelmolError as error:
             raise InputError(f"validation molecule {identity!r} cannot be predicted: {error}") from error
-    return TrainingData(split, items, domain, n_edges)
+    return TrainingData(split, items, domain, n_edges, [energies[k] for k in sorted(energies)])
+
+
+class _Reader:
+    """Read of a sample what the task needs: molecule, target matrix, energy and forces."""
+
+    def __init__(self, store: Store, config: TrainConfig) -> None:
+        self._store, self._config = store, config
+
+    def __call__(self, identity: str) -> tuple[Molecule, Array | None, EnergyLabel | None]:
+        """Return them; what the task does not need is ``None``."""
+        store, config, row = self._store, self._config, self._store.row(identity)
+        label, matrix = None, None
+        if config.task != "hamiltonian":
+            label = read_label(store, row)
+            if config.force_weight and label.forces is None:
+                raise InputError(
+                    f"{identity!r} has no forces, which force_weight {config.force_weight} needs"
+                )
+        if config.task == "energy":
+            return store.molecule(row), None, label
+        sample = store[row]
+        matrix = target_matrix(sample, config.target)
+        return sample.molecule, matrix, label
+
+
+def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molecule]) -> Domain:
+    """Return what a model trained on these molecules may be asked.
+
+    A model that goes on with the Hamiltonian head of ``init`` keeps that model's basis.
+
+    Raises:
+        ConfigError: the data are of another functional, basis, target or other elements than ``init``.
+    """
+    elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
+    charges = {molecule.charge for molecule in molecules}
+    spins = {molecule.spin for molecule in molecules}
+    basis = BasisSet(store.basis.name, {z: store.basis.elements[z] for z in elements})
+    if config.init is not None:
+        network, given, _ = describe_model(find_model(config.init))
+        if unknown := [SYMBOLS[z] for z in elements if z not in given.basis.elements]:
+            raise ConfigError(
+                f"init: {config.init} has not learnt {', '.join(unknown)}, which {config.data} has"
+            )
+        if config.task != "energy" and network.hamiltonian:
+            try:
+                given.check_data(store.level, basis)
+            except HelmolError as error:
+                raise ConfigError(f"init: {error}") from error
+            if given.target != config.target:
+                raise ConfigError(
+                    f"init: {config.init} learnt the target {given.target!r}, the run wants {config.target!r}"
+                )
+            basis, charges, spins = given.basis, charges | {*given.charges}, spins | {*given.spins}
+        elif store.level.xc_resolved != given.level.xc_resolved:
+            log.warning("init learnt at %s, the data are %s", given.level.label, store.level.label)
+    return Domain(store.level, basis, config.target, tuple(sorted(charges)), tuple(sorted(spins)))

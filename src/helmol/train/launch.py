@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from helmol.errors import ConfigError
 from helmol.files import plain
 from helmol.graph import Batch, collate
-from helmol.model import HamiltonianModel, build, fit_statistics, load_model
+from helmol.model import HamiltonianModel, load_model
 from helmol.store import Store
 from helmol.train import metrics
 from helmol.train.checkpoint import read_state
@@ -24,9 +24,11 @@ from helmol.train.config import TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
 from helmol.train.folder import check_same, check_split, describe, environment, logging_to, open_folder
 from helmol.train.loop import Surroundings, train
+from helmol.train.objective import CRITERIA, criterion, objective
 from helmol.train.report import plot_learning_curve, write_card
+from helmol.train.start import starting_network
 from helmol.train.state import Counters, TrainingState
-from helmol.train.validation import Validation
+from helmol.train.validation import EnergyValidation, Together, Validation
 
 log = logging.getLogger("helmol.train")
 
@@ -41,8 +43,9 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
 
     Returns:
         ``run``, ``finished``, ``resumed_from`` (step, or ``None``), ``steps``, ``skipped_steps``,
-        ``seconds``, ``parameters``, ``target``, ``n_train``, ``n_val``, ``best`` and ``last``: the
-        validation error tables (keys of :func:`helmol.evaluate.errors` and ``step``).
+        ``seconds``, ``parameters``, ``task``, ``target``, ``n_train``, ``n_val``, ``start`` (before the
+        first step; empty where it says nothing), ``best`` and ``last``: the validation error tables (keys
+        of :func:`helmol.evaluate.errors` and ``step``).
 
     Raises:
         ConfigError: bad configuration, or one that the run in ``out`` was not started with.
@@ -59,7 +62,7 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
         if record["counters"]["finished"]:
             log.info("the run in %s is finished: nothing to do", out)
             counters = Counters(**record["counters"])
-            return _finish(out, counters, resumed_from=counters.step)
+            return _finish(out, config, counters, resumed_from=counters.step)
     with Store.open(config.data) as store, torch_settings(config) as device:
         fingerprint = {"config": settings, "content_hash": store.content_hash}
         split = choose_split(store, config)
@@ -76,8 +79,11 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
             first = state.counters.step
             metrics.start(out / "metrics.csv", up_to_step=first)
             _introduce(state.network, data, out, first if resuming else None)
-            train(state, _surroundings(config, data, store, out, fingerprint, device))
-            return _finish(out, state.counters, resumed_from=first if resuming else None)
+            around = _surroundings(config, data, store, out, fingerprint, device)
+            if not resuming and (config.init is not None or config.task != "hamiltonian"):
+                _report_start(state, around)
+            train(state, around)
+            return _finish(out, config, state.counters, resumed_from=first if resuming else None)
 
 
 def _begin(
@@ -90,8 +96,7 @@ def _begin(
         "train": data.split.train, "val": data.split.val,
     }  # fmt: skip
     describe(out, fingerprint["config"], record, device=device)
-    network = build(config.network(), data.domain, seed=config.seed, dtype=getattr(torch, config.dtype))
-    fit_statistics(network, data.items)
+    network = starting_network(config, data)
     torch.manual_seed(config.seed)
     return TrainingState.begin(network.to(device), config)
 
@@ -123,14 +128,40 @@ def _surroundings(
     return Surroundings(
         config=config,
         batch_after=batch_after,
-        validate=Validation(store, data.split.val),
+        loss=objective(config),
+        validate=_validation(config, store, data.split.val),
+        criterion=criterion(config),
         epoch=stream.epoch,
         folder=out,
         fingerprint=plain(fingerprint),
     )
 
 
-def _finish(out: Path, counters: Counters, *, resumed_from: int | None) -> dict[str, Any]:
+def _validation(
+    config: TrainConfig, store: Store, ids: list[str]
+) -> Callable[[HamiltonianModel], dict[str, Any]]:
+    """Return what is computed in a validation of a task."""
+    if config.task == "hamiltonian":
+        return Validation(store, ids)
+    energies = EnergyValidation(store, ids)
+    return energies if config.task == "energy" else Together(Validation(store, ids), energies)
+
+
+def _report_start(state: TrainingState, around: Surroundings) -> None:
+    """Say how large the errors are before anything is learnt; those of a reference that is wrong are huge."""
+    table = around.validate(state.average)
+    state.counters.start = {"step": 0, **table}
+    parts = [
+        f"{symbol} {table[key]:.4g} {unit}"
+        for key, (symbol, unit) in CRITERIA.items()
+        if table.get(key) is not None
+    ]
+    log.info("step 0, validation: %s", ", ".join(parts))
+
+
+def _finish(
+    out: Path, config: TrainConfig, counters: Counters, *, resumed_from: int | None
+) -> dict[str, Any]:
     """Write card and plot, and return the result."""
     network = load_model(out / "checkpoints" / "last")
     write_card(out, network, counters)
@@ -144,9 +175,11 @@ def _finish(out: Path, counters: Counters, *, resumed_from: int | None) -> dict[
         "skipped_steps": counters.skipped,
         "seconds": counters.elapsed,
         "parameters": network.n_parameters,
+        "task": config.task,
         "target": network.domain.target,
         "n_train": len(split["train"]),
         "n_val": len(split["val"]),
+        "start": counters.start,
         "best": counters.best,
         "last": counters.validation,
     }

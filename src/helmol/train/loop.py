@@ -16,13 +16,14 @@ import torch
 from helmol.errors import TrainingError
 from helmol.files import write_json
 from helmol.graph import Batch
-from helmol.model import HamiltonianModel, hamiltonian_loss, save_model
+from helmol.model import HamiltonianModel, save_model
 from helmol.progress import Progress
 from helmol.train import metrics
 from helmol.train.average import update_average
 from helmol.train.checkpoint import replacing_folder
 from helmol.train.config import TrainConfig
 from helmol.train.interrupts import deferred_interrupt
+from helmol.train.objective import CRITERIA, Loss
 from helmol.train.schedule import ema_weight, lr_factor, progress
 from helmol.train.state import Counters, TrainingState
 
@@ -36,7 +37,9 @@ class Surroundings:
     Attributes:
         config: the run's configuration.
         batch_after: the batch that follows after a number of molecules drawn, and its length.
+        loss: what a batch costs.
         validate: error table of a network.
+        criterion: which of these errors chooses the best model.
         epoch: passes through the data after a number of molecules drawn.
         folder: run folder.
         fingerprint: what a resumed run must agree with.
@@ -44,7 +47,9 @@ class Surroundings:
 
     config: TrainConfig
     batch_after: Callable[[int], tuple[Batch, int]]
+    loss: Loss
     validate: Callable[[HamiltonianModel], dict[str, Any]]
+    criterion: str
     epoch: Callable[[int], float]
     folder: Path
     fingerprint: dict[str, Any]
@@ -61,15 +66,16 @@ def train(state: TrainingState, around: Surroundings) -> None:
     last = around.folder / "checkpoints" / "last"
     ends = {"max_steps": config.max_steps, "max_minutes": config.max_minutes}
     start = time.perf_counter() - counters.elapsed
-    with deferred_interrupt() as interrupted, _progress_bar(config, counters) as bar:
+    with deferred_interrupt() as interrupted, _progress_bar(config, counters, around.criterion) as bar:
         while not counters.finished:
             done = progress(counters.step, counters.elapsed, **ends)
             counters.lr = state.optimizers.set_lr(
-                lr_factor(counters.step, done, warmup_steps=config.warmup_steps)
+                lr_factor(counters.step, done, warmup_steps=config.warmup_steps),
+                backbone=0.0 if counters.step < config.head_warmup_steps else config.backbone_lr_factor,
             )
             batch, n_molecules = around.batch_after(counters.drawn)
             state.optimizers.zero_grad()
-            loss = hamiltonian_loss(network, network(batch), batch, kind=config.loss)
+            loss = around.loss(network, batch)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             counters.step += 1
@@ -125,27 +131,31 @@ def _validate(state: TrainingState, around: Surroundings) -> None:
         "loss": counters.loss_sum / n if n else None,
         "grad_norm": counters.norm_sum / n if n else None,
         "seconds": counters.elapsed,
-        **{f"val_{key}": table.get(key) for key in ("h_mae_uEh", "eps_occ_mae_uEh", "gap_mae_uEh")},
+        **{name: table.get(name.removeprefix("val_")) for name in metrics.COLUMNS if name.startswith("val_")},
     }
     metrics.append(around.folder / "metrics.csv", row)
     counters.loss_sum = counters.norm_sum = 0.0
     counters.n_sum = 0
-    best = counters.best.get("h_mae_uEh")
-    if math.isfinite(table["h_mae_uEh"]) and (best is None or table["h_mae_uEh"] < best):
+    key, (symbol, unit) = around.criterion, CRITERIA[around.criterion]
+    best = counters.best.get(key)
+    if math.isfinite(table[key]) and (best is None or table[key] < best):
         with replacing_folder(around.folder / "checkpoints" / "best") as new:
             save_model(new, state.average, extra={"step": counters.step})
             write_json(new / "validation.json", table)
         counters.best = table
     log.info(
-        "step %d, epoch %.1f, loss %.4g, validation: H %.4g µEh, best %.4g µEh (step %d), %.0f s",
-        counters.step, row["epoch"], row["loss"] if n else math.nan, table["h_mae_uEh"],
-        counters.best.get("h_mae_uEh", math.nan), counters.best.get("step", 0), counters.elapsed,
+        "step %d, epoch %.1f, loss %.4g, validation: %s %.4g %s, best %.4g %s (step %d), %.0f s",
+        counters.step, row["epoch"], row["loss"] if n else math.nan, symbol, table[key], unit,
+        counters.best.get(key, math.nan), unit, counters.best.get("step", 0), counters.elapsed,
     )  # fmt: skip
 
 
 @contextmanager
-def _progress_bar(config: TrainConfig, counters: Counters) -> Iterator[Callable[[float], None]]:
+def _progress_bar(
+    config: TrainConfig, counters: Counters, criterion: str
+) -> Iterator[Callable[[float], None]]:
     """Yield a function that shows the share of the run that is done: steps, or percent by the clock."""
+    symbol, unit = CRITERIA[criterion]
     by_steps = config.max_steps is not None and config.max_minutes is None
     total = config.max_steps if by_steps and config.max_steps else 100
     ends = {"max_steps": config.max_steps, "max_minutes": config.max_minutes}
@@ -154,10 +164,10 @@ def _progress_bar(config: TrainConfig, counters: Counters) -> Iterator[Callable[
 
         def show(done: float) -> None:
             reached = (counters.step if by_steps else int(100 * done)) - first
-            best = counters.best.get("h_mae_uEh")
+            best = counters.best.get(criterion)
             mean = counters.loss_sum / counters.n_sum if counters.n_sum else None
             parts = [] if mean is None else [f"loss {mean:.3g}"]
-            parts += [] if best is None else [f"H MAE {best:.3g} µEh"]
+            parts += [] if best is None else [f"{symbol} MAE {best:.3g} {unit}"]
             bar.advance(reached - bar.done, note=", ".join(parts) or None)
 
         yield show

@@ -19,6 +19,8 @@ COLUMNS = (
     "val_gap_mae_uEh",
     "seconds",
     "grad_norm",
+    "val_energy_mae_meV",
+    "val_force_mae_meV_per_angstrom",
 )
 """Finished steps; passes through the training set; AdamW's learning rate in the last step; mean training
 loss since the row before; validation errors of the averaged weights; seconds of training so far; mean

@@ -29,20 +29,27 @@ class Optimizers:
     def __init__(self, network: nn.Module, config: TrainConfig) -> None:
         modules = dict(network.named_modules())
         hidden: list[tuple[str, nn.Parameter]] = []
-        matrices: list[tuple[str, nn.Parameter]] = []
-        vectors: list[tuple[str, nn.Parameter]] = []
+        others: dict[tuple[bool, bool], list[tuple[str, nn.Parameter]]] = {
+            (backbone, matrix): [] for backbone in (False, True) for matrix in (True, False)
+        }
         for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             owner = modules.get(name.rpartition(".")[0])
             if config.optimizer == "muon" and is_hidden_matrix(name, parameter, owner):
                 hidden.append((name, parameter))
             else:
-                (matrices if parameter.ndim > 1 else vectors).append((name, parameter))
-        self._names: dict[str, list[str]] = {"adamw": [name for name, _ in matrices + vectors]}
+                others[name.startswith("backbone."), parameter.ndim > 1].append((name, parameter))
+        self._names: dict[str, list[str]] = {"adamw": [n for some in others.values() for n, _ in some]}
         self._all: dict[str, torch.optim.Optimizer] = {
             "adamw": torch.optim.AdamW(
                 [
-                    {"params": [p for _, p in matrices], "weight_decay": config.weight_decay},
-                    {"params": [p for _, p in vectors], "weight_decay": 0.0},
+                    {
+                        "params": [p for _, p in some],
+                        "weight_decay": config.weight_decay if matrix else 0.0,
+                        "backbone": backbone,
+                    }
+                    for (backbone, matrix), some in others.items()
                 ],
                 lr=config.lr,
                 betas=config.betas,
@@ -58,11 +65,16 @@ class Optimizers:
                 weight_decay=config.weight_decay,
             )
 
-    def set_lr(self, factor: float) -> float:
-        """Set every learning rate to its peak times ``factor``; return AdamW's."""
+    def set_lr(self, factor: float, *, backbone: float = 1.0) -> float:
+        """Set every learning rate to its peak times ``factor`` (inside the backbone also times ``backbone``).
+
+        Returns:
+            AdamW's outside the backbone.
+        """
         for name, optimizer in self._all.items():
             for group in optimizer.param_groups:
-                group["lr"] = self._peak[name] * factor
+                inside = name == "muon" or group["backbone"]
+                group["lr"] = self._peak[name] * factor * (backbone if inside else 1.0)
         return self._peak["adamw"] * factor
 
     def step(self) -> None:

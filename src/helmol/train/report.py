@@ -16,6 +16,9 @@ from helmol.train.state import Counters
 log = logging.getLogger("helmol.train")
 
 ERRORS = (
+    ("energy_mae_meV", "energy, MAE", "meV"),
+    ("energy_mae_meV_per_atom", "energy per atom, MAE", "meV"),
+    ("force_mae_meV_per_angstrom", "force components, MAE", "meV/Å"),
     ("h_mae_uEh", "H MAE", "µEh"),
     ("h_mae_diagonal_uEh", "H MAE, diagonal blocks", "µEh"),
     ("h_mae_offdiagonal_uEh", "H MAE, off-diagonal blocks", "µEh"),
@@ -52,7 +55,7 @@ def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> N
         ("level of theory", f"{domain.level.label} ({domain.level.xc_resolved}; {domain.level.code})"),
         ("elements", ", ".join(SYMBOLS[z] for z in domain.basis.elements)),
         ("charges; spins 2S", f"{', '.join(map(str, domain.charges))}; {', '.join(map(str, domain.spins))}"),
-        ("target", f"`{domain.target}`"),
+        ("task", _task(network)),
         ("parameters", f"{network.n_parameters:,} ({str(network.dtype).removeprefix('torch.')})"),
         ("steps", f"{counters.step} ({counters.skipped} skipped)"),
         (
@@ -72,6 +75,15 @@ def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> N
     write_text(folder / "card.md", "\n".join(lines) + "\n")
 
 
+def _task(network: HamiltonianModel) -> str:
+    """Say what the model predicts."""
+    parts = [f"Fock matrices as `{network.domain.target}`"] if network.head is not None else []
+    if network.config.energy is not None:
+        energy = network.config.energy
+        parts.append(f"energies ({energy.readout} read-out, {energy.forces} forces)")
+    return "; ".join(parts)
+
+
 def plot_learning_curve(folder: Path) -> None:
     """Draw validation errors and training loss against steps into ``plots/learning_curve.png``."""
     try:
@@ -84,13 +96,18 @@ def plot_learning_curve(folder: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    curves = {"h": "H", "eps_occ": "occupied orbital energies", "gap": "gap"}
-    for name, label in curves.items():
-        key = f"val_{name}_mae_uEh"
+    curves = {
+        "val_h_mae_uEh": "H / µEh",
+        "val_eps_occ_mae_uEh": "occupied orbital energies / µEh",
+        "val_gap_mae_uEh": "gap / µEh",
+        "val_energy_mae_meV": "energy / meV",
+        "val_force_mae_meV_per_angstrom": "forces / meV/Å",
+    }
+    for key, label in curves.items():
         points = [(row["step"], row[key]) for row in rows if row.get(key, 0) > 0]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
-    axes.set(xlabel="step", ylabel="validation MAE / µEh", yscale="log")
+    axes.set(xlabel="step", ylabel="validation MAE", yscale="log")
     loss = [(row["step"], row["loss"]) for row in rows if row.get("loss", 0) > 0]
     if loss:
         right = axes.twinx()

@@ -31,8 +31,9 @@ class Counters:
         skipped_in_a_row: the latest of these without a good step between.
         loss_sum, norm_sum, n_sum: losses and gradient norms since the last row of metrics.
         lr: AdamW's learning rate in the last step.
+        start: error table before the first step, where one was made.
         validation: error table of the latest validation; empty before the first.
-        best: the same of the best validation by ``h_mae_uEh``, with ``step``.
+        best: the same of the best validation by the task's criterion, with ``step``.
     """
 
     step: int = 0
@@ -45,6 +46,7 @@ class Counters:
     norm_sum: float = 0.0
     n_sum: int = 0
     lr: float = 0.0
+    start: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
 

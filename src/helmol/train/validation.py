@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from helmol.evaluate import ErrorTable
+from helmol.evaluate import ErrorTable, evaluate_energies
+from helmol.evaluate.energies import read_label
 from helmol.model import HamiltonianModel, predict_fock
 from helmol.store import Store
 
 AT_A_TIME = 64
 """Molecules in memory at once."""
+
+
+class EnergyValidation:
+    """Compute the errors of energies and forces of a network on the validation molecules of a store.
+
+    Args:
+        store: where the labels are.
+        ids: the validation molecules.
+    """
+
+    def __init__(self, store: Store, ids: Sequence[str]) -> None:
+        self._labels = [read_label(store, store.row(identity)) for identity in ids]
+
+    def __call__(self, network: HamiltonianModel) -> dict[str, Any]:
+        """Return the scalar keys of :func:`helmol.evaluate.energies.energy_errors` and ``seconds``."""
+        start = time.perf_counter()
+        table = scalars(evaluate_energies(network, self._labels))
+        return {**table, "seconds": time.perf_counter() - start}
+
+
+class Together:
+    """Join the tables of several validations; ``seconds`` are added."""
+
+    def __init__(self, *parts: Callable[[HamiltonianModel], dict[str, Any]]) -> None:
+        self._parts = parts
+
+    def __call__(self, network: HamiltonianModel) -> dict[str, Any]:
+        """Return one table."""
+        tables = [part(network) for part in self._parts]
+        joined = {key: value for table in tables for key, value in table.items()}
+        return {**joined, "seconds": sum(table["seconds"] for table in tables)}
+
+
+def scalars(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of an error table, and what is missing as ``None``."""
+    return {key: value for key, value in table.items() if value is None or isinstance(value, (int, float))}
 
 
 class Validation:
@@ -36,8 +73,4 @@ class Validation:
             references = [sample.matrices.references for sample in samples]
             for sample, fock in zip(samples, predict_fock(network, molecules, references), strict=True):
                 table.add(sample, {"model": fock})
-        summary = table.summary("model")
-        scalars = {
-            key: value for key, value in summary.items() if value is None or isinstance(value, (int, float))
-        }
-        return {**scalars, "seconds": time.perf_counter() - start}
+        return {**scalars(table.summary("model")), "seconds": time.perf_counter() - start}

@@ -16,7 +16,7 @@ from helmol.evaluate import errors
 from helmol.model import load_model, predict_fock
 from helmol.store import Store
 from helmol.system import Matrices
-from helmol.train import TrainConfig, loop, metrics, run
+from helmol.train import TrainConfig, loop, metrics, objective, run
 from toy_store import LEVEL, make_store, settings, toy_samples
 
 
@@ -66,12 +66,12 @@ def test_best_is_the_best_and_not_the_last(toy, tmp_path, monkeypatch):
 
 def spoil(monkeypatch, steps):
     """Make the loss of some steps (counted from 1) not a number."""
-    count, compute = iter(range(1, 1000)), loop.hamiltonian_loss
+    count, compute = iter(range(1, 1000)), objective.hamiltonian_loss
 
     def spoilt(*args, **kwargs):
         return compute(*args, **kwargs) * (float("nan") if next(count) in steps else 1.0)
 
-    monkeypatch.setattr(loop, "hamiltonian_loss", spoilt)
+    monkeypatch.setattr(objective, "hamiltonian_loss", spoilt)
 
 
 def test_non_finite_steps_are_skipped_and_counted(toy, tmp_path, monkeypatch):

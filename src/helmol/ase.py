@@ -1,0 +1,167 @@
+"""Let ASE ask a model: energies and forces for optimisers, dynamics and vibrations, dipoles and charges.
+
+Knows: ASE's calculators, Å and eV. Does not know: how a prediction is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+
+from helmol import structures
+from helmol.errors import InputError
+from helmol.predict import TrainedModel
+from helmol.predict.ensemble import EnsembleEnergy, check_members, ensemble_energies
+from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU, EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
+
+Array = npt.NDArray[np.float64]
+
+FROM_ENERGY = ("energy", "free_energy", "forces")
+FROM_FOCK = ("dipole", "charges")
+
+
+class HelmolCalculator(Calculator):
+    """Compute properties of ``ase.Atoms`` with a trained model, or the mean of several.
+
+    Keys of ``results``, as far as the model allows (``implemented_properties``); any other raises ASE's
+    ``PropertyNotImplementedError``, never a zero:
+
+    * ``energy``, ``free_energy`` (the same): eV. Energy head.
+    * ``forces``: eV/Å, ``[n_atoms, 3]``. Energy head; direct forces only if they were trained.
+    * ``dipole``: e·Å, ``[3]``, about the origin; ``charges``: Mulliken, e. Hamiltonian head, and PySCF for
+      the overlap. Of several models the first is asked.
+    * ``energy_std`` (eV) and ``forces_std`` (eV/Å): standard deviation over the models, of several.
+
+    Charge and spin multiplicity are ``atoms.info["charge"]`` and ``atoms.info["spin"]`` (as in
+    :func:`helmol.structures.read`); a change of either is a change of the system.
+
+    Args:
+        model: a loaded model, a folder, or a list of them (an ensemble).
+        device: where folders are loaded.
+        dtype: ``"float64"`` to compute in double precision whatever the training was in: for vibrations by
+            finite differences and for dynamics whose energy must not drift by rounding.
+
+    Raises:
+        InputError: no model there, or models of different levels of theory.
+    """
+
+    implemented_properties: ClassVar[list[str]] = [*FROM_ENERGY, *FROM_FOCK, "energy_std", "forces_std"]
+
+    def __init__(
+        self,
+        model: TrainedModel | str | Path | Sequence[TrainedModel | str | Path],
+        *,
+        device: str = "auto",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__()
+        given = list(model) if isinstance(model, (list, tuple)) else [model]
+        self.models = [
+            m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in given
+        ]
+        check_members(self.models)
+        if dtype not in (None, "float32", "float64"):
+            raise InputError(f"dtype {dtype!r}: expected float32 or float64")
+        if dtype is not None:
+            self.models = [m.in_precision(dtype) for m in self.models]
+        self.implemented_properties = _properties(self.models)  # type: ignore[misc]
+        self._state: tuple[int, int] | None = None
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last calculation; charge and spin are part of it."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        if self._state is not None and self._state != _charge_and_spin(atoms):
+            changes.append("initial_charges")
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill ``results``; energy and forces are made together, dipole and charges only when asked for."""
+        super().calculate(atoms, properties, system_changes)
+        if missing := [name for name in properties if name not in self.implemented_properties]:
+            raise PropertyNotImplementedError(
+                f"the model does not predict {', '.join(missing)}; it predicts "
+                f"{', '.join(self.implemented_properties)}"
+            )
+        self._state = _charge_and_spin(self.atoms)
+        if any(name.startswith(("energy", "free_energy", "forces")) for name in properties):
+            forces = "forces" in self.implemented_properties
+            molecule = structures.from_atoms(self.atoms)
+            self.results.update(_in_ev(ensemble_energies(self.models, [molecule], forces=forces)[0]))
+        if any(name in FROM_FOCK for name in properties):
+            self.results.update(_from_fock(self.models, self.atoms))
+
+    def calculate_many(
+        self, frames: Sequence[Atoms], *, forces: bool = True, max_edges: int = 20_000
+    ) -> list[dict[str, Any]]:
+        """Return the energies and forces of many structures, computed in batches.
+
+        Args:
+            frames: of any composition, charge and spin within the model's domain.
+            forces: whether to compute forces.
+            max_edges: structures are processed together up to this many directed edges.
+
+        Returns:
+            Per structure ``energy``, ``free_energy``, ``forces`` and for several models ``energy_std``,
+            ``forces_std``; eV and eV/Å.
+
+        Raises:
+            PropertyNotImplementedError: the model has no energies, or no forces where they are asked for.
+        """
+        wanted = ["energy", *(["forces"] if forces else [])]
+        if missing := [name for name in wanted if name not in self.implemented_properties]:
+            raise PropertyNotImplementedError(f"the model does not predict {', '.join(missing)}")
+        molecules = [structures.from_atoms(atoms) for atoms in frames]
+        found = ensemble_energies(self.models, molecules, forces=forces, max_edges=max_edges)
+        return [_in_ev(entry) for entry in found]
+
+
+def _properties(models: Sequence[TrainedModel]) -> list[str]:
+    """Return what all models can predict."""
+    names: list[str] = []
+    if all(model.has_energy for model in models):
+        forces = all(model.has_forces for model in models)
+        names += FROM_ENERGY if forces else FROM_ENERGY[:2]
+        if len(models) > 1:
+            names += ["energy_std", *(["forces_std"] if forces else [])]
+    if models[0].network.head is not None:
+        names += FROM_FOCK
+    return names
+
+
+def _charge_and_spin(atoms: Atoms) -> tuple[int, int]:
+    """Return charge and 2S of a structure."""
+    molecule = structures.from_atoms(atoms)
+    return molecule.charge, molecule.spin
+
+
+def _in_ev(entry: EnsembleEnergy) -> dict[str, Any]:
+    """Return energies in eV and forces in eV/Å under ASE's names."""
+    energy = EV_PER_HARTREE * entry.energy
+    results: dict[str, Any] = {"energy": energy, "free_energy": energy}
+    if entry.energy_std is not None:
+        results["energy_std"] = EV_PER_HARTREE * entry.energy_std
+    if entry.forces is not None:
+        results["forces"] = EV_PER_ANGSTROM_PER_AU * entry.forces
+    if entry.forces_std is not None:
+        results["forces_std"] = EV_PER_ANGSTROM_PER_AU * entry.forces_std
+    return results
+
+
+def _from_fock(models: Sequence[TrainedModel], atoms: Atoms) -> dict[str, Array]:
+    """Return dipole (e·Å) and charges of the first model's Fock matrix."""
+    prediction = models[0].predict(atoms)
+    results = {"charges": prediction.charges}
+    if prediction.dipole is not None:
+        results["dipole"] = prediction.dipole / DEBYE_PER_AU * ANGSTROM_PER_BOHR
+    return results

@@ -1,0 +1,58 @@
+"""``helmol embed RUN STORE``: a picture of a network's atoms, and how well environments are separated."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmol.cli.options import Device, JsonFile, Out, Seed, Verbose
+from helmol.cli.session import session
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    store: Annotated[Path, typer.Argument(help="Store (.h5) or structures (xyz, extxyz, ...).")],
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--compare", help="Another run to draw below, e.g. one without pre-training (repeatable)."
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="pca, or umap (helmol[embed]).")] = "pca",
+    split: Annotated[
+        str, typer.Option("--split", help="Split of a store; 'all' for the whole store.")
+    ] = "all",
+    neighbours: Annotated[int, typer.Option("--neighbours", min=1, help="k of the purity.")] = 10,
+    out: Out = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+    verbose: Verbose = False,
+) -> None:
+    """Draw atom features by element and by environment, and score how well they separate environments."""
+    with session("embed", json_file=json_file, verbose=verbose) as s:
+        from helmol.evaluate.embedding_run import embed_runs
+        from helmol.predict import TrainedModel
+
+        folder = out or Path(run) / "embedding"
+        networks = {}
+        for path in [run, *(compare or [])]:
+            name = path.resolve().name if path.resolve().name not in networks else str(path)
+            networks[name] = TrainedModel.load(path, device=device).network
+        result = embed_runs(
+            networks, store, method=method, split=split, neighbours=neighbours, seed=seed, out=folder
+        )
+        rows = [
+            [
+                name,
+                element,
+                *(entry[k] for k in ("n_atoms", "n_environments", "purity", "chance", "silhouette")),
+            ]
+            for name, part in result["models"].items()
+            for element, entry in part["by_element"].items()
+        ]
+        columns = ["model", "element", "atoms", "environments", "k-NN purity", "chance", "silhouette"]
+        s.table(f"{result['n_atoms']} atoms of {result['n_molecules']} molecules", columns, rows)
+        s.say(f"figure {result['figure']}, coordinates {result['coordinates']}")
+        s.result(result)
+        s.next(f"helmol evaluate {run} {store}")

@@ -1,0 +1,152 @@
+"""Errors of energies and forces in meV and meV/Å, beside what the composition alone explains.
+
+* ``energy_mae_meV``: mean |ΔE| over molecules; ``energy_mae_meV_per_atom``: of ``|ΔE| / n_atoms``;
+  ``energy_rmse_meV``; ``energy_bias_meV``: mean ΔE, predicted minus label.
+* ``force_mae_meV_per_angstrom``: per molecule the mean |ΔF| over its 3 n_atoms components, then the mean
+  over molecules; ``force_rmse_meV_per_angstrom``: over all components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from helmol.errors import InputError
+from helmol.evaluate.errors import interval
+from helmol.store import Store
+from helmol.system import Molecule
+from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
+
+if TYPE_CHECKING:
+    from helmol.model import HamiltonianModel, PredictedEnergy
+
+Array = npt.NDArray[np.float64]
+
+ENERGY_METRICS = (
+    "energy_mae_meV",
+    "energy_mae_meV_per_atom",
+    "energy_rmse_meV",
+    "energy_bias_meV",
+    "force_mae_meV_per_angstrom",
+    "force_rmse_meV_per_angstrom",
+)
+"""The numbers that stand for a whole test set; those of forces are ``None`` without force labels."""
+
+MEV = 1000 * EV_PER_HARTREE
+MEV_PER_ANGSTROM = 1000 * EV_PER_ANGSTROM_PER_AU
+
+
+@dataclass(frozen=True)
+class EnergyLabel:
+    """Hold a molecule with its energy (Eh) and forces (Eh/bohr, ``[n_atoms, 3]``, ``None`` if unlabelled)."""
+
+    id: str
+    molecule: Molecule
+    energy: float
+    forces: Array | None
+
+
+def read_label(store: Store, row: int) -> EnergyLabel:
+    """Read a molecule and its energy from a store; its matrices are left alone.
+
+    Raises:
+        InputError: the sample has no energy.
+    """
+    energy, forces = store.values("energy", row), store.values("forces", row)
+    if len(energy) == 0:
+        raise InputError(f"sample {store.ids[row]!r} of {store.path} has no energy")
+    return EnergyLabel(
+        store.ids[row],
+        store.molecule(row),
+        float(energy[0]),
+        np.asarray(forces, dtype=np.float64).reshape(-1, 3) if len(forces) else None,
+    )
+
+
+def energy_errors(
+    labels: Sequence[EnergyLabel], predicted: Sequence[tuple[float, Array | None] | PredictedEnergy]
+) -> dict[str, Any]:
+    """Return the error table of predicted energies (Eh) and forces (Eh/bohr).
+
+    Returns:
+        ``n_molecules``, :data:`ENERGY_METRICS`, and 95 % bootstrap intervals over molecules of the two mean
+        absolute errors, ``energy_mae_meV_ci95`` and ``force_mae_meV_per_angstrom_ci95``.
+
+    Raises:
+        InputError: no molecules, or another number of predictions.
+    """
+    if len(labels) == 0 or len(labels) != len(predicted):
+        raise InputError(f"{len(predicted)} predicted energies for {len(labels)} labelled molecules")
+    pairs = [p if isinstance(p, tuple) else (p.energy, p.forces) for p in predicted]
+    error = MEV * np.array([e - label.energy for (e, _), label in zip(pairs, labels, strict=True)])
+    n_atoms = np.array([label.molecule.n_atoms for label in labels])
+    differences = [
+        MEV_PER_ANGSTROM * (forces - label.forces)
+        for (_, forces), label in zip(pairs, labels, strict=True)
+        if forces is not None and label.forces is not None
+    ]
+    by_molecule = [float(np.abs(difference).mean()) for difference in differences]
+    squares = np.concatenate([np.square(d).ravel() for d in differences]) if differences else None
+    return {
+        "n_molecules": len(labels),
+        "energy_mae_meV": float(np.abs(error).mean()),
+        "energy_mae_meV_per_atom": float((np.abs(error) / n_atoms).mean()),
+        "energy_rmse_meV": float(np.sqrt(np.square(error).mean())),
+        "energy_bias_meV": float(error.mean()),
+        "force_mae_meV_per_angstrom": float(np.mean(by_molecule)) if by_molecule else None,
+        "force_rmse_meV_per_angstrom": None if squares is None else float(np.sqrt(squares.mean())),
+        "energy_mae_meV_ci95": interval(list(np.abs(error))),
+        "force_mae_meV_per_angstrom_ci95": interval(by_molecule),
+    }
+
+
+def predict_labels(
+    network: HamiltonianModel, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+) -> list[PredictedEnergy]:
+    """Predict energies, and forces where the model knows them and every molecule has labels of them."""
+    from helmol.model import predict_energies
+
+    forces = not _why_no_forces(network, labels)
+    molecules = [label.molecule for label in labels]
+    return predict_energies(network, molecules, forces=forces, max_edges=max_edges)
+
+
+def energy_table(
+    network: HamiltonianModel, labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy]
+) -> dict[str, Any]:
+    """Return the error table of a model with an energy head.
+
+    Returns:
+        The keys of :func:`energy_errors`, and the same of ``baselines["elements"]``, the per-element
+        reference with no forces; ``missing``: why a number is ``None``.
+    """
+    result = energy_errors(labels, predicted)
+    missing = _why_no_forces(network, labels)
+    alone = [
+        (network.reference.energy_of(m), None if missing else np.zeros((m.n_atoms, 3)))
+        for m in (label.molecule for label in labels)
+    ]
+    result["baselines"] = {"elements": energy_errors(labels, alone)}
+    result["missing"] = {key: missing for key in ENERGY_METRICS if key.startswith("force") and missing}
+    return result
+
+
+def evaluate_energies(
+    network: HamiltonianModel, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+) -> dict[str, Any]:
+    """Predict and compare: :func:`energy_table` of :func:`predict_labels`."""
+    return energy_table(network, labels, predict_labels(network, labels, max_edges=max_edges))
+
+
+def _why_no_forces(network: HamiltonianModel, labels: Sequence[EnergyLabel]) -> str:
+    """Return why forces cannot be compared; empty if they can."""
+    if any(label.forces is None for label in labels):
+        return "some molecules have no force labels"
+    direct = network.config.energy is not None and network.config.energy.forces == "direct"
+    if direct and network.reference.force_scale == 0:
+        return "the model was not trained on forces"
+    return ""

@@ -1,0 +1,132 @@
+"""Predict energies and forces of everything in a file: a table, and one extended xyz file that ASE reads."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helmol import structures
+from helmol.elements import SYMBOLS
+from helmol.errors import DomainError
+from helmol.files import write_text
+from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
+from helmol.predict.trained import TrainedModel
+from helmol.progress import Progress
+from helmol.store import Store
+from helmol.system import Molecule
+from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
+
+COLUMNS = (
+    "id",
+    "formula",
+    "energy_Eh",
+    "energy_std_meV",
+    "max_force_eV_per_angstrom",
+    "force_std_meV_per_angstrom",
+)
+MOLECULES_AT_A_TIME = 64
+
+
+def predict_energies_of_file(
+    models: Sequence[TrainedModel], path: Path, *, out: Path, split: str = "all", max_edges: int = 20_000
+) -> dict[str, Any]:
+    """Predict energies, and forces where the models know them, of a structure file or store.
+
+    Args:
+        models: with energy heads; several are an ensemble, whose mean and spread are written.
+        path: anything :func:`helmol.structures.read` reads, or a store (``.h5``).
+        out: folder for ``energies.csv`` and ``energies.extxyz`` (eV, eV/Å).
+        split: split of a store, or ``"all"``.
+        max_edges: atom pairs per batch.
+
+    Returns:
+        ``n_molecules`` and ``molecules``: rows with the columns of the table, ``None`` where a number is not
+        known. ``force_std_meV_per_angstrom`` is the largest of a molecule's components.
+
+    Raises:
+        DomainError: a molecule outside the domain of a model (named).
+        InputError: an unreadable file, or models that do not belong together.
+    """
+    named = _molecules(path, split)
+    forces = all(model.has_forces for model in models)
+    rows: list[dict[str, Any]] = []
+    frames: list[str] = []
+    for name, molecule in named:
+        _check(models, name, molecule)
+    with Progress("Predict energies", total=len(named), unit="molecules") as bar:
+        for start in range(0, len(named), MOLECULES_AT_A_TIME):
+            chunk = named[start : start + MOLECULES_AT_A_TIME]
+            found = ensemble_energies(models, [m for _, m in chunk], forces=forces, max_edges=max_edges)
+            for (name, molecule), entry in zip(chunk, found, strict=True):
+                rows.append(_row(name, molecule, entry))
+                frames.append(_frame(name, molecule, entry))
+            bar.advance(len(chunk))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+    write_text(out / "energies.csv", table.getvalue())
+    write_text(out / "energies.extxyz", "".join(frames))
+    return {"n_molecules": len(rows), "molecules": rows}
+
+
+def _molecules(path: Path, split: str) -> list[tuple[str, Molecule]]:
+    """Read names and molecules; the matrices of a store are left alone."""
+    if path.suffix in (".h5", ".hdf5"):
+        from helmol.evaluate.run import split_indices
+
+        with Store.open(path) as store:
+            return [(store.ids[i], store.molecule(i)) for i in split_indices(store, split)]
+    return [(structure.id, structure.molecule) for structure in structures.read(path)]
+
+
+def _check(models: Sequence[TrainedModel], name: str, molecule: Molecule) -> None:
+    """Refuse a molecule outside the domain, with its name."""
+    for model in models:
+        try:
+            model.domain.check(molecule)
+            model.network.reference.check(molecule)
+        except DomainError as error:
+            raise DomainError(f"{name} ({molecule.formula}): {error}") from error
+
+
+def _row(name: str, molecule: Molecule, entry: EnsembleEnergy) -> dict[str, Any]:
+    """Return a row of the table."""
+    lengths = None if entry.forces is None else np.linalg.norm(entry.forces, axis=1)
+    return {
+        "id": name,
+        "formula": molecule.formula,
+        "energy_Eh": entry.energy,
+        "energy_std_meV": None if entry.energy_std is None else 1000 * EV_PER_HARTREE * entry.energy_std,
+        "max_force_eV_per_angstrom": None
+        if lengths is None
+        else EV_PER_ANGSTROM_PER_AU * float(lengths.max()),
+        "force_std_meV_per_angstrom": (
+            None
+            if entry.forces_std is None
+            else 1000 * EV_PER_ANGSTROM_PER_AU * float(entry.forces_std.max())
+        ),
+    }
+
+
+def _frame(name: str, molecule: Molecule, entry: EnsembleEnergy) -> str:
+    """Return a frame of an extended xyz file, Å, eV, eV/Å."""
+    columns = np.array(molecule.positions_ang)
+    properties = "species:S:1:pos:R:3"
+    if entry.forces is not None:
+        columns = np.hstack([columns, EV_PER_ANGSTROM_PER_AU * entry.forces])
+        properties += ":forces:R:3"
+    header = (
+        f'Properties={properties} name="{name}" charge={molecule.charge} spin={molecule.spin + 1} '
+        f'energy={EV_PER_HARTREE * entry.energy:.10f} pbc="F F F"'
+    )
+    lines = [
+        f"{SYMBOLS[z]:<2} " + " ".join(f"{x:18.10f}" for x in row)
+        for z, row in zip(molecule.numbers, columns, strict=True)
+    ]
+    return "\n".join([str(molecule.n_atoms), header, *lines]) + "\n"

@@ -1,0 +1,84 @@
+"""Error tables of energies: of an energy head, and of the Fock matrices a model predicts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from energy_store import energy_samples, energy_settings, make_energy_store
+from helmol import dft
+from helmol.config import parse
+from helmol.errors import InputError
+from helmol.evaluate import FROM_FOCK_METRICS, energies_from_fock
+from helmol.evaluate.run import evaluate_store
+from helmol.model import load_model
+from helmol.system import Molecule
+from helmol.train import TrainConfig, run
+from helmol.units import EV_PER_HARTREE
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A store and the networks of two runs: energies alone, and both."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    data = make_energy_store(folder / "toy.h5")
+    networks = {}
+    for task in ("energy", "both"):
+        run(parse(TrainConfig, energy_settings(data, task=task, max_steps=4)), out=folder / task)
+        networks[task] = load_model(folder / task / "checkpoints/best")
+    return data, networks
+
+
+def test_a_model_of_energies_alone(trained, tmp_path):
+    data, networks = trained
+    result = evaluate_store(networks["energy"], data, split="all", out=tmp_path)
+    assert result["n_molecules"] == 30
+    assert result["energy_mae_meV"] > 0
+    assert result["force_mae_meV_per_angstrom"] > 0
+    assert result["baselines"]["elements"]["energy_mae_meV"] > 0
+    assert "h_mae_uEh" not in result
+    assert {p.name for p in tmp_path.iterdir()} == {"evaluation.json", "energies.png"}
+
+
+def test_a_model_of_both(trained, tmp_path):
+    data, networks = trained
+    result = evaluate_store(networks["both"], data, split="all", out=tmp_path)
+    assert {"h_mae_uEh", "energy_mae_meV"} <= result.keys()
+    assert result["baselines"].keys() == {"minao", "elements"}
+    assert (tmp_path / "parity.png").is_file()
+
+
+def test_missing_labels(trained, tmp_path):
+    _, networks = trained
+    samples = [replace(sample, forces=None) for sample in energy_samples(4)]
+    data = make_energy_store(tmp_path / "no_forces.h5", samples)
+    result = evaluate_store(networks["energy"], data, split="all", out=tmp_path)
+    assert result["force_mae_meV_per_angstrom"] is None
+    assert "no force labels" in result["missing"]["force_mae_meV_per_angstrom"]
+    data = make_energy_store(tmp_path / "none.h5", [replace(sample, energy=None) for sample in samples])
+    with pytest.raises(InputError, match="has no energy"):
+        evaluate_store(networks["energy"], data, split="all", out=tmp_path)
+    with pytest.raises(InputError, match="Hamiltonian head"):
+        evaluate_store(networks["energy"], data, split="all", out=tmp_path, energy_from_h=1)
+
+
+def test_energies_of_fock_matrices():
+    level = dft.LevelConfig(xc="pbe", basis="sto-3g", grid_level=1)
+    water = Molecule.from_angstrom([8, 1, 1], [[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.74, -0.5]])
+    sample, _ = dft.run(water, level, id="w")
+    theory = dft.level_of_theory(level, method="rks")
+    fock = sample.matrices.fock
+    noise = 0.01 * np.random.default_rng(0).normal(size=fock.shape)
+    noisy = fock + noise + noise.T
+    wrong = replace(sample, energy=sample.energy + 0.001)
+    tables = energies_from_fock([sample, wrong], {"true": [fock, fock], "noisy": [noisy, noisy]}, theory)
+    assert set(FROM_FOCK_METRICS) <= tables["true"].keys()
+    assert tables["true"]["energy_from_h_mae_meV"] == pytest.approx(EV_PER_HARTREE / 2, rel=1e-4)
+    assert tables["true"]["energy_from_h_bias_meV"] == pytest.approx(-EV_PER_HARTREE / 2, rel=1e-4)
+    alone = energies_from_fock([sample], {"noisy": [noisy]}, theory)["noisy"]
+    assert alone["energy_from_h_mae_meV"] > 1
+    assert alone["energy_from_h_corrected_mae_meV"] < 0.5 * alone["energy_from_h_mae_meV"]
+    with pytest.raises(InputError, match="has no energy"):
+        energies_from_fock([replace(sample, energy=None)], {"true": [fock]}, theory)
+    with pytest.raises(InputError, match="1 matrices 'true' for 2 molecules"):
+        energies_from_fock([sample, wrong], {"true": [np.array(fock)]}, theory)
