@@ -22,6 +22,7 @@ from helmol.train import metrics
 from helmol.train.checkpoint import read_state
 from helmol.train.config import TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
+from helmol.train.fock_loss import FockLoss, training_orbitals
 from helmol.train.folder import check_same, check_split, describe, environment, logging_to, open_folder
 from helmol.train.loop import Surroundings, train
 from helmol.train.report import plot_learning_curve, write_card
@@ -41,8 +42,8 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
 
     Returns:
         ``run``, ``finished``, ``resumed_from`` (step, or ``None``), ``steps``, ``skipped_steps``,
-        ``seconds``, ``parameters``, ``target``, ``n_train``, ``n_val``, ``best`` and ``last``: the
-        validation error tables (keys of :func:`helmol.evaluate.errors` and ``step``).
+        ``seconds``, ``cpu_seconds`` (without validation), ``parameters``, ``target``, ``n_train``, ``n_val``,
+        ``best`` and ``last``: validation error tables (keys of :func:`helmol.evaluate.errors` and ``step``).
 
     Raises:
         ConfigError: bad configuration, or one that the run in ``out`` was not started with.
@@ -123,6 +124,7 @@ def _surroundings(
     return Surroundings(
         config=config,
         batch_after=batch_after,
+        loss=FockLoss(config, training_orbitals(store, config, data.split.train)),
         validate=Validation(store, data.split.val),
         epoch=stream.epoch,
         folder=out,
@@ -143,6 +145,7 @@ def _finish(out: Path, counters: Counters, *, resumed_from: int | None) -> dict[
         "steps": counters.step,
         "skipped_steps": counters.skipped,
         "seconds": counters.elapsed,
+        "cpu_seconds": counters.cpu,
         "parameters": network.n_parameters,
         "target": network.domain.target,
         "n_train": len(split["train"]),
