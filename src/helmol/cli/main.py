@@ -17,9 +17,10 @@ from helmol.cli.generate import generate
 from helmol.cli.guess import guess
 from helmol.cli.inspect import inspect
 from helmol.cli.predict import predict
+from helmol.cli.sweep import sweep
 from helmol.cli.train import train
 
-VERBS = (doctor, demo, generate, inspect, train, evaluate, predict, guess, bench)
+VERBS = (doctor, demo, generate, inspect, train, evaluate, predict, guess, bench, sweep)
 
 app = typer.Typer(
     name="helmol",

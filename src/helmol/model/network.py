@@ -16,6 +16,7 @@ from helmol.model.blocks import rotate_pairs, table_of
 from helmol.model.config import ModelConfig
 from helmol.model.domain import Domain, reference_matrix
 from helmol.model.heads import EnergyHead, HamiltonianHead
+from helmol.model.linear import LinearPart
 from helmol.model.reference import EnergyReference, blank_reference
 from helmol.model.statistics import Statistics, blank, fit
 from helmol.system import Molecule
@@ -50,6 +51,7 @@ class HamiltonianModel(nn.Module):
             )
         self.config, self.domain = config, domain
         self.statistics: Statistics = blank(domain.basis, n_spins=domain.n_spins)
+        self.linear: LinearPart | None = None
         self.backbone = Backbone(config, lmax)
         signatures = {element.shells for element in domain.basis.elements.values()}
         self.head: HamiltonianHead | None = None
@@ -149,7 +151,18 @@ def build(
     """Make a model with random weights that depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return HamiltonianModel(config, domain).to(dtype)
+        network = HamiltonianModel(config, domain)
+        _scale_residuals(network.backbone, config.residual_scale)
+        return network.to(dtype)
+
+
+@torch.no_grad()
+def _scale_residuals(backbone: Backbone, factor: float) -> None:
+    """Multiply the last maps of every block: blocks that add little at first train faster."""
+    for block in [*backbone.node_blocks, *backbone.edge_blocks]:
+        for last in (block.convolution.second, block.ffn.second):
+            for parameter in last.parameters():
+                parameter.mul_(factor)
 
 
 def fit_statistics(network: HamiltonianModel, items: Sequence[Item]) -> None:
@@ -220,13 +233,15 @@ def assemble(network: HamiltonianModel, output: BlockIrreps, batch: Batch) -> li
         batch.positions, batch.pair_index, lmax=output.geometry.lmax, cutoff=network.config.cutoff,
         dtype=torch.float64,
     )  # fmt: skip
-    for bucket, normalised in zip(batch.buckets, output.normalised, strict=True):
+    linear = network.linear(batch) if network.linear is not None else [None] * len(batch.buckets)
+    for bucket, normalised, part in zip(batch.buckets, output.normalised, linear, strict=True):
         mean, scale = network.statistics.of(bucket, batch.numbers)
         irreps = mean + scale * normalised.to(torch.float64)
         pairwise = len(bucket.key) == 2
         table = table_of(bucket.key)
         if pairwise:
             irreps = rotate_pairs(irreps, bucket.key, bucket.index, geometry, to_edge=False)
+        irreps = irreps if part is None else irreps + part.to(irreps.device)
         edge_or_atom = bucket.index.cpu().numpy()
         first = geometry.source.cpu().numpy()[edge_or_atom] if pairwise else edge_or_atom
         second = geometry.target.cpu().numpy()[edge_or_atom] if pairwise else edge_or_atom

@@ -36,6 +36,9 @@ class TrainConfig(Config):
     """Seed of the draw."""
     target: Target = "fock-minus-minao"
     """What the network learns: the Fock matrix, or its difference from a cheap reference."""
+    linear: Literal["none", "small", "large"] = "small"
+    """Part of the target that is fitted in closed form before training, to the surroundings of each atom and
+    pair; the network learns the rest. ``large`` has more functions: for few elements and many conformers."""
     preset: str = "small"
     """Size of the network: nano, small, medium or large."""
     model: dict[str, Any] = Field(default_factory=dict)

@@ -17,6 +17,7 @@ from helmol.basis import BasisSet
 from helmol.errors import ConfigError, HelmolError, InputError
 from helmol.graph import Item, prepare
 from helmol.model import Domain, target_matrix
+from helmol.model.linear import LinearPart, fit_linear
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
@@ -162,12 +163,14 @@ class TrainingData:
         items: prepared training molecules, in the order of ``split.train``.
         domain: level, basis of the training elements, target, charges and spins of the training set.
         n_edges: directed edges of each training molecule inside the cutoff.
+        linear: the part of the targets that was fitted and taken from the items.
     """
 
     split: Split
     items: ItemCache
     domain: Domain
     n_edges: list[int]
+    linear: LinearPart | None = None
 
 
 def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingData:
@@ -211,4 +214,9 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             target_matrix(sample, config.target)
         except HelmolError as error:
             raise InputError(f"validation molecule {identity!r} cannot be predicted: {error}") from error
-    return TrainingData(split, items, domain, n_edges)
+    if config.linear == "none":
+        return TrainingData(split, items, domain, n_edges)
+    lmax = config.network().lmax or 2 * basis.lmax
+    linear = fit_linear(items, lmax=lmax, cutoff=cutoff, size=config.linear)
+    rest = ItemCache(lambda k: linear.without(load(k)), len(items), megabytes=config.cache_mb)
+    return TrainingData(split, rest, domain, n_edges, linear)

@@ -93,6 +93,7 @@ def _begin(
     describe(out, fingerprint["config"], record, device=device)
     network = build(config.network(), data.domain, seed=config.seed, dtype=getattr(torch, config.dtype))
     fit_statistics(network, data.items)
+    network.linear = data.linear
     torch.manual_seed(config.seed)
     return TrainingState.begin(network.to(device), config)
 
