@@ -349,7 +349,7 @@ def fit_linear(items: Sequence[Item], *, lmax: int, cutoff: float, size: str = "
         whole = _Squares()
         whole.features = some.features + rest.features
         whole.mixed = some.mixed + rest.mixed
-        maps[label] = whole.solve(penalty)
+        maps[label] = whole.solve(penalty).contiguous()
     return LinearPart(elements, lmax, cutoff, functions, maps)
 
 
