@@ -61,6 +61,8 @@ SIZES = {"small": Functions(), "large": Functions(second=6, second_lmax=4, neigh
 """Named choices of :class:`Functions`."""
 PENALTIES = (1e-10, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridge penalties to choose from, in units of the mean square of each feature."""
+EDGES_AT_A_TIME = 2000
+"""Directed edges whose features are in memory together."""
 HELD_OUT = 5
 """Every so many training molecules one is held out to choose the penalty."""
 
@@ -154,28 +156,35 @@ class Surroundings:
 
     def _quadratic(self, density: Tensor, near: Tensor, *, top: int) -> list[Tensor]:
         """Return for each degree ``[N, 2l+1, features, 2]``: what keeps the sign of m, what exchanges it."""
-        g, result = self.geometry, []
-        edges = torch.arange(2 * g.n_pairs)
-        turned = self._turned(density[g.source], edges, top)
-        orders = [
-            (near[:, :, None] * torch.cat([turned[l][:, l + m] for l in range(m, top + 1)], dim=1)[:, None],
-             near[:, :, None] * torch.cat([turned[l][:, l - m] for l in range(m, top + 1)], dim=1)[:, None])
-            for m in range(top + 1)
-        ]  # fmt: skip
-        for l in range(self.lmax + 1):
-            columns = []
-            for m, (plus, minus) in enumerate(orders[: l + 1]):
-                local = plus.new_zeros(len(edges), 2 * l + 1, *plus.shape[1:], 2)
-                local[:, l + m, ..., 0] = plus
-                if m:
-                    local[:, l - m, ..., 0] = minus
-                    local[:, l + m, ..., 1], local[:, l - m, ..., 1] = -minus, plus
-                columns.append(local.flatten(2, 3))
-            joined = torch.cat(columns, dim=2)
-            lab = g.rotate_irreps(l, joined.flatten(2), edges, to_edge=False).view_as(joined)
-            nodes = lab.new_zeros(len(self.numbers), *lab.shape[1:])
-            result.append(nodes.index_add(0, g.source, lab))
+        g = self.geometry
+        result: list[Tensor] = []
+        for edges in torch.arange(2 * g.n_pairs).split(EDGES_AT_A_TIME):
+            turned = self._turned(density[g.source[edges]], edges, top)
+            orders = []
+            for m in range(top + 1):
+                some = [_signs(turned[l], l, m) for l in range(m, top + 1)]
+                joined = torch.cat(some, dim=2)
+                orders.append((near[edges][:, None, :, None] * joined[:, :, None]).flatten(2))
+            for l in range(self.lmax + 1):
+                lab = self._to_laboratory(l, orders[: l + 1], edges)
+                if len(result) == l:
+                    result.append(lab.new_zeros(len(self.numbers), *lab.shape[1:]))
+                result[l].index_add_(0, g.source[edges], lab)
         return result
+
+    def _to_laboratory(self, l: int, orders: list[Tensor], edges: Tensor) -> Tensor:
+        """Return ``[n, 2l+1, features, 2]`` of degree l, made of ``[n, 2, features]`` of each order."""
+        columns = []
+        for m, values in enumerate(orders):
+            plus, minus = values.unbind(1)
+            local = plus.new_zeros(len(edges), 2 * l + 1, plus.shape[1], 2)
+            local[:, l + m, :, 0] = plus
+            if m:
+                local[:, l - m, :, 0] = minus
+                local[:, l + m, :, 1], local[:, l - m, :, 1] = -minus, plus
+            columns.append(local)
+        joined = torch.cat(columns, dim=2)
+        return self.geometry.rotate_irreps(l, joined.flatten(2), edges, to_edge=False).view_as(joined)
 
     def _turned(self, values: Tensor, edges: Tensor, top: int) -> list[Tensor]:
         """Return each degree of ``[n, K, c]`` in the frames of edges."""
@@ -278,12 +287,13 @@ class Surroundings:
         g = self.geometry
         ends = torch.stack([self.numbers[g.source], self.numbers[g.target]], dim=1)
         for (zi, zj), rows in _groups(ends[index]):
-            for m, features in enumerate(self.of_edges(index[rows])[:top]):
-                exchanged = torch.stack([-features[:, 1], features[:, 0]], dim=1)
-                for parity, values in enumerate((features, exchanged)):
-                    # At m = 0 nothing can be exchanged: such irreps vanish there by symmetry.
-                    if (known is None or (zi, zj, m, parity) in known) and not (m == 0 and parity):
-                        yield (zi, zj, m, parity), rows, values
+            for some in rows.split(EDGES_AT_A_TIME):
+                for m, features in enumerate(self.of_edges(index[some])[:top]):
+                    exchanged = torch.stack([-features[:, 1], features[:, 0]], dim=1)
+                    for parity, values in enumerate((features, exchanged)):
+                        # At m = 0 nothing can be exchanged: such irreps vanish there by symmetry.
+                        if (known is None or (zi, zj, m, parity) in known) and not (m == 0 and parity):
+                            yield (zi, zj, m, parity), some, values
 
 
 class _Squares:

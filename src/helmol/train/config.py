@@ -45,7 +45,7 @@ class TrainConfig(Config):
     """Keys of the network's configuration that differ from the preset."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and activations; labels and references are float64 in any case."""
-    loss: LossKind = "rmse+mse"
+    loss: LossKind = "mae"
     """Loss over all matrix elements, in units of the training set's spread."""
     loss_weights: LossWeights = "elements"
     """``elements``: all matrix elements count alike; ``scales``: blocks with small targets count more."""
@@ -61,8 +61,8 @@ class TrainConfig(Config):
     max_minutes: float | None = Field(None, gt=0)
     """Wall time of the whole run in minutes, validation included, interruptions not."""
     max_cpu_minutes: float | None = Field(None, gt=0)
-    """The same in CPU time of the process, all threads together, without validation: a budget that other
-    work on the machine does not change."""
+    """CPU time of the process in minutes, all threads together, with the closed-form fit, without validation:
+    a budget that other work on the machine does not change."""
     edges_per_batch: int = Field(120, ge=1)
     """Directed atom pairs inside the cutoff, n(n − 1) for a small molecule, that a batch may hold; a larger
     molecule makes a batch of its own."""

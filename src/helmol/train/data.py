@@ -7,6 +7,7 @@ the stream stands is one number, and the batch of a step depends on nothing else
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -164,6 +165,7 @@ class TrainingData:
         domain: level, basis of the training elements, target, charges and spins of the training set.
         n_edges: directed edges of each training molecule inside the cutoff.
         linear: the part of the targets that was fitted and taken from the items.
+        fit_cpu_seconds: CPU time of that fit.
     """
 
     split: Split
@@ -171,6 +173,7 @@ class TrainingData:
     domain: Domain
     n_edges: list[int]
     linear: LinearPart | None = None
+    fit_cpu_seconds: float = 0.0
 
 
 def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingData:
@@ -217,6 +220,7 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
     if config.linear == "none":
         return TrainingData(split, items, domain, n_edges)
     lmax = config.network().lmax or 2 * basis.lmax
+    start = time.process_time()
     linear = fit_linear(items, lmax=lmax, cutoff=cutoff, size=config.linear)
     rest = ItemCache(lambda k: linear.without(load(k)), len(items), megabytes=config.cache_mb)
-    return TrainingData(split, rest, domain, n_edges, linear)
+    return TrainingData(split, rest, domain, n_edges, linear, time.process_time() - start)

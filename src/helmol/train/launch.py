@@ -95,7 +95,9 @@ def _begin(
     fit_statistics(network, data.items)
     network.linear = data.linear
     torch.manual_seed(config.seed)
-    return TrainingState.begin(network.to(device), config)
+    state = TrainingState.begin(network.to(device), config)
+    state.counters.cpu = data.fit_cpu_seconds
+    return state
 
 
 def _resume(out: Path, config: TrainConfig, device: torch.device) -> TrainingState:

@@ -26,7 +26,7 @@ class Counters:
         step: finished steps, skipped ones included.
         drawn: molecules taken from the stream.
         elapsed: seconds of training over all starts.
-        cpu: CPU seconds of training over all starts, validation left out.
+        cpu: CPU seconds of training over all starts, with the closed-form fit, without validation.
         finished: whether the schedule has ended.
         skipped: steps skipped for a non-finite loss or gradient.
         skipped_in_a_row: the latest of these without a good step between.

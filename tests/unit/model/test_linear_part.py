@@ -131,6 +131,21 @@ def test_part_of_two_far_molecules_is_the_sum(network):
     assert np.abs(matrix[:n, n:]).max() == 0
 
 
+def test_a_lone_atom_has_the_constant_alone(network):
+    matrix = predict(network, Molecule(np.array([8]), np.zeros((1, 3)), spin=0))
+    table = np.linalg.eigvalsh(matrix)
+    assert np.isfinite(matrix).all()
+    # Only scalars are left: the levels of p and d shells are degenerate.
+    assert len(np.unique(table.round(9))) <= 4
+
+
+def test_result_does_not_depend_on_how_many_edges_are_in_memory(network, monkeypatch):
+    molecule = random_items(1, np.random.default_rng(5))[0].molecule
+    before = predict(network, molecule)
+    monkeypatch.setattr("helmol.model.linear.EDGES_AT_A_TIME", 3)
+    np.testing.assert_allclose(predict(network, molecule), before, atol=1e-11 * np.abs(before).max())
+
+
 def scalar_items(n, rng):
     """Bent molecules with s shells only, whose elements are smooth functions of the three distances."""
     basis = BasisSet("s", {1: ElementBasis((0,), 0, "h"), 8: ElementBasis((0, 0), 0, "o")})
