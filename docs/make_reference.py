@@ -13,6 +13,7 @@ from helmol.dft import LevelConfig
 from helmol.generate import GenerateConfig, MdSource, StructuresConfig
 from helmol.model import MODEL_PRESETS, ModelConfig
 from helmol.train import TrainConfig
+from helmol.train.sweep import SweepConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 SECTIONS: dict[str, tuple[str, type[Config]]] = {
@@ -22,6 +23,7 @@ SECTIONS: dict[str, tuple[str, type[Config]]] = {
     "md": ("`structures.md`: molecular dynamics", MdSource),
     "train": ("`helmol train CONFIG`", TrainConfig),
     "model": ("`model`: the network", ModelConfig),
+    "sweep": ("`helmol sweep CONFIG`", SweepConfig),
     "demo": ("`helmol demo`", DemoConfig),
 }
 

@@ -45,5 +45,6 @@ def settings(data: Path, **changes) -> dict:
     """Return a configuration for a run of a second or two."""
     return {
         "data": str(data), "train": 16, "val": 4, "preset": "nano", "model": TINY, "edges_per_batch": 30,
-        "max_steps": 12, "warmup_steps": 3, "validate_every": 4, "checkpoint_every": 4, "n_threads": 1,
+        "linear": "none", "max_steps": 12, "warmup_steps": 3, "validate_every": 4, "checkpoint_every": 4,
+        "n_threads": 1,
     } | changes  # fmt: skip

@@ -25,7 +25,7 @@ def run(capsys, *arguments):
 def test_all_verbs_are_there():
     assert set(NAMES) == {
         *("doctor", "demo", "generate", "inspect", "train", "evaluate", "predict", "guess"),
-        "bench",
+        *("bench", "sweep"),
     }
 
 
