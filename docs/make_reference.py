@@ -23,6 +23,7 @@ from helmol.generate import (
 from helmol.model import MODEL_PRESETS, ModelConfig
 from helmol.structures import RandomConfig
 from helmol.train import TrainConfig
+from helmol.train.sweep import SweepConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 SECTIONS: dict[str, tuple[str, type[Config]]] = {
@@ -38,6 +39,7 @@ SECTIONS: dict[str, tuple[str, type[Config]]] = {
     "executor": ("`executor`: who does the work", ExecutorConfig),
     "train": ("`helmol train CONFIG`", TrainConfig),
     "model": ("`model`: the network", ModelConfig),
+    "sweep": ("`helmol sweep CONFIG`", SweepConfig),
     "demo": ("`helmol demo`", DemoConfig),
 }
 

@@ -111,7 +111,7 @@ def _zeros(key: tuple[tuple[int, ...], ...], n: int) -> Any:
     """Return targets of zero for the blocks of one kind."""
     import numpy as np
 
-    from helmol.model.network import table_of
+    from helmol.model.blocks import table_of
 
     return np.zeros((n, 1, table_of(key).dim))
 

@@ -23,6 +23,7 @@ from helmol.cli.inspect import inspect
 from helmol.cli.merge import merge
 from helmol.cli.predict import predict
 from helmol.cli.split import split
+from helmol.cli.sweep import sweep
 from helmol.cli.train import train
 
 VERBS = (
@@ -35,6 +36,7 @@ VERBS = (
     split,
     inspect,
     train,
+    sweep,
     evaluate,
     predict,
     guess,

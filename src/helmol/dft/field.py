@@ -45,6 +45,8 @@ def reference_fock(mole: gto.Mole, level: LevelConfig, name: str) -> Array:
 
     * ``minao``: the Fock matrix of the level's functional at PySCF's minao density, on the level's
       grid and with its density fitting; one Fock build.
+    * ``minao-df``: the same with fitted Coulomb and exchange (PySCF's default auxiliary basis).
+    * ``minao-coarse``: ``minao-df`` with the functional on grid level 1.
     * ``sap``: ``T + V_SAP``, kinetic energy plus a superposition of atomic potentials (which holds
       the nuclear attraction); all-electron molecules only.
 
@@ -82,5 +84,31 @@ def _sap(mf: Any) -> Any:
     return mf.mol.intor_symmetric("int1e_kin") + np.asarray(mf.get_vsap())
 
 
-REFERENCES: dict[str, Callable[[Any], Any]] = {"minao": _minao, "sap": _sap}
+def _minao_df(mf: Any) -> Any:
+    """Return the Fock matrix at the minao density with fitted Coulomb (and exchange), PySCF order."""
+    if hasattr(mf, "with_df"):
+        return _minao(mf)
+    fitted = mf.density_fit()
+    # As in mean_field: else exchange misses the fast occupied-orbital route.
+    fitted.direct_scf = False
+    return _minao(fitted)
+
+
+def _minao_coarse(mf: Any) -> Any:
+    """Return :func:`_minao_df` with the functional on a coarse grid, PySCF order."""
+    coarse = mf.copy()
+    coarse.grids = dft.gen_grid.Grids(mf.mol)
+    coarse.grids.level = min(COARSE_GRID_LEVEL, mf.grids.level)
+    return _minao_df(coarse)
+
+
+COARSE_GRID_LEVEL = 1
+"""PySCF grid level of ``minao-coarse``."""
+
+REFERENCES: dict[str, Callable[[Any], Any]] = {
+    "minao": _minao,
+    "minao-df": _minao_df,
+    "minao-coarse": _minao_coarse,
+    "sap": _sap,
+}
 """Cheap Fock matrices by name."""

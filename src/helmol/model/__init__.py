@@ -7,12 +7,12 @@ from helmol.model.artifact import describe_model, find_model, load_model, save_m
 from helmol.model.config import MODEL_PRESETS, EnergyConfig, ModelConfig
 from helmol.model.domain import TARGETS, Domain, Target, reference_matrix, reference_name, target_matrix
 from helmol.model.energy import EnergyOutput, PredictedEnergy, energies, energy_loss, predict_energies
+from helmol.model.losses import LossKind, LossWeights, hamiltonian_loss
 from helmol.model.network import (
     BlockIrreps,
     HamiltonianModel,
     build,
     fit_statistics,
-    hamiltonian_loss,
     predict_fock,
 )
 from helmol.model.reference import EnergyReference, fit_reference
@@ -27,6 +27,8 @@ __all__ = [
     "EnergyOutput",
     "EnergyReference",
     "HamiltonianModel",
+    "LossKind",
+    "LossWeights",
     "ModelConfig",
     "PredictedEnergy",
     "Target",

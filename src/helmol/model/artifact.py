@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from helmol.files import replacing, write_json
 from helmol.graph.batch import Key
 from helmol.model.config import ModelConfig
 from helmol.model.domain import Domain
+from helmol.model.linear import Functions, Label, LinearPart
 from helmol.model.network import HamiltonianModel
 from helmol.model.reference import EnergyReference
 from helmol.model.statistics import Statistics
@@ -31,6 +33,9 @@ def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any]
     tensors |= {f"mean.{z}": value for z, value in statistics.mean.items()}
     tensors |= {f"scale.{z}": value for z, value in statistics.scale.items()}
     tensors |= {f"pair_scale.{_text(key)}": value for key, value in statistics.pair_scale.items()}
+    linear = network.linear
+    if linear is not None:
+        tensors |= {f"linear.{_label(label)}": value for label, value in linear.maps.items()}
     reference = network.reference
     if network.energy is not None:
         tensors |= {"energy.per_element": reference.per_element, "energy.span": reference.span}
@@ -44,6 +49,7 @@ def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any]
         "model": network.config.model_dump(),
         "domain": network.domain.to_json(),
         "unit_Eh": statistics.unit,
+        "linear": None if linear is None else _describe_linear(linear),
         "energy_scale_Eh": reference.scale,
         "force_scale_Eh_per_bohr": reference.force_scale,
         **(extra or {}),
@@ -105,7 +111,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> HamiltonianM
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"the weights in {folder} do not fit its description: {str(error)[:200]}") from error
-    mean, scale, pair_scale = {}, {}, {}
+    mean, scale, pair_scale, maps = {}, {}, {}, {}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "mean":
@@ -114,11 +120,33 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> HamiltonianM
             scale[int(rest)] = value
         elif kind == "pair_scale":
             pair_scale[_key(rest)] = value
+        elif kind == "linear":
+            maps[tuple(int(part) for part in rest.split(","))] = value
+    if data.get("linear") is not None:
+        described = data["linear"]
+        network.linear = LinearPart(
+            tuple(described["elements"]), described["lmax"], described["cutoff"],
+            Functions(**described["functions"]), maps,
+        )  # fmt: skip
     if network.energy is not None:
         scales = float(data["energy_scale_Eh"]), float(data["force_scale_Eh_per_bohr"])
         network.reference = EnergyReference(tensors["energy.per_element"], tensors["energy.span"], *scales)
     network.statistics = Statistics(mean, scale, pair_scale, float(data["unit_Eh"]))
     return network.to(device).eval()
+
+
+def _describe_linear(linear: LinearPart) -> dict[str, Any]:
+    """Return all of a linear part but its maps."""
+    return {
+        "elements": list(linear.elements),
+        "lmax": linear.lmax,
+        "cutoff": linear.cutoff,
+        "functions": asdict(linear.functions),
+    }
+
+
+def _label(label: Label) -> str:
+    return ",".join(str(number) for number in label)
 
 
 def _text(key: Key) -> str:

@@ -49,6 +49,8 @@ class ModelConfig(Config):
     """Squashing of the gates between the convolutions (paper's code: tanh)."""
     envelope: bool = True
     """Fade messages and pair outputs smoothly at the cutoff (paper: no)."""
+    residual_scale: float = Field(0.1, gt=0)
+    """Size of what blocks add at the start: factor on the initial weights of their last maps (paper: 1)."""
     hamiltonian: bool = True
     """Whether there is a Hamiltonian head (and the edge blocks that serve only it)."""
     energy: EnergyConfig | None = None
@@ -61,6 +63,6 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
     "medium": ModelConfig(channels=64),
     "large": ModelConfig(channels=128, radial_channels=128),
     "helm-paper": ModelConfig(
-        channels=128, radial_channels=128, edge_norm="post", gate="tanh", envelope=False
+        channels=128, radial_channels=128, edge_norm="post", gate="tanh", envelope=False, residual_scale=1.0
     ),
 }

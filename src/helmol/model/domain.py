@@ -12,7 +12,9 @@ from helmol.errors import ConfigError, DomainError, InputError
 from helmol.system import LevelOfTheory, Molecule, Sample
 from helmol.system.sample import Array
 
-Target = Literal["fock", "fock-minus-minao", "fock-minus-sap"]
+Target = Literal[
+    "fock", "fock-minus-minao", "fock-minus-minao-df", "fock-minus-minao-coarse", "fock-minus-sap"
+]
 TARGETS: tuple[str, ...] = get_args(Target)
 
 

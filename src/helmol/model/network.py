@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helmol.basis import IrrepTable, diagonal_table, pair_table
-from helmol.errors import ConfigError, InputError
+from helmol.errors import ConfigError
 from helmol.graph import Batch, EdgeGeometry, Item, collate, edge_geometry, prepare
-from helmol.graph.batch import Key
 from helmol.model.backbone import Backbone, NodeStates
+from helmol.model.blocks import rotate_pairs, table_of
 from helmol.model.config import ModelConfig
 from helmol.model.domain import Domain, reference_matrix
 from helmol.model.heads import EnergyHead, HamiltonianHead
+from helmol.model.linear import LinearPart
 from helmol.model.reference import EnergyReference, blank_reference
 from helmol.model.statistics import Statistics, blank, fit
 from helmol.system import Molecule
@@ -51,6 +51,7 @@ class HamiltonianModel(nn.Module):
             )
         self.config, self.domain = config, domain
         self.statistics: Statistics = blank(domain.basis, n_spins=domain.n_spins)
+        self.linear: LinearPart | None = None
         self.backbone = Backbone(config, lmax)
         signatures = {element.shells for element in domain.basis.elements.values()}
         self.head: HamiltonianHead | None = None
@@ -150,7 +151,18 @@ def build(
     """Make a model with random weights that depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return HamiltonianModel(config, domain).to(dtype)
+        network = HamiltonianModel(config, domain)
+        _scale_residuals(network.backbone, config.residual_scale)
+        return network.to(dtype)
+
+
+@torch.no_grad()
+def _scale_residuals(backbone: Backbone, factor: float) -> None:
+    """Multiply the last maps of every block: blocks that add little at first train faster."""
+    for block in [*backbone.node_blocks, *backbone.edge_blocks]:
+        for last in (block.convolution.second, block.ffn.second):
+            for parameter in last.parameters():
+                parameter.mul_(factor)
 
 
 def fit_statistics(network: HamiltonianModel, items: Sequence[Item]) -> None:
@@ -222,13 +234,15 @@ def assemble(network: HamiltonianModel, output: BlockIrreps, batch: Batch) -> li
         batch.positions, batch.pair_index, lmax=output.geometry.lmax, cutoff=network.config.cutoff,
         dtype=torch.float64,
     )  # fmt: skip
-    for bucket, normalised in zip(batch.buckets, output.normalised, strict=True):
+    linear = network.linear(batch) if network.linear is not None else [None] * len(batch.buckets)
+    for bucket, normalised, part in zip(batch.buckets, output.normalised, linear, strict=True):
         mean, scale = network.statistics.of(bucket, batch.numbers)
         irreps = mean + scale * normalised.to(torch.float64)
         pairwise = len(bucket.key) == 2
         table = table_of(bucket.key)
         if pairwise:
             irreps = rotate_pairs(irreps, bucket.key, bucket.index, geometry, to_edge=False)
+        irreps = irreps if part is None else irreps + part.to(irreps.device)
         edge_or_atom = bucket.index.cpu().numpy()
         first = geometry.source.cpu().numpy()[edge_or_atom] if pairwise else edge_or_atom
         second = geometry.target.cpu().numpy()[edge_or_atom] if pairwise else edge_or_atom
@@ -247,74 +261,3 @@ def assemble(network: HamiltonianModel, output: BlockIrreps, batch: Batch) -> li
 def _exactly_symmetric(matrix: Array) -> Array:
     """Return the mean of a matrix and its transpose; removes rounding in diagonal blocks."""
     return 0.5 * (matrix + np.swapaxes(matrix, -1, -2))
-
-
-def table_of(key: Key) -> IrrepTable:
-    """Return the irreps of a bucket's blocks."""
-    return diagonal_table(key[0]) if len(key) == 1 else pair_table(*key)
-
-
-def rotate_pairs(irreps: Tensor, key: Key, edge: Tensor, geometry: EdgeGeometry, *, to_edge: bool) -> Tensor:
-    """Rotate all irreps ``[n, n_spins, dim]`` of a pair bucket between laboratory and edge frames."""
-    counts = pair_table(*key).counts
-    n, n_spins, _ = irreps.shape
-    sizes = [(2 * l + 1) * count for l, count in enumerate(counts)]
-    turned = []
-    for l, part in enumerate(irreps.split(sizes, dim=2)):
-        columns = part.reshape(n, n_spins, 2 * l + 1, counts[l]).transpose(1, 2)
-        columns = columns.reshape(n, 2 * l + 1, n_spins * counts[l])
-        rotated = geometry.rotate_irreps(l, columns, edge, to_edge=to_edge)
-        turned.append(
-            rotated.view(n, 2 * l + 1, n_spins, counts[l]).transpose(1, 2).reshape(n, n_spins, sizes[l])
-        )
-    return torch.cat(turned, dim=2)
-
-
-def hamiltonian_loss(
-    network: HamiltonianModel,
-    output: BlockIrreps,
-    batch: Batch,
-    *,
-    kind: str = "rmse+mse",
-    diagonal_only: bool = False,
-) -> Tensor:
-    """Compare a batch with its targets; invariant to the orientation of the molecules.
-
-    With ``MSE`` the mean square error over all matrix elements of the blocks in the batch (both
-    triangles), in units of the training set's own spread: ``rmse+mse`` is ``√MSE + MSE``, ``rmse`` the
-    root alone, ``mse`` the square alone. With ``diagonal_only`` the blocks of an atom with itself alone.
-
-    Returns:
-        Scalar tensor in the network's precision.
-
-    Raises:
-        InputError: the batch has no targets.
-        ConfigError: unknown ``kind``.
-    """
-    squares = output.geometry.distance.new_zeros(())
-    entries = 0
-    for bucket, predicted in zip(batch.buckets, output.normalised, strict=True):
-        if bucket.target is None:
-            raise InputError("a loss needs a batch with targets")
-        if diagonal_only and len(bucket.key) == 2:
-            continue
-        mean, scale = network.statistics.of(bucket, batch.numbers)
-        with torch.no_grad():
-            target = (bucket.target - mean) / network.statistics.unit
-            weight = scale / network.statistics.unit
-            if len(bucket.key) == 2:
-                edges = (bucket.key, bucket.index)
-                target = rotate_pairs(target.to(predicted.dtype), *edges, output.geometry, to_edge=True)
-        fold = len(bucket.key)
-        error = predicted * weight.to(predicted.dtype) - target.to(predicted.dtype)
-        squares = squares + fold * error.square().sum()
-        entries += fold * table_of(bucket.key).matrix.shape[0] * len(error) * error.shape[1]
-    mse = squares / entries
-    losses = {
-        "rmse+mse": lambda: (mse + 1e-16).sqrt() + mse,
-        "rmse": lambda: (mse + 1e-16).sqrt(),
-        "mse": lambda: mse,
-    }
-    if kind not in losses:
-        raise ConfigError(f"unknown loss {kind!r}: expected one of {', '.join(losses)}")
-    return losses[kind]()

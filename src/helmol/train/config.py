@@ -10,14 +10,27 @@ from pydantic import Field, field_validator, model_validator
 
 from helmol.config import Config, parse
 from helmol.errors import ConfigError
-from helmol.model import MODEL_PRESETS, ModelConfig, Target, describe_model, find_model
+from helmol.model import (
+    MODEL_PRESETS,
+    LossKind,
+    LossWeights,
+    ModelConfig,
+    Target,
+    describe_model,
+    find_model,
+)
+from helmol.model.orbital_loss import OrbitalLoss
+
+ENDS = ("max_steps", "max_minutes", "max_cpu_minutes")
+"""Keys that end a run."""
 
 
 class TrainConfig(Config):
     """Set a training run; one YAML file per run.
 
-    ``max_steps`` and ``max_minutes`` may be given together: progress through the schedule is then the
-    larger of the two shares, and the run ends when either is used up. Without either, 10,000 steps.
+    ``max_steps``, ``max_minutes`` and ``max_cpu_minutes`` may be given together: progress through the
+    schedule is then the largest of the shares, and the run ends when one is used up. Without any, 10,000
+    steps.
     """
 
     data: Path
@@ -56,21 +69,36 @@ class TrainConfig(Config):
     """Weight of the loss of Fock matrices in task ``both``."""
     target: Target = "fock-minus-minao"
     """What the network learns: the Fock matrix, or its difference from a cheap reference."""
+    linear: Literal["none", "small", "large"] = "small"
+    """Part of the target that is fitted in closed form before training, to the surroundings of each atom and
+    pair; the network learns the rest. ``large`` has more functions: for few elements and many conformers."""
     preset: str = "small"
     """Size of the network: nano, small, medium or large."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Keys of the network's configuration that differ from the preset."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and activations; labels and references are float64 in any case."""
-    loss: Literal["rmse+mse", "rmse", "mse"] = "rmse+mse"
+    loss: LossKind = "mae"
     """Loss over all matrix elements, in units of the training set's spread."""
     blocks: Literal["all", "diagonal"] = "all"
     """Blocks of the Fock matrix that count in the loss: all, or those of an atom with itself alone (an
     ablation of pre-training; errors are still of the whole matrix)."""
+    loss_weights: LossWeights = "elements"
+    """``elements``: all matrix elements count alike; ``scales``: blocks with small targets count more."""
+    orbital_loss: OrbitalLoss | None = None
+    """Loss in the true orbitals, added in the last stage: ``energies`` (of occupied orbitals and LUMO) or
+    ``occupied`` (all elements between an occupied orbital and any other)."""
+    orbital_weight: float = Field(1.0, gt=0)
+    """Weight of the orbital loss beside the other, which counts 1."""
+    orbital_stage: float = Field(0.2, gt=0, le=1)
+    """Share of the schedule, at its end, in which the orbital loss is added."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps of the whole run."""
     max_minutes: float | None = Field(None, gt=0)
     """Wall time of the whole run in minutes, validation included, interruptions not."""
+    max_cpu_minutes: float | None = Field(None, gt=0)
+    """CPU time of the process in minutes, all threads together, with the closed-form fit, without validation:
+    a budget that other work on the machine does not change."""
     edges_per_batch: int = Field(120, ge=1)
     """Directed atom pairs inside the cutoff, n(n − 1) for a small molecule, that a batch may hold; a larger
     molecule makes a batch of its own."""
@@ -127,7 +155,7 @@ class TrainConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _some_end(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("max_steps") is None and data.get("max_minutes") is None:
+        if isinstance(data, dict) and all(data.get(end) is None for end in ENDS):
             return {**data, "max_steps": 10_000}
         return data
 

@@ -8,6 +8,7 @@ the stream stands is one number, and the batch of a step depends on nothing else
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,8 @@ from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
 from helmol.evaluate.energies import EnergyLabel, read_label
 from helmol.graph import Item, prepare
-from helmol.model import Domain, describe_model, find_model, target_matrix
+from helmol.model import Domain, describe_model, find_model, load_model, target_matrix
+from helmol.model.linear import LinearPart, fit_linear
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
@@ -170,6 +172,8 @@ class TrainingData:
         domain: level, basis of the training elements, target, charges and spins of the training set.
         n_edges: directed edges of each training molecule inside the cutoff.
         energies: energies and forces of the training molecules; empty if the task needs none.
+        linear: the part of the targets that is taken from the items, if any.
+        fit_cpu_seconds: CPU time of its fit.
     """
 
     split: Split
@@ -177,6 +181,8 @@ class TrainingData:
     domain: Domain
     n_edges: list[int]
     energies: list[EnergyLabel]
+    linear: LinearPart | None = None
+    fit_cpu_seconds: float = 0.0
 
 
 def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingData:
@@ -217,7 +223,26 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             domain.check(read(identity)[0])
         except HelmolError as error:
             raise InputError(f"validation molecule {identity!r} cannot be predicted: {error}") from error
-    return TrainingData(split, items, domain, n_edges, [energies[k] for k in sorted(energies)])
+    labels = [energies[k] for k in sorted(energies)]
+    start = time.process_time()
+    linear = linear_part(config, domain, items)
+    if linear is None:
+        return TrainingData(split, items, domain, n_edges, labels)
+    rest = ItemCache(lambda k: linear.without(load(k)), len(items), megabytes=config.cache_mb)
+    return TrainingData(split, rest, domain, n_edges, labels, linear, time.process_time() - start)
+
+
+def linear_part(config: TrainConfig, domain: Domain, items: Sequence[Item]) -> LinearPart | None:
+    """Return what is taken from the targets: fitted here, or that of ``init`` with its Hamiltonian head."""
+    if config.task == "energy":
+        return None
+    if config.init is not None and describe_model(find_model(config.init))[0].hamiltonian:
+        return load_model(find_model(config.init)).linear
+    if config.linear == "none":
+        return None
+    network = config.network()
+    lmax = network.lmax or 2 * domain.basis.lmax
+    return fit_linear(items, lmax=lmax, cutoff=network.cutoff, size=config.linear)
 
 
 class _Reader:

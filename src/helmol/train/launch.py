@@ -22,6 +22,7 @@ from helmol.train import metrics
 from helmol.train.checkpoint import read_state
 from helmol.train.config import TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
+from helmol.train.fock_loss import training_orbitals
 from helmol.train.folder import check_same, check_split, describe, environment, logging_to, open_folder
 from helmol.train.loop import Surroundings, train
 from helmol.train.objective import CRITERIA, criterion, objective
@@ -43,9 +44,9 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
 
     Returns:
         ``run``, ``finished``, ``resumed_from`` (step, or ``None``), ``steps``, ``skipped_steps``,
-        ``seconds``, ``parameters``, ``task``, ``target``, ``n_train``, ``n_val``, ``start`` (before the
-        first step; empty where it says nothing), ``best`` and ``last``: the validation error tables (keys
-        of :func:`helmol.evaluate.errors` and ``step``).
+        ``seconds``, ``cpu_seconds`` (without validation), ``parameters``, ``task``, ``target``, ``n_train``,
+        ``n_val``, ``start`` (before the first step; empty where it says nothing), ``best`` and ``last``: the
+        validation error tables (keys of :func:`helmol.evaluate.errors` and ``step``).
 
     Raises:
         ConfigError: bad configuration, or one that the run in ``out`` was not started with.
@@ -98,7 +99,9 @@ def _begin(
     describe(out, fingerprint["config"], record, device=device)
     network = starting_network(config, data)
     torch.manual_seed(config.seed)
-    return TrainingState.begin(network.to(device), config)
+    state = TrainingState.begin(network.to(device), config)
+    state.counters.cpu = data.fit_cpu_seconds
+    return state
 
 
 def _resume(out: Path, config: TrainConfig, device: torch.device) -> TrainingState:
@@ -128,7 +131,7 @@ def _surroundings(
     return Surroundings(
         config=config,
         batch_after=batch_after,
-        loss=objective(config),
+        loss=objective(config, training_orbitals(store, config, data.split.train)),
         validate=_validation(config, store, data.split.val),
         criterion=criterion(config),
         epoch=stream.epoch,
@@ -174,6 +177,7 @@ def _finish(
         "steps": counters.step,
         "skipped_steps": counters.skipped,
         "seconds": counters.elapsed,
+        "cpu_seconds": counters.cpu,
         "parameters": network.n_parameters,
         "task": config.task,
         "target": network.domain.target,

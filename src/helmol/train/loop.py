@@ -21,7 +21,7 @@ from helmol.progress import Progress
 from helmol.train import metrics
 from helmol.train.average import update_average
 from helmol.train.checkpoint import replacing_folder
-from helmol.train.config import TrainConfig
+from helmol.train.config import ENDS, TrainConfig
 from helmol.train.interrupts import deferred_interrupt
 from helmol.train.objective import CRITERIA, Loss
 from helmol.train.schedule import ema_weight, lr_factor, progress
@@ -37,7 +37,7 @@ class Surroundings:
     Attributes:
         config: the run's configuration.
         batch_after: the batch that follows after a number of molecules drawn, and its length.
-        loss: what a batch costs.
+        loss: of a network for a batch at a share of the schedule.
         validate: error table of a network.
         criterion: which of these errors chooses the best model.
         epoch: passes through the data after a number of molecules drawn.
@@ -64,18 +64,18 @@ def train(state: TrainingState, around: Surroundings) -> None:
     """
     config, counters, network = around.config, state.counters, state.network
     last = around.folder / "checkpoints" / "last"
-    ends = {"max_steps": config.max_steps, "max_minutes": config.max_minutes}
-    start = time.perf_counter() - counters.elapsed
+    ends = _ends(config)
+    start, start_cpu = time.perf_counter() - counters.elapsed, time.process_time() - counters.cpu
     with deferred_interrupt() as interrupted, _progress_bar(config, counters, around.criterion) as bar:
         while not counters.finished:
-            done = progress(counters.step, counters.elapsed, **ends)
+            done = progress(counters.step, counters.elapsed, counters.cpu, **ends)
             counters.lr = state.optimizers.set_lr(
                 lr_factor(counters.step, done, warmup_steps=config.warmup_steps),
                 backbone=0.0 if counters.step < config.head_warmup_steps else config.backbone_lr_factor,
             )
             batch, n_molecules = around.batch_after(counters.drawn)
             state.optimizers.zero_grad()
-            loss = around.loss(network, batch)
+            loss = around.loss(network, batch, done)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             counters.step += 1
@@ -84,17 +84,24 @@ def train(state: TrainingState, around: Surroundings) -> None:
                 state.optimizers.step()
                 update_average(state.average, network, keep=ema_weight(counters.step, decay=config.ema_decay))
             counters.elapsed = time.perf_counter() - start
-            done = progress(counters.step, counters.elapsed, **ends)
+            counters.cpu = time.process_time() - start_cpu
+            done = progress(counters.step, counters.elapsed, counters.cpu, **ends)
             counters.finished = done >= 1
             if counters.finished or counters.step % config.validate_every == 0:
                 _validate(state, around)
                 counters.elapsed = time.perf_counter() - start
+                start_cpu = time.process_time() - counters.cpu
             if counters.finished or interrupted() or counters.step % config.checkpoint_every == 0:
                 state.save(last, around.fingerprint)
             bar(done)
             if interrupted() and not counters.finished:
                 log.info("interrupted; step %d is saved, the same command goes on from there", counters.step)
                 raise KeyboardInterrupt
+
+
+def _ends(config: TrainConfig) -> dict[str, Any]:
+    """Return the limits of a run."""
+    return {end: getattr(config, end) for end in ENDS}
 
 
 def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) -> bool:
@@ -144,10 +151,17 @@ def _validate(state: TrainingState, around: Surroundings) -> None:
             write_json(new / "validation.json", table)
         counters.best = table
     log.info(
-        "step %d, epoch %.1f, loss %.4g, validation: %s %.4g %s, best %.4g %s (step %d), %.0f s",
+        "step %d, epoch %.1f, loss %.4g, validation: %s %.4g %s%s, best %.4g %s (step %d), %.0f s",
         counters.step, row["epoch"], row["loss"] if n else math.nan, symbol, table[key], unit,
-        counters.best.get(key, math.nan), unit, counters.best.get("step", 0), counters.elapsed,
+        _orbitals(table), counters.best.get(key, math.nan), unit, counters.best.get("step", 0),
+        counters.elapsed,
     )  # fmt: skip
+
+
+def _orbitals(table: dict[str, Any]) -> str:
+    """Return the errors of orbital energies as text, empty where there are no overlaps."""
+    parts = {"ε_occ": table.get("eps_occ_mae_uEh"), "gap": table.get("gap_mae_uEh")}
+    return "".join(f", {name} {value:.4g} µEh" for name, value in parts.items() if value is not None)
 
 
 @contextmanager
@@ -156,10 +170,14 @@ def _progress_bar(
 ) -> Iterator[Callable[[float], None]]:
     """Yield a function that shows the share of the run that is done: steps, or percent by the clock."""
     symbol, unit = CRITERIA[criterion]
-    by_steps = config.max_steps is not None and config.max_minutes is None
+    by_steps = all(limit is None for end, limit in _ends(config).items() if end != "max_steps")
     total = config.max_steps if by_steps and config.max_steps else 100
-    ends = {"max_steps": config.max_steps, "max_minutes": config.max_minutes}
-    first = counters.step if by_steps else int(100 * progress(counters.step, counters.elapsed, **ends))
+    ends = _ends(config)
+    first = (
+        counters.step
+        if by_steps
+        else int(100 * progress(counters.step, counters.elapsed, counters.cpu, **ends))
+    )
     with Progress("Train", total=total - first, unit="steps" if by_steps else "%") as bar:
 
         def show(done: float) -> None:

@@ -24,13 +24,24 @@ RMS_OF_ADAMW = 0.2
 def orthogonalise(matrices: Tensor) -> Tensor:
     """Return roughly ``U Vᵀ`` of ``U S Vᵀ`` for each matrix, ``[n, rows, columns]``; zero stays zero."""
     a, b, c = COEFFICIENTS
+    kind = matrices.dtype
+    if kind == torch.float32 and bfloat16_is_fast(matrices.device):
+        # The iteration only has to bring singular values near 1: rounding does not matter to it.
+        matrices = matrices.bfloat16()
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     for _ in range(ROUNDS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(kind)
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Return whether the device multiplies bfloat16 matrices in hardware (2 to 3 times faster here)."""
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class Muon(torch.optim.Optimizer):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from torch import Tensor
 
 from helmol.graph import Batch
-from helmol.model import HamiltonianModel, energies, energy_loss, hamiltonian_loss
+from helmol.model import HamiltonianModel, energies, energy_loss
+from helmol.model.energy import EnergyOutput
+from helmol.model.orbital_loss import Orbitals
 from helmol.train.config import TrainConfig
+from helmol.train.fock_loss import FockLoss
 
-Loss = Callable[[HamiltonianModel, Batch], Tensor]
+Loss = Callable[[HamiltonianModel, Batch, float], Tensor]
+"""Of a network for a batch at a share of the schedule, 0 to 1."""
 
 CRITERIA = {
     "h_mae_uEh": ("H", "µEh"),
@@ -21,9 +25,17 @@ CRITERIA = {
 """Short name and unit of every number that may choose the best model."""
 
 
-def objective(config: TrainConfig) -> Loss:
-    """Return the loss of a batch for a task."""
-    return partial({"hamiltonian": _fock, "energy": _energy, "both": _both}[config.task], config)
+def objective(config: TrainConfig, orbitals: Mapping[bytes, Orbitals]) -> Loss:
+    """Return the loss of a batch for a task.
+
+    Args:
+        config: task, kinds and weights of losses.
+        orbitals: of the training molecules, see :func:`helmol.train.fock_loss.training_orbitals`.
+    """
+    fock = FockLoss(config, orbitals)
+    if config.task == "hamiltonian":
+        return fock
+    return partial(_energy, config) if config.task == "energy" else partial(_both, config, fock)
 
 
 def criterion(config: TrainConfig) -> str:
@@ -33,27 +45,24 @@ def criterion(config: TrainConfig) -> str:
     return "energy_mae_meV" if config.energy_weight else "force_mae_meV_per_angstrom"
 
 
-def _fock(config: TrainConfig, network: HamiltonianModel, batch: Batch) -> Tensor:
-    diagonal = config.blocks == "diagonal"
-    return hamiltonian_loss(network, network(batch), batch, kind=config.loss, diagonal_only=diagonal)
-
-
-def _energy(config: TrainConfig, network: HamiltonianModel, batch: Batch) -> Tensor:
+def _energy(config: TrainConfig, network: HamiltonianModel, batch: Batch, done: float) -> Tensor:
     output = energies(network, batch, forces=config.force_weight > 0, twice=True)
+    return _energy_loss(config, network, output, batch)
+
+
+def _both(
+    config: TrainConfig, fock: FockLoss, network: HamiltonianModel, batch: Batch, done: float
+) -> Tensor:
+    output = energies(network, batch, forces=config.force_weight > 0, twice=True)
+    loss = _energy_loss(config, network, output, batch)
+    # Both heads read the same nodes, which are computed once.
+    return loss + config.hamiltonian_weight * fock(network, batch, done, states=output.states).to(loss.dtype)
+
+
+def _energy_loss(
+    config: TrainConfig, network: HamiltonianModel, output: EnergyOutput, batch: Batch
+) -> Tensor:
     return energy_loss(
         network, output, batch, kind=config.energy_loss,
         energy_weight=config.energy_weight, force_weight=config.force_weight,
     )  # fmt: skip
-
-
-def _both(config: TrainConfig, network: HamiltonianModel, batch: Batch) -> Tensor:
-    output = energies(network, batch, forces=config.force_weight > 0, twice=True)
-    loss = energy_loss(
-        network, output, batch, kind=config.energy_loss,
-        energy_weight=config.energy_weight, force_weight=config.force_weight,
-    )  # fmt: skip
-    # Both heads read the same nodes, which are computed once.
-    blocks = network(batch, states=output.states)
-    diagonal = config.blocks == "diagonal"
-    fock = hamiltonian_loss(network, blocks, batch, kind=config.loss, diagonal_only=diagonal)
-    return loss + config.hamiltonian_weight * fock.to(loss.dtype)

@@ -53,6 +53,7 @@ class Optimizers:
                 ],
                 lr=config.lr,
                 betas=config.betas,
+                fused=True,
             )
         }
         self._peak = {"adamw": config.lr, "muon": config.muon_lr}

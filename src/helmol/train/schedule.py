@@ -5,18 +5,29 @@ from __future__ import annotations
 import math
 
 
-def progress(step: int, elapsed: float, *, max_steps: int | None, max_minutes: float | None) -> float:
-    """Return ``max(step / max_steps, elapsed / max_minutes)`` over what is set, at most 1.
+def progress(
+    step: int,
+    elapsed: float,
+    cpu: float = 0.0,
+    *,
+    max_steps: int | None,
+    max_minutes: float | None,
+    max_cpu_minutes: float | None = None,
+) -> float:
+    """Return the largest share of a budget that is used up, at most 1; of budgets that are set.
 
     Args:
         step: finished steps.
         elapsed: seconds of training so far, over all starts of the run.
+        cpu: CPU seconds of training so far, validation left out.
         max_steps: steps of the run.
         max_minutes: minutes of the run.
+        max_cpu_minutes: CPU minutes of the run.
     """
     by_steps = step / max_steps if max_steps else 0.0
     by_clock = elapsed / (60 * max_minutes) if max_minutes else 0.0
-    return min(1.0, max(by_steps, by_clock))
+    by_cpu = cpu / (60 * max_cpu_minutes) if max_cpu_minutes else 0.0
+    return min(1.0, max(by_steps, by_clock, by_cpu))
 
 
 def lr_factor(step: int, done: float, *, warmup_steps: int) -> float:

@@ -30,6 +30,7 @@ def starting_network(config: TrainConfig, data: TrainingData) -> HamiltonianMode
     given = None if config.init is None else load_model(find_model(config.init))
     if network.head is not None and (given is None or given.head is None):
         fit_statistics(network, data.items)
+    network.linear = data.linear
     if network.energy is not None:
         labels = data.energies
         forces = [label.forces for label in labels if label.forces is not None] if config.force_weight else []

@@ -26,6 +26,7 @@ class Counters:
         step: finished steps, skipped ones included.
         drawn: molecules taken from the stream.
         elapsed: seconds of training over all starts.
+        cpu: CPU seconds of training over all starts, with the closed-form fit, without validation.
         finished: whether the schedule has ended.
         skipped: steps skipped for a non-finite loss or gradient.
         skipped_in_a_row: the latest of these without a good step between.
@@ -39,6 +40,7 @@ class Counters:
     step: int = 0
     drawn: int = 0
     elapsed: float = 0.0
+    cpu: float = 0.0
     finished: bool = False
     skipped: int = 0
     skipped_in_a_row: int = 0

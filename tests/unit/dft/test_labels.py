@@ -157,3 +157,16 @@ def test_planted_fault_is_caught(fault: str) -> None:
     labels = _labels()
     with pytest.raises(ConvergenceError, match=fault):
         dft.check_labels(**{**labels, **FAULTS[fault](labels)})
+
+
+def test_cheap_forms_of_minao_are_near_it_and_leave_the_labels_alone() -> None:
+    names = ("minao-coarse", "minao-df", "minao")
+    cheap, _ = dft.run(WATER, LEVEL, id="w", references=names)
+    plain, _ = dft.run(WATER, LEVEL, id="w", references=("minao",))
+    mole = dft.build_mole(WATER, LEVEL)
+    for name, distance in (("minao-df", 1e-5), ("minao-coarse", 1e-4)):
+        there = np.abs(cheap.matrices.references[name] - cheap.matrices.references["minao"]).mean()
+        assert 1e-9 < there < distance
+        again = dft.reference_fock(mole, LEVEL, name)
+        np.testing.assert_allclose(again, cheap.matrices.references[name], atol=1e-10)
+    np.testing.assert_allclose(cheap.matrices.fock, plain.matrices.fock, atol=1e-9)

@@ -20,7 +20,9 @@ from helmol.model import (
     save_model,
     target_matrix,
 )
-from helmol.model.network import assemble, rotate_pairs
+from helmol.model.blocks import rotate_pairs
+from helmol.model.losses import HUBER_DELTA
+from helmol.model.network import assemble
 from helmol.system import Matrices, Molecule, Sample
 
 
@@ -57,18 +59,20 @@ def test_blocks_of_a_matrix_come_back_as_the_matrix(network, rng):
     )
 
 
-@pytest.mark.parametrize("kind", ["rmse+mse", "rmse", "mse"])
-def test_loss_is_zero_at_the_target_and_falls_towards_it(network, rng, kind):
+@pytest.mark.parametrize("weights", ["elements", "scales"])
+@pytest.mark.parametrize("kind", ["rmse+mse", "rmse", "mse", "mae", "rmse+mae", "huber"])
+def test_loss_is_zero_at_the_target_and_falls_towards_it(network, rng, kind, weights):
     _, _, batch = labelled(network, rng)
     right = perfect_output(network, batch)
-    assert hamiltonian_loss(network, right, batch, kind=kind) < 2e-8
+    assert hamiltonian_loss(network, right, batch, kind=kind, weights=weights) < 2e-8
     output = network(batch)
     parts = [part.detach().requires_grad_() for part in output.normalised]
-    loss = hamiltonian_loss(network, BlockIrreps(parts, output.geometry), batch, kind=kind)
+    loss = hamiltonian_loss(network, BlockIrreps(parts, output.geometry), batch, kind=kind, weights=weights)
     loss.backward()
     assert all(part.grad.abs().max() > 0 for part in parts)
     half = [0.5 * (a.detach() + b) for a, b in zip(parts, right.normalised, strict=True)]
-    assert hamiltonian_loss(network, BlockIrreps(half, output.geometry), batch, kind=kind) < loss
+    nearer = BlockIrreps(half, output.geometry)
+    assert hamiltonian_loss(network, nearer, batch, kind=kind, weights=weights) < loss
 
 
 def test_loss_is_the_mean_square_error_of_the_matrix(network, rng):
@@ -78,10 +82,26 @@ def test_loss_is_the_mean_square_error_of_the_matrix(network, rng):
     assert loss.item() == pytest.approx(np.square(error).mean() / network.statistics.unit**2, rel=1e-9)
 
 
+def test_huber_is_the_square_for_small_errors_and_the_norm_for_large_ones(network, rng):
+    """Errors of a thousandth the size give ``mse``, of ten thousand times the size 2δ times ``mae``."""
+    _, _, batch = labelled(network, rng)
+    right, output = perfect_output(network, batch), network(batch)
+
+    def loss(share, kind):
+        parts = [a + share * (b - a) for a, b in zip(right.normalised, output.normalised, strict=True)]
+        return hamiltonian_loss(network, BlockIrreps(parts, output.geometry), batch, kind=kind).item()
+
+    assert loss(1e-3, "huber") == pytest.approx(loss(1e-3, "mse"), rel=1e-2)
+    assert loss(1e4, "huber") == pytest.approx(2 * HUBER_DELTA * loss(1e4, "mae"), rel=1e-2)
+    assert loss(1.0, "rmse+mae") == pytest.approx(loss(1.0, "rmse") + loss(1.0, "mae"))
+
+
 def test_unknown_loss_and_missing_targets_are_refused(network, rng):
     molecule, _, batch = labelled(network, rng)
-    with pytest.raises(ConfigError, match="unknown loss 'huber'"):
-        hamiltonian_loss(network, network(batch), batch, kind="huber")
+    with pytest.raises(ConfigError, match="unknown loss 'cosine'"):
+        hamiltonian_loss(network, network(batch), batch, kind="cosine")
+    with pytest.raises(ConfigError, match="unknown weights 'blocks'"):
+        hamiltonian_loss(network, network(batch), batch, weights="blocks")
     bare = collate([network.prepare(molecule)])
     with pytest.raises(InputError, match="targets"):
         hamiltonian_loss(network, network(bare), bare)

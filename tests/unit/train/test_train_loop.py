@@ -16,7 +16,7 @@ from helmol.evaluate import errors
 from helmol.model import load_model, predict_fock
 from helmol.store import Store
 from helmol.system import Matrices
-from helmol.train import TrainConfig, loop, metrics, objective, run
+from helmol.train import TrainConfig, fock_loss, loop, metrics, run
 from toy_store import LEVEL, make_store, settings, toy_samples
 
 
@@ -66,12 +66,12 @@ def test_best_is_the_best_and_not_the_last(toy, tmp_path, monkeypatch):
 
 def spoil(monkeypatch, steps):
     """Make the loss of some steps (counted from 1) not a number."""
-    count, compute = iter(range(1, 1000)), objective.hamiltonian_loss
+    count, compute = iter(range(1, 1000)), fock_loss.hamiltonian_loss
 
     def spoilt(*args, **kwargs):
         return compute(*args, **kwargs) * (float("nan") if next(count) in steps else 1.0)
 
-    monkeypatch.setattr(objective, "hamiltonian_loss", spoilt)
+    monkeypatch.setattr(fock_loss, "hamiltonian_loss", spoilt)
 
 
 def test_non_finite_steps_are_skipped_and_counted(toy, tmp_path, monkeypatch):
@@ -174,3 +174,26 @@ def test_bad_configuration_is_one_line_and_leaves_nothing(toy, tmp_path, changes
         run(config(toy, **changes), out=tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_cpu_time_ends_a_run_and_leaves_validation_out(toy, tmp_path):
+    result = run(config(toy, max_steps=None, max_cpu_minutes=0.005), out=tmp_path / "run")
+    assert result["finished"]
+    assert 0.3 <= result["cpu_seconds"] < 3
+    assert metrics.read(tmp_path / "run/metrics.csv")[-1]["lr"] < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["energies", "occupied"])
+def test_orbital_loss_is_a_second_stage(toy, tmp_path, kind):
+    """Until its stage begins a run is the same as without, afterwards it is not."""
+    plain = config(toy, max_steps=4, validate_every=1)
+    staged = config(
+        toy, max_steps=4, validate_every=1, orbital_loss=kind, orbital_stage=0.5, orbital_weight=10.0
+    )
+    rows = []
+    for name, settings_of in (("plain", plain), ("staged", staged)):
+        run(settings_of, out=tmp_path / name)
+        rows.append([row["loss"] for row in metrics.read(tmp_path / name / "metrics.csv")])
+    assert rows[0][:2] == rows[1][:2]
+    assert rows[1][2] > rows[0][2]
+    assert rows[1][3] > rows[0][3]

@@ -164,3 +164,20 @@ def test_a_damaged_checkpoint_is_one_clear_line(toy, tmp_path):
     (tmp_path / "run/checkpoints/last/state.json").write_text("{")
     with pytest.raises(TrainingError, match="cannot be read"):
         run(config(toy), out=tmp_path / "run")
+
+
+def test_run_with_a_closed_form_part_goes_on_to_the_same_weights(toy, tmp_path, monkeypatch):
+    """The part is fitted again to the same molecules; the errors may differ in the last bits, weights not."""
+    settings_of = config(toy, linear="small", max_steps=6)
+    whole = run(settings_of, out=tmp_path / "whole")
+    die_in(5, monkeypatch, settings_of, out=tmp_path / "run")
+    result = run(settings_of, out=tmp_path / "run")
+    assert result["resumed_from"] == 4
+    states = [load_file(tmp_path / name / "checkpoints/last/state.safetensors") for name in ("whole", "run")]
+    weights = [{k: v for k, v in state.items() if k.startswith("network/")} for state in states]
+    assert weights[0]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert result["last"]["h_mae_uEh"] == pytest.approx(whole["last"]["h_mae_uEh"], rel=1e-9)
+    maps = [load_file(tmp_path / n / "checkpoints/last/model.safetensors") for n in ("whole", "run")]
+    assert any(key.startswith("linear.") for key in maps[0])
+    assert all(torch.equal(maps[0][key], maps[1][key]) for key in maps[0] if key.startswith("linear."))

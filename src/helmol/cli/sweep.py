@@ -1,0 +1,38 @@
+"""``helmol sweep CONFIG``: a matched ablation, and its table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmol.cli.options import JsonFile, Out, Sets, Verbose
+from helmol.cli.session import session
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(help="YAML file: base, cases, seeds, split.")],
+    out: Out = None,
+    sets: Sets = None,
+    json_file: JsonFile = None,
+    verbose: Verbose = False,
+) -> None:
+    """Train variants of one configuration with equal data, seeds and budget, and print their errors.
+
+    The folder is sweeps/NAME unless --out is given; the same command goes on after an interruption.
+    """
+    with session("sweep", json_file=json_file, verbose=verbose) as s:
+        from helmol.config import parse, read_yaml, with_overrides
+        from helmol.train.sweep import SweepConfig, run_sweep, slug
+        from helmol.train.sweep_table import HEADINGS, cells
+
+        settings = parse(SweepConfig, with_overrides(read_yaml(config), sets or []), source=str(config))
+        folder = out or Path("sweeps") / config.stem
+        result = run_sweep(settings, out=folder)
+        s.table(settings.title, HEADINGS, [cells(case, row) for case, row in result["cases"].items()])
+        s.say(
+            f"[ ] 95 % interval over {len(settings.seeds)} seeds; runs, sweep.json and table.md in {folder}"
+        )
+        s.result(result)
+        best = min(result["cases"], key=lambda case: result["cases"][case]["mean"]["h_mae_uEh"])
+        run = folder / "runs" / slug(best) / f"seed-{settings.seeds[0]}"
+        s.next(f"helmol evaluate {run} {settings.base['data']}")

@@ -1,0 +1,144 @@
+"""Losses in the true orbitals: what an error of the Fock matrix does where electrons are.
+
+Most of a Fock matrix's error sits among virtual orbitals, where it costs nothing. With C* the
+orbitals of the label, ``C*ᵀ ΔF C*`` says it apart: its diagonal is the error of the orbital energies to
+first order, its occupied–virtual block what turns the density. Nothing is differentiated through an
+eigensolver. Source: WALoss, Li et al., arXiv 2406.16419 (diagonal, occupied and lowest unoccupied).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helmol import properties
+from helmol.basis import BasisSet
+from helmol.errors import ConfigError, InputError
+from helmol.graph import Batch
+from helmol.model.blocks import rotate_pairs, table_of
+from helmol.model.losses import block_errors
+from helmol.model.network import BlockIrreps, HamiltonianModel
+from helmol.system import Molecule, Sample
+from helmol.system.sample import Array
+
+OrbitalLoss = Literal["energies", "occupied"]
+
+
+@dataclass(frozen=True)
+class Orbitals:
+    """Hold the true orbitals of one closed-shell molecule.
+
+    Attributes:
+        coefficients: ``[nao, n]``, house order, by energy.
+        n_occupied: how many of them are doubly occupied.
+    """
+
+    coefficients: Array
+    n_occupied: int
+
+
+def true_orbitals(sample: Sample, basis: BasisSet) -> Orbitals:
+    """Diagonalise the label of a molecule.
+
+    Raises:
+        InputError: the sample has no overlap, or an unrestricted Fock matrix.
+    """
+    matrices, molecule = sample.matrices, sample.molecule
+    if matrices.overlap is None:
+        raise InputError(f"an orbital loss needs overlaps, sample {sample.id!r} has none")
+    if matrices.fock.ndim == 3 or molecule.spin:
+        raise InputError(f"orbital losses are for closed shells, sample {sample.id!r} is open-shell")
+    _, coefficients = properties.orbitals(matrices.fock, matrices.overlap)
+    return Orbitals(coefficients, basis.n_electrons(molecule.numbers, molecule.charge) // 2)
+
+
+def molecule_key(molecule: Molecule) -> bytes:
+    """Return what tells a molecule from all others of a data set."""
+    return molecule.numbers.tobytes() + molecule.positions.tobytes()
+
+
+def orbital_loss(
+    network: HamiltonianModel,
+    output: BlockIrreps,
+    batch: Batch,
+    orbitals: Mapping[bytes, Orbitals],
+    *,
+    kind: str = "energies",
+) -> Tensor:
+    """Return a root mean square over elements of ``C*ᵀ ΔF C*``, in units of the spread of the labels.
+
+    ``energies``: its diagonal for occupied orbitals and the lowest unoccupied. ``occupied``: all its rows
+    of occupied orbitals, ``n_occ · n`` elements.
+
+    Args:
+        network: holds the statistics.
+        output: of the network for the batch.
+        batch: molecules with targets.
+        orbitals: by :func:`molecule_key`.
+        kind: one of the above.
+
+    Raises:
+        ConfigError: unknown ``kind``.
+        InputError: the batch has no targets.
+    """
+    if kind not in get_args(OrbitalLoss):
+        raise ConfigError(
+            f"unknown orbital loss {kind!r}: expected one of {', '.join(get_args(OrbitalLoss))}"
+        )
+    squares = output.geometry.distance.new_zeros(())
+    count = 0
+    states = [orbitals[molecule_key(molecule)] for molecule in batch.molecules]
+    for state, error in zip(states, matrix_errors(network, output, batch), strict=True):
+        n = state.n_occupied if kind == "occupied" else min(state.n_occupied + 1, len(state.coefficients))
+        all_c = torch.from_numpy(state.coefficients).to(error)
+        rows = all_c[:, :n].T @ error
+        wanted = rows @ all_c if kind == "occupied" else (rows * all_c[:, :n].T).sum(dim=1)
+        squares = squares + wanted.square().sum()
+        count += wanted.numel()
+    return torch.as_tensor((squares / max(count, 1) + 1e-16).sqrt())
+
+
+def matrix_errors(network: HamiltonianModel, output: BlockIrreps, batch: Batch) -> list[Tensor]:
+    """Return predicted minus target matrix of each molecule, ``[nao, nao]``, differentiable.
+
+    In units of the loss and the network's precision, house order; restricted labels only.
+    """
+    basis, geometry = network.domain.basis, output.geometry
+    offsets = [basis.offsets(molecule.numbers) for molecule in batch.molecules]
+    sizes = np.array([offset[-1] for offset in offsets])
+    base = np.concatenate([[0], np.cumsum(sizes**2)])
+    ao_start = np.concatenate([offset[:-1] for offset in offsets])
+    molecule = batch.molecule.cpu().numpy()
+    values, places = [], []
+    for bucket, predicted in zip(batch.buckets, output.normalised, strict=True):
+        error, _ = block_errors(network, output, batch, bucket, predicted)
+        index = bucket.index.cpu().numpy()
+        first = second = index
+        if len(bucket.key) == 2:
+            error = rotate_pairs(error, bucket.key, bucket.index, geometry, to_edge=False)
+            first, second = geometry.source.cpu().numpy()[index], geometry.target.cpu().numpy()[index]
+        table = table_of(bucket.key)
+        columns = torch.from_numpy(table.matrix.toarray()).to(error)
+        blocks = error[:, 0] @ columns.T
+        start, width = base[molecule[first]][:, None, None], sizes[molecule[first]][:, None, None]
+        i = ao_start[first][:, None, None] + np.arange(table.rows)[:, None]
+        j = ao_start[second][:, None, None] + np.arange(table.columns)
+        for place in [start + i * width + j, start + j * width + i][: len(bucket.key)]:
+            values.append(blocks.reshape(-1))
+            places.append(place.reshape(-1))
+    return _matrices(values, places, base, sizes.tolist())
+
+
+def _matrices(
+    values: Sequence[Tensor], places: Sequence[np.ndarray], base: np.ndarray, sizes: Sequence[int]
+) -> list[Tensor]:
+    """Put values to their places in matrices that stand one after the other."""
+    flat = values[0].new_zeros(int(base[-1]))
+    where = torch.from_numpy(np.concatenate(places)).to(flat.device)
+    flat = flat.index_put((where,), torch.cat(list(values)))
+    return [flat[start:stop].view(n, n) for start, stop, n in zip(base[:-1], base[1:], sizes, strict=True)]

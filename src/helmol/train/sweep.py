@@ -1,0 +1,163 @@
+"""Matched ablations: the same data, seeds and budget, one thing changed at a time.
+
+Every case is trained once per seed and evaluated on molecules that no choice was made on. Seeds come
+first, cases inside, so that a sweep that was stopped early compares like with like.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from helmol.config import Config, parse
+from helmol.errors import ConfigError
+from helmol.evaluate import evaluate_model
+from helmol.evaluate.run import split_indices
+from helmol.files import write_json, write_text
+from helmol.model import load_model
+from helmol.store import Store
+from helmol.train.config import TrainConfig
+from helmol.train.launch import run, torch_settings
+from helmol.train.sweep_table import markdown, summarise
+
+log = logging.getLogger("helmol.train")
+
+Runner = Callable[[TrainConfig, Path], dict[str, Any]]
+
+
+class SweepConfig(Config):
+    """Set a matched ablation; one YAML file per table."""
+
+    title: str = "Sweep"
+    """Heading of the table."""
+    base: dict[str, Any]
+    """Training configuration that all cases share, budget included (``max_cpu_minutes`` is the fairest)."""
+    cases: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Name of each case and the keys in which it differs from ``base``; the first is what the others are
+    compared with. The key ``model`` is merged, other keys replace."""
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    """Seeds of weights and data order; each case is trained once with each."""
+    split: str = "test"
+    """Split of the store, or ``unseen``, that the finished models are evaluated on."""
+    choose: Literal["best", "last"] = "best"
+    """Checkpoint that is evaluated: the best on the validation molecules, or the last."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("the seeds must differ: a seed twice is the same run twice")
+        return value
+
+    def training(self, case: str, seed: int) -> TrainConfig:
+        """Return the training configuration of a case.
+
+        Raises:
+            ConfigError: unknown key or bad value, or ``seed`` set by hand.
+        """
+        changes = self.cases[case]
+        if "seed" in self.base or "seed" in changes:
+            raise ConfigError(f"case {case!r}: 'seed' is set by the sweep; list seeds under 'seeds'")
+        merged = {**self.base, **changes, "seed": seed}
+        merged["model"] = {**self.base.get("model", {}), **changes.get("model", {})}
+        return parse(TrainConfig, merged, source=f"case {case!r}")
+
+
+def run_sweep(config: SweepConfig, *, out: Path, runner: Runner | None = None) -> dict[str, Any]:
+    """Train and evaluate every case with every seed; a sweep that was stopped goes on where it was.
+
+    Args:
+        config: the cases.
+        out: folder for ``runs/CASE/seed-N``, ``sweep.json`` and ``table.md``, which are written anew after
+            every run.
+        runner: trains and evaluates one run; :func:`train_and_evaluate` by default.
+
+    Returns:
+        ``title``, ``seeds``, ``split``, ``finished`` (how many runs of ``total``), ``cases``: for each
+        case ``changes``, ``runs`` and the summary of :func:`helmol.train.sweep_table.summarise`.
+
+    Raises:
+        ConfigError: a case is no valid training configuration, or ``out`` holds a run with another one.
+    """
+    plans = {(case, seed): config.training(case, seed) for seed in config.seeds for case in config.cases}
+    rows: dict[str, list[dict[str, Any]]] = {case: [] for case in config.cases}
+    result: dict[str, Any] = {}
+    for count, ((case, seed), settings) in enumerate(plans.items(), start=1):
+        folder = out / "runs" / slug(case) / f"seed-{seed}"
+        log.info("run %d of %d: %s, seed %d", count, len(plans), case, seed)
+        if runner is not None:
+            row = runner(settings, folder)
+        else:
+            row = train_and_evaluate(settings, folder, split=config.split, choose=config.choose)
+        rows[case].append({"seed": seed, **row})
+        result = {
+            "title": config.title,
+            "seeds": list(config.seeds),
+            "split": config.split,
+            "finished": count,
+            "total": len(plans),
+            "cases": summarise(rows, config.cases),
+        }
+        write_json(out / "sweep.json", result)
+        write_text(out / "table.md", markdown(result))
+    return result
+
+
+def train_and_evaluate(config: TrainConfig, folder: Path, *, split: str, choose: str) -> dict[str, Any]:
+    """Return the row of one run: what it cost and its errors on a split; training is done at most once.
+
+    Raises:
+        ConfigError: the run in ``folder`` was started with another configuration.
+    """
+    trained = run(config, out=folder)
+    path = folder / f"{split}-{choose}.json"
+    if not path.exists():
+        table = _evaluate(config, folder, split=split, choose=choose)
+        write_json(path, {**table, "row_of": {"split": split, "choose": choose}})
+    table = json.loads(path.read_text())
+    baselines = {name: part["h_mae_uEh"] for name, part in table["baselines"].items()}
+    keys = ("n_molecules", "h_mae_uEh_ci95", "seconds_per_molecule", *METRICS)
+    return {
+        "steps": trained["steps"],
+        "cpu_minutes": trained["cpu_seconds"] / 60,
+        "parameters": trained["parameters"],
+        "target": trained["target"],
+        "n_train": trained["n_train"],
+        "val_h_mae_uEh": trained[choose]["h_mae_uEh"],
+        **{key: table.get(key) for key in keys},
+        "baselines_h_mae_uEh": baselines,
+    }
+
+
+METRICS = (
+    "h_mae_uEh", "h_mae_diagonal_uEh", "h_mae_offdiagonal_uEh", "eps_occ_mae_uEh", "homo_mae_uEh",
+    "lumo_mae_uEh", "gap_mae_uEh", "density_error_per_electron",
+)  # fmt: skip
+"""Errors kept of every run."""
+
+
+def _evaluate(config: TrainConfig, folder: Path, *, split: str, choose: str) -> dict[str, Any]:
+    """Return the error table of a finished run on a split."""
+    chosen = json.loads((folder / "split.json").read_text())
+    with Store.open(config.data) as store, torch_settings(config) as device:
+        network = load_model(folder / "checkpoints" / choose, device)
+        places = split_indices(store, split, seen={*chosen["train"], *chosen["val"]})
+        return evaluate_model(network, (store[k] for k in places), total=len(places))
+
+
+def slug(name: str) -> str:
+    """Return a name that can be a folder: letters, digits, dots and dashes.
+
+    Raises:
+        ConfigError: nothing is left of it.
+    """
+    text = re.sub(r"[^\w.]+", "-", name).strip("-.").lower()
+    if not text:
+        raise ConfigError(f"the case {name!r} needs a name with a letter or digit")
+    return text

@@ -1,0 +1,87 @@
+"""Losses in the true orbitals, against the dense matrices of a made-up data set."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from helmol import properties
+from helmol.errors import ConfigError, InputError
+from helmol.graph import collate
+from helmol.model import Domain, ModelConfig, build, fit_statistics, predict_fock, target_matrix
+from helmol.model.orbital_loss import Orbitals, molecule_key, orbital_loss, true_orbitals
+from toy_store import BASIS, LEVEL, TINY, toy_samples
+
+TARGET = "fock-minus-minao"
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A network in float64, waters and hydroxides in one batch, and their orbitals."""
+    samples = toy_samples(3) + toy_samples(2, numbers=(8, 1), charge=-1)
+    domain = Domain(LEVEL, BASIS, TARGET, (-1, 0), (0,))
+    network = build(ModelConfig(**TINY), domain, seed=1, dtype=torch.float64)
+    items = [network.prepare(s.molecule, target_matrix(s, TARGET)) for s in samples]
+    fit_statistics(network, items)
+    orbitals = {molecule_key(s.molecule): true_orbitals(s, BASIS) for s in samples}
+    return network, samples, collate(items), orbitals
+
+
+def errors_in_orbitals(case, kind):
+    """The same numbers from the predicted matrices, one molecule at a time."""
+    network, samples, _, orbitals = case
+    matrices = predict_fock(network, [s.molecule for s in samples], [s.matrices.references for s in samples])
+    values = []
+    for sample, matrix in zip(samples, matrices, strict=True):
+        state = orbitals[molecule_key(sample.molecule)]
+        error = state.coefficients.T @ (matrix - sample.matrices.fock) @ state.coefficients
+        n = state.n_occupied
+        values.append(np.diag(error)[: n + 1] if kind == "energies" else error[:n].ravel())
+    return np.sqrt(np.mean(np.square(np.concatenate(values)))) / network.statistics.unit
+
+
+@pytest.mark.parametrize("kind", ["energies", "occupied"])
+def test_loss_is_the_error_of_the_matrix_in_the_true_orbitals(case, kind):
+    network, _, batch, orbitals = case
+    loss = orbital_loss(network, network(batch), batch, orbitals, kind=kind)
+    assert loss.item() == pytest.approx(errors_in_orbitals(case, kind), rel=1e-9)
+    loss.backward()
+    # There is no pair of two oxygens, whose read-out gets no gradient.
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert sum(bool(g.abs().max() > 0) for g in gradients) > 20
+    network.zero_grad()
+
+
+def test_orbitals_of_another_molecule_are_noticed(case):
+    """The planted fault of the test above: the loss depends on whose orbitals it is given."""
+    network, samples, batch, orbitals = case
+    first, second = (molecule_key(s.molecule) for s in samples[:2])
+    swapped = {**orbitals, first: orbitals[second], second: orbitals[first]}
+    loss = orbital_loss(network, network(batch), batch, swapped)
+    assert loss.item() != pytest.approx(errors_in_orbitals(case, "energies"), rel=1e-4)
+
+
+def test_diagonal_is_the_change_of_orbital_energies_to_first_order():
+    sample = toy_samples(1)[0]
+    state = true_orbitals(sample, BASIS)
+    rng = np.random.default_rng(0)
+    change = rng.normal(size=sample.matrices.fock.shape)
+    change = 1e-6 * (change + change.T)
+    before, _ = properties.orbitals(sample.matrices.fock, sample.matrices.overlap)
+    after, _ = properties.orbitals(sample.matrices.fock + change, sample.matrices.overlap)
+    diagonal = np.diag(state.coefficients.T @ change @ state.coefficients)
+    assert state.n_occupied == 5
+    np.testing.assert_allclose(diagonal[:5], (after - before)[:5], atol=1e-9)
+
+
+def test_what_cannot_be_computed_is_refused(case):
+    network, _, batch, orbitals = case
+    with pytest.raises(ConfigError, match="unknown orbital loss 'all'"):
+        orbital_loss(network, network(batch), batch, orbitals, kind="all")
+    sample = toy_samples(1)[0]
+    bare = replace(sample, matrices=replace(sample.matrices, overlap=None))
+    with pytest.raises(InputError, match="has none"):
+        true_orbitals(bare, BASIS)
+    assert isinstance(true_orbitals(sample, BASIS), Orbitals)
