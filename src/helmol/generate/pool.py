@@ -16,6 +16,8 @@ from helmol.generate.worker import Outcome, Task, label, start
 from helmol.threads import one_thread
 
 SECONDS_BETWEEN_TICKS = 1.0
+SECONDS_TO_DIE = 10.0
+"""A killed process is waited for so long; on a busy machine it does not end at once."""
 
 
 def outcomes(
@@ -98,8 +100,11 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
+        children = set(multiprocessing.active_children()) - before
+        for child in children:
             child.kill()
+        for child in children:
+            child.join(SECONDS_TO_DIE)
 
 
 @contextmanager
