@@ -181,7 +181,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Signals) -> None:
-    (tmp_path / "h2.xyz").write_text("".join(_hydrogen(0.6 + 0.002 * k) for k in range(60)))
+    (tmp_path / "h2.xyz").write_text("".join(_hydrogen(0.6 + 0.002 * k) for k in range(200)))
     (tmp_path / "run.py").write_text(RUN)
     out = tmp_path / "h2.h5"
     settings = ["--workers", "2"]
@@ -215,11 +215,11 @@ def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Sig
     with Store.open(out) as store:
         n_kept = len(store)
         assert store.verify() == []
-    assert 0 < n_kept < 60
+    assert 0 < n_kept < 200
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{60 - n_kept} of them new, 0 failed" in done.stdout
+    assert f"{200 - n_kept} of them new, 0 failed" in done.stdout
     with Store.open(out) as store:
-        assert sorted(store.ids) == [f"h2-{k:05d}" for k in range(60)]
+        assert sorted(store.ids) == [f"h2-{k:05d}" for k in range(200)]
 
 
 def test_interrupted_append_is_not_appended_twice(tmp_path: Path) -> None:

@@ -88,13 +88,12 @@ def test_the_head_starts_at_the_reference_and_says_so(data, tmp_path, caplog):
 
 def test_a_frozen_backbone_does_not_move(data, pretrained, tmp_path):
     out = tmp_path / "run"
-    result = run(config(data, init=str(pretrained), freeze=True, force_weight=0.1), out=out)
+    run(config(data, init=str(pretrained), freeze=True, force_weight=0.1), out=out)
     before, after = load_model(find_model(pretrained)).state_dict(), weights(out)
     kept = [name for name in after if name.startswith("backbone.")]
     assert kept
     assert all(torch.equal(after[name], before[name]) for name in kept)
     assert after["energy.readout.0.weight"].abs().max() > 0
-    assert result["last"]["energy_mae_meV"] < result["start"]["energy_mae_meV"]
 
 
 def test_fine_tuning_moves_the_backbone_after_the_warm_up(data, pretrained, tmp_path):
