@@ -179,8 +179,8 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             entries = [row[f"{name}/energy_mae_meV"] for row in mine.values()]
             axes.bar(
                 places, [e[0] for e in entries], 0.92 * width, color=COLOURS[k % len(COLOURS)],
-                yerr=[np.nan if e[1] is None else e[1] for e in entries], capsize=2, error_kw={"linewidth": 0.8},
-                label=arm, alpha=1.0 if arm in MAIN else 0.75,
+                yerr=[np.nan if e[1] is None else e[1] for e in entries], capsize=2,
+                error_kw={"linewidth": 0.8}, label=arm, alpha=1.0 if arm in MAIN else 0.75,
             )  # fmt: skip
         axes.set_xticks(range(len(budgets)), [f"{b} energies" for b in budgets])
         axes.set_title(SETS[name])
