@@ -27,6 +27,7 @@ from helmol.graph import Batch, Bucket, Item, collate, edge_geometry
 from helmol.graph.batch import Key
 from helmol.graph.frames import smooth_cutoff
 from helmol.model.blocks import exchange, rotate_pairs, table_of
+from helmol.progress import Progress
 
 Label = tuple[int, ...]
 """(Z, l, p) of a map of diagonal blocks, (Z_i, Z_j, m, p) of one of pair blocks; p = (l₁ + l₂ + l) mod 2."""
@@ -341,13 +342,15 @@ def fit_linear(items: Sequence[Item], *, lmax: int, cutoff: float, size: str = "
     elements = tuple(sorted({int(z) for item in items for z in item.molecule.numbers}))
     kept: dict[Label, _Squares] = {}
     held: dict[Label, _Squares] = {}
-    for k, item in enumerate(items):
-        batch = collate([item])
-        surroundings = Surroundings(batch, elements, functions, lmax=lmax, cutoff=cutoff)
-        into = held if k % HELD_OUT == HELD_OUT - 1 else kept
-        for bucket in batch.buckets:
-            for label, features, targets in surroundings.samples(bucket):
-                into.setdefault(label, _Squares()).add(features, targets)
+    with Progress("Fit", total=len(items), unit="molecules") as bar:
+        for k, item in enumerate(items):
+            batch = collate([item])
+            surroundings = Surroundings(batch, elements, functions, lmax=lmax, cutoff=cutoff)
+            into = held if k % HELD_OUT == HELD_OUT - 1 else kept
+            for bucket in batch.buckets:
+                for label, features, targets in surroundings.samples(bucket):
+                    into.setdefault(label, _Squares()).add(features, targets)
+            bar.advance()
     maps = {}
     for label in sorted({*kept, *held}, key=lambda label: (len(label), label)):
         some, rest = kept.get(label), held.get(label)
