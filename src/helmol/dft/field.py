@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pyscf import dft, gto
+from pyscf import df, dft, gto
 
 from helmol.dft.integrals import house, symmetric
 from helmol.dft.level import LevelConfig, method_for, resolve_functional
@@ -28,7 +28,7 @@ def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
     mf = (dft.UKS if method_for(level, int(mole.spin)) == "uks" else dft.RKS)(mole, xc=level.xc)
     mf.verbose = 0
     if level.density_fit:
-        mf = mf.density_fit()
+        mf = mf.density_fit(auxbasis=auxiliary_basis(mole, level))
         # Else exchange is built from density differences, without the fast occupied-orbital route.
         mf.direct_scf = False
     mf.grids.level = level.grid_level
@@ -40,12 +40,24 @@ def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
     return mf
 
 
+def auxiliary_basis(mole: gto.Mole, level: LevelConfig) -> dict[str, Any]:
+    """Return the auxiliary basis that PySCF takes for the name of the level's basis, by element.
+
+    For Coulomb terms only where the functional has no exact exchange (``def2-universal-jfit`` for
+    PBE/def2-SVP), else for both (``def2-svp-jkfit``); even-tempered Gaussians where there is no such set.
+    The ``Mole`` itself carries parsed functions without a name, for which PySCF would take the last everywhere.
+    """
+    named = mole.copy(deep=False)
+    named.basis = dict.fromkeys((symbol for symbol, _ in mole._atom), level.basis)
+    return dict(df.make_auxbasis(named, xc=level.xc))
+
+
 def reference_fock(mole: gto.Mole, level: LevelConfig, name: str) -> Array:
     """Return a cheap Fock matrix of a molecule, house order, Eh, exactly symmetric.
 
     * ``minao``: the Fock matrix of the level's functional at PySCF's minao density, on the level's
       grid and with its density fitting; one Fock build.
-    * ``minao-df``: the same with fitted Coulomb and exchange (PySCF's default auxiliary basis).
+    * ``minao-df``: the same with fitted Coulomb and exchange (as the level fits, else even-tempered Gaussians).
     * ``minao-coarse``: ``minao-df`` with the functional on grid level 1.
     * ``sap``: ``T + V_SAP``, kinetic energy plus a superposition of atomic potentials (which holds
       the nuclear attraction); all-electron molecules only.

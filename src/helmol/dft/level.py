@@ -43,7 +43,8 @@ class LevelConfig(Config):
     60 times more and moves the potential by 5e-7 Eh on average."""
 
     density_fit: bool = False
-    """Whether to fit densities in Coulomb and exchange (PySCF's default auxiliary basis)."""
+    """Whether to fit densities in Coulomb and exchange, with the auxiliary basis that PySCF has for the
+    name of the basis (and the kind of functional)."""
 
     conv_tol: float = Field(default=1e-10, gt=0)
     """SCF convergence of the energy, Eh."""

@@ -14,7 +14,8 @@ LEVEL_PRESETS: Mapping[str, Mapping[str, object]] = {
     "nabladft": {"xc": "HYB_GGA_XC_WB97X_D", "basis": "def2-svp"},
     # Levine et al., arXiv 2505.08762 (OMol25); VV10 is self-consistent.
     "omol": {"xc": "wb97m-v", "basis": "def2-tzvpd", "ecp": "auto"},
-    # Many labels soon: density fitting moves energies by 1e-5 Eh and costs a fraction.
+    # Density fitting: no table of four-index integrals. Up to 20 atoms the functional on the grid costs most
+    # and little is gained. Energies of C6H14 and C7H9N move by 3.4e-4 Eh.
     "fast": {"xc": "pbe", "basis": "def2-svp", "density_fit": True},
 }
 """Keys of :class:`helmol.dft.LevelConfig` that a preset sets; those not named keep their defaults."""

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from pyscf import dft as pyscf_dft
+from pyscf import gto
+
 from helmol import dft
 from helmol.basis import BasisSet
 from helmol.dft import LevelConfig
@@ -97,3 +100,15 @@ def test_molecule_there_and_back() -> None:
     assert np.array_equal(again.numbers, ion.numbers)
     assert np.array_equal(again.positions, ion.positions)
     assert (again.charge, again.spin) == (1, 1)
+
+
+@pytest.mark.parametrize(("xc", "name"), [("pbe", "def2-universal-jfit"), ("b3lyp5", "def2-svp-jkfit")])
+def test_the_auxiliary_basis_is_that_of_the_name_of_the_basis(xc: str, name: str) -> None:
+    """Parsed functions carry no name: PySCF alone would take even-tempered Gaussians."""
+    level = LevelConfig(xc=xc, density_fit=True)
+    mf = dft.mean_field(dft.build_mole(WATER, level), level)
+    assert mf.with_df.auxbasis == {"O": name, "H": name}
+    atoms = list(zip(["O", "H", "H"], WATER.positions.tolist(), strict=True))
+    plain = pyscf_dft.RKS(gto.M(atom=atoms, unit="Bohr", basis="def2-svp", verbose=0), xc=xc).density_fit()
+    plain.conv_tol = 1e-10
+    assert abs(plain.kernel() - mf.kernel()) < 1e-9
