@@ -45,7 +45,8 @@ def auxiliary_basis(mole: gto.Mole, level: LevelConfig) -> dict[str, Any]:
 
     For Coulomb terms only where the functional has no exact exchange (``def2-universal-jfit`` for
     PBE/def2-SVP), else for both (``def2-svp-jkfit``); even-tempered Gaussians where there is no such set.
-    The ``Mole`` itself carries parsed functions without a name, for which PySCF would take the last everywhere.
+    The ``Mole`` itself carries parsed functions without a name, for which PySCF would take the last
+    everywhere.
     """
     named = mole.copy(deep=False)
     named.basis = dict.fromkeys((symbol for symbol, _ in mole._atom), level.basis)
@@ -57,7 +58,8 @@ def reference_fock(mole: gto.Mole, level: LevelConfig, name: str) -> Array:
 
     * ``minao``: the Fock matrix of the level's functional at PySCF's minao density, on the level's
       grid and with its density fitting; one Fock build.
-    * ``minao-df``: the same with fitted Coulomb and exchange (as the level fits, else even-tempered Gaussians).
+    * ``minao-df``: the same with fitted Coulomb and exchange (as the level fits, else with even-tempered
+      Gaussians).
     * ``minao-coarse``: ``minao-df`` with the functional on grid level 1.
     * ``sap``: ``T + V_SAP``, kinetic energy plus a superposition of atomic potentials (which holds
       the nuclear attraction); all-electron molecules only.
