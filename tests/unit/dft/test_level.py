@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from pyscf import dft as pyscf_dft
 from pyscf import gto
 
