@@ -15,6 +15,9 @@ from helmol.errors import InputError
 
 Array = npt.NDArray[np.float64]
 
+SHARE_OF_MEMORY = 0.5
+"""Share of ``max_memory_mb`` that fitted integrals may take."""
+
 
 def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
     """Return an RKS or UKS object set up for a level of theory; nothing is computed yet.
@@ -51,6 +54,19 @@ def auxiliary_basis(mole: gto.Mole, level: LevelConfig) -> dict[str, Any]:
     named = mole.copy(deep=False)
     named.basis = dict.fromkeys((symbol for symbol, _ in mole._atom), level.basis)
     return dict(df.make_auxbasis(named, xc=level.xc))
+
+
+def keep_fitted_integrals(mf: Any, level: LevelConfig) -> None:
+    """Compute the three-index integrals of density fitting once, if they take less than half the memory.
+
+    Without exact exchange PySCF would compute them anew in every cycle: C6H14 at PBE/def2-SVP takes 25.3
+    CPU-s that way and 17.3 this way.
+    """
+    if not level.density_fit:
+        return
+    n_ao, n_aux = int(mf.mol.nao), int(df.make_auxmol(mf.mol, mf.with_df.auxbasis).nao)
+    if 8e-6 * n_aux * n_ao * (n_ao + 1) / 2 < SHARE_OF_MEMORY * level.max_memory_mb:
+        mf.with_df.build()
 
 
 def reference_fock(mole: gto.Mole, level: LevelConfig, name: str) -> Array:

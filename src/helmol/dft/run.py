@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.basis import BasisSet
-from helmol.dft.field import mean_field, reference_of
+from helmol.dft.field import keep_fitted_integrals, mean_field, reference_of
 from helmol.dft.integrals import dipole_integrals, house, overlap, symmetric
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig
@@ -59,6 +59,7 @@ def run(
     if mole.nelectron == 0:
         raise InputError("the molecule has no electrons outside its effective core potentials")
     mf = mean_field(mole, level)
+    keep_fitted_integrals(mf, level)
     cheap = {name: reference_of(mf, name) for name in references}
     energy = _converge(mf, level)
     fock, densities = np.asarray(mf.get_fock()), np.asarray(mf.make_rdm1())

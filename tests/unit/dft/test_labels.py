@@ -7,6 +7,7 @@ import scipy.linalg
 from helmol import dft
 from helmol.basis import BasisSet
 from helmol.dft import LevelConfig
+from helmol.dft.field import keep_fitted_integrals
 from helmol.errors import ConvergenceError, InputError
 from helmol.system import Molecule, Sample
 
@@ -102,6 +103,16 @@ def test_unrestricted_open_shell() -> None:
 def test_density_fitting_is_close_to_exact(water: tuple[Sample, BasisSet]) -> None:
     fitted, _ = dft.run(WATER, LEVEL.model_copy(update={"density_fit": True}), id="w")
     assert 1e-7 < abs(fitted.energy - water[0].energy) < 1e-4
+
+
+def test_fitted_integrals_are_kept_where_they_fit_and_change_nothing() -> None:
+    config = LEVEL.model_copy(update={"density_fit": True})
+    kept, not_kept = (dft.mean_field(dft.build_mole(WATER, config), config) for _ in range(2))
+    keep_fitted_integrals(kept, config)
+    keep_fitted_integrals(not_kept, config.model_copy(update={"max_memory_mb": 100e-6}))
+    assert kept.with_df._cderi is not None
+    assert not_kept.with_df._cderi is None
+    assert abs(kept.kernel() - not_kept.kernel()) < 1e-10
 
 
 def test_what_does_not_converge_is_no_label() -> None:
