@@ -11,13 +11,14 @@ import importlib.util
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from helmol import blas
 from helmol.basis import BasisSet, ElementBasis, from_house, to_house, wigner_d
 from helmol.system import LevelOfTheory, Molecule
 
@@ -88,7 +89,34 @@ def machine() -> dict[str, Any]:
         "cores": cores,
         "torch_threads": torch.get_num_threads(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
+        **{f"blas_{name}": kernels for name, kernels in blas_kernels().items()},
     }
+
+
+def blas_kernels() -> dict[str, str]:
+    """Return the kernels of every OpenBLAS in use, by package."""
+    # PySCF loads its own; it is not there where only predictions from a store are made.
+    if importlib.util.find_spec("pyscf") is not None:
+        import helmol.dft  # noqa: F401
+    return blas.kernels_in_use()
+
+
+def blas_advice(kernels: Mapping[str, str]) -> str | None:
+    """Return what to set so that PySCF's OpenBLAS uses better kernels, ``None`` if nothing.
+
+    helmol chooses them where it is imported before PySCF; a script may do the opposite.
+    """
+    flags = blas.processor_flags()
+    if (now := kernels.get("pyscf")) is not None:
+        if (wanted := blas.better(now, environment={}, flags=flags)) is not None:
+            return f"PySCF's OpenBLAS uses kernels of {now}: export {blas.VARIABLE}={wanted}"
+        alone = blas.load_pyscf_blas().alone
+        if blas.better(alone, environment=os.environ, flags=flags) is not None:
+            return (
+                f"helmol gave PySCF's OpenBLAS the kernels of {now} instead of {alone}; for scripts that "
+                f"import PySCF before helmol: export {blas.VARIABLE}={now}"
+            )
+    return None
 
 
 def self_tests() -> list[Check]:

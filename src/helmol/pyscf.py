@@ -14,11 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+# First: it loads PySCF's libraries with kernels that fit the processor.
+from helmol import dft
+
+# isort: split
 import numpy as np
 from pyscf import lib, scf
 from pyscf.tools import molden
 
-from helmol import dft, properties
+from helmol import properties
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import replacing
 from helmol.predict import Prediction, TrainedModel

@@ -20,19 +20,22 @@ def doctor(
     with session("doctor", json_file=json_file, verbose=verbose) as s:
         from dataclasses import asdict
 
-        from helmol.doctor import machine, self_tests, versions
+        from helmol.doctor import blas_advice, blas_kernels, machine, self_tests, versions
         from helmol.errors import HelmolError
 
         found = {"versions": versions(), "machine": machine()}
         s.table("versions", ["library", "version"], list(found["versions"].items()))
         s.table("machine", ["", ""], list(found["machine"].items()))
+        if (advice := blas_advice(blas_kernels())) is not None:
+            s.say(advice)
         checks = self_tests() if tests else []
         verdict = {True: "passed", False: "FAILED", None: "not available"}
         if checks:
             rows = [[c.name, verdict[c.passed], c.detail, f"{c.seconds:.1f} s"] for c in checks]
             s.table("self-tests", ["test", "result", "measured", "time"], rows)
         failed = [c.name for c in checks if c.passed is False]
-        s.result({**found, "self_tests": [asdict(c) for c in checks], "passed": not failed})
+        tested = {"self_tests": [asdict(c) for c in checks], "passed": not failed}
+        s.result({**found, "blas_advice": advice, **tested})
         if failed:
             raise HelmolError(f"{len(failed)} of {len(checks)} self-tests failed: {', '.join(failed)}")
         s.next("helmol demo")

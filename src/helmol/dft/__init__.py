@@ -4,6 +4,12 @@ Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files,
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
+from helmol.blas import load_pyscf_blas
+
+# Before PySCF is imported anywhere: then its libraries would be loaded, with kernels of their choice.
+load_pyscf_blas()
+
+# isort: split
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.energy import FockEnergy, energy_of_fock
 from helmol.dft.field import mean_field, reference_fock

@@ -82,3 +82,16 @@ def test_the_verb(capsys, tmp_path, monkeypatch):
         main(["doctor"])
     assert stop.value.code == 1
     assert capsys.readouterr().err == "helmol doctor: 1 of 2 self-tests failed: one\n"
+
+
+def test_advice_names_what_to_set_for_pyscf(monkeypatch):
+    monkeypatch.setattr(doctor.blas, "processor_flags", lambda: frozenset({"avx2", "fma"}))
+    monkeypatch.setattr(doctor.blas, "load_pyscf_blas", lambda: doctor.blas.Kernels("Barcelona", "Haswell"))
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    assert "instead of Barcelona; for scripts that import" in doctor.blas_advice({"pyscf": "Haswell"})
+    assert doctor.blas_advice({"pyscf": "Barcelona"}).endswith("export OPENBLAS_CORETYPE=Haswell")
+    assert doctor.blas_advice({"numpy": "SkylakeX"}) is None
+    monkeypatch.setattr(doctor.blas, "load_pyscf_blas", lambda: doctor.blas.Kernels("SkylakeX", "SkylakeX"))
+    assert doctor.blas_advice({"pyscf": "SkylakeX"}) is None
+    monkeypatch.setattr(doctor.blas, "processor_flags", frozenset)
+    assert doctor.blas_advice({"pyscf": "Barcelona"}) is None
