@@ -13,7 +13,10 @@ def generate(
     spec: Annotated[Path, typer.Argument(help="YAML spec, or a structure file (xyz, extxyz, ...).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store to make or continue.")] = Path("data.h5"),
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes, one thread each; default one per core.")
+        int | None,
+        typer.Option(
+            "--workers", help="Processes, one thread each; default one per core, or one with a GPU."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Overrides the spec's seed.")] = None,
     shard: Annotated[

@@ -13,6 +13,7 @@ load_pyscf_blas()
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.energy import FockEnergy, energy_of_fock
 from helmol.dft.field import mean_field, reference_fock
+from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
@@ -31,8 +32,10 @@ __all__ = [
     "basis_set",
     "build_mole",
     "check_labels",
+    "choose_engine",
     "dipole_integrals",
     "energy_of_fock",
+    "gpu_obstacle",
     "house_shells",
     "level_from",
     "level_of_theory",

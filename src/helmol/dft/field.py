@@ -98,12 +98,17 @@ def reference_of(mf: Any, name: str) -> Array:
     return house(symmetric(REFERENCES[name](mf)), mf.mol)
 
 
-def _minao(mf: Any) -> Any:
-    """Return the Fock matrix at the minao density, PySCF order."""
+def minao_density(mf: Any) -> Any:
+    """Return PySCF's minao density (gpu4pyscf's is another), PySCF order."""
     if isinstance(mf, dft.uks.UKS):
         # Without breaking the symmetry: the matrix must rotate with the molecule.
-        return mf.get_fock(dm=mf.init_guess_by_minao(breaksym=False))
-    return mf.get_fock(dm=mf.init_guess_by_minao())
+        return mf.init_guess_by_minao(breaksym=False)
+    return mf.init_guess_by_minao()
+
+
+def _minao(mf: Any) -> Any:
+    """Return the Fock matrix at the minao density, PySCF order."""
+    return mf.get_fock(dm=minao_density(mf))
 
 
 def _sap(mf: Any) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from helmol.basis import BasisSet
-from helmol.dft.field import keep_fitted_integrals, mean_field, reference_of
+from helmol.dft.field import keep_fitted_integrals, mean_field, minao_density, reference_of
+from helmol.dft.gpu import GpuField, to_numpy
 from helmol.dft.integrals import dipole_integrals, house, overlap, symmetric
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig
@@ -30,6 +31,7 @@ def run(
     references: Sequence[str] = ("minao",),
     density: bool = False,
     dipole: bool = True,
+    engine: Literal["cpu", "gpu"] = "cpu",
     provenance: Mapping[str, object] | None = None,
 ) -> tuple[Sample, BasisSet]:
     """Converge the SCF of a molecule and return its labels in house order.
@@ -44,8 +46,10 @@ def run(
         references: cheap Fock matrices to keep, see :func:`helmol.dft.reference_fock`.
         density: whether to keep the density matrix.
         dipole: whether to compute the dipole moment.
+        engine: PySCF, or gpu4pyscf (see :func:`helmol.dft.choose_engine`), which does the SCF, the forces and
+            the reference ``minao``.
         provenance: where the structure came from; ``n_cycles``, ``seconds`` (wall time) and
-            ``cpu_seconds`` are added.
+            ``cpu_seconds`` are added, ``engine`` where it was a GPU.
 
     Returns:
         The sample and the basis set of its elements.
@@ -59,16 +63,18 @@ def run(
     if mole.nelectron == 0:
         raise InputError("the molecule has no electrons outside its effective core potentials")
     mf = mean_field(mole, level)
-    keep_fitted_integrals(mf, level)
-    cheap = {name: reference_of(mf, name) for name in references}
-    energy = _converge(mf, level)
-    fock, densities = np.asarray(mf.get_fock()), np.asarray(mf.make_rdm1())
+    if engine == "cpu":
+        keep_fitted_integrals(mf, level)
+    field = GpuField(mf) if engine == "gpu" else mf
+    cheap = {name: _reference(mf, field, name) for name in references}
+    energy = _converge(field, level)
+    fock, densities = np.asarray(field.get_fock()), np.asarray(field.make_rdm1())
     check_labels(
-        converged=bool(mf.converged),
+        converged=bool(field.converged),
         fock=fock,
-        overlap=mf.get_ovlp(),
+        overlap=field.get_ovlp(),
         density=densities,
-        mo_energy=np.asarray(mf.mo_energy),
+        mo_energy=np.asarray(field.mo_energy),
         n_electrons=int(mole.nelectron),
         tolerance=level.gradient_tolerance,
     )
@@ -83,11 +89,12 @@ def run(
         molecule=molecule,
         matrices=matrices,
         energy=energy,
-        forces=_forces(mf) if forces else None,
+        forces=_forces(field) if forces else None,
         dipole=_dipole(mole, house(densities, mole)) if dipole else None,
         provenance={
             **(provenance or {}),
-            "n_cycles": int(mf.cycles),
+            **({} if field.cycles is None else {"n_cycles": int(field.cycles)}),
+            **({} if engine == "cpu" else {"engine": "gpu4pyscf"}),
             "seconds": round(time.perf_counter() - begin, 3),
             "cpu_seconds": round(time.process_time() - begin_cpu, 3),
         },
@@ -111,11 +118,19 @@ def _converge(mf: Any, level: LevelConfig) -> float:
     return energy
 
 
+def _reference(mf: Any, field: Any, name: str) -> Array:
+    """Return a cheap Fock matrix, by the GPU where one build at the level itself is all there is to do."""
+    if field is not mf and name == "minao":
+        return house(symmetric(field.get_fock(dm=minao_density(mf))), mf.mol)
+    return reference_of(mf, name)
+
+
 def _forces(mf: Any) -> Array:
     """Return ``−dE/dR``, Eh/bohr, ``[n_atoms, 3]``."""
     gradient = mf.nuc_grad_method()
     gradient.verbose = 0
-    forces = -np.asarray(gradient.kernel(), dtype=np.float64)
+    values = gradient.kernel()
+    forces = -np.asarray(to_numpy(values) if isinstance(mf, GpuField) else values, dtype=np.float64)
     if not np.isfinite(forces).all():
         raise ConvergenceError("the forces are not finite")
     return forces

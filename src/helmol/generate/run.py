@@ -50,7 +50,7 @@ def run(
     Args:
         config: what to generate.
         out: the store (``.h5``); made, or continued if it was begun with the same spec.
-        workers: processes, each with one thread; default one per core.
+        workers: processes, each with one thread; default one per core, one in all with a GPU.
         seed: overrides ``config.seed``.
         progress: whether to show how far the dynamics is.
         retry_failed: whether to try molecules again that failed before.
@@ -68,7 +68,7 @@ def run(
         OSError: the disk is full; what was written stays readable.
     """
     begin = time.perf_counter()
-    workers = _cores() if workers is None else workers
+    workers = _default_workers(config) if workers is None else workers
     if workers < 1:
         raise InputError(f"{workers} workers: at least one is needed")
     if shard is not None and not 1 <= shard[0] <= shard[1]:
@@ -121,6 +121,12 @@ def _write_beside(store: Store, out: Path) -> None:
     write_json(beside(out, ".splits.json"), {name: list(ids) for name, ids in store.splits.items()})
 
 
+def _default_workers(config: GenerateConfig) -> int:
+    """Return the number of processes: one per core, or one that has the GPU for itself."""
+    on_gpu = config.engine != "cpu" and config.executor.kind == "processes" and dft.gpu_obstacle() is None
+    return 1 if on_gpu else _cores()
+
+
 def _cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -128,6 +134,8 @@ def _cores() -> int:
 
 def _check(config: GenerateConfig, sources: Sources) -> tuple[GenerateConfig, LevelOfTheory, BasisSet]:
     """Refuse before any work what could not be labelled; fix the method for the whole store."""
+    if config.engine == "gpu" and config.executor.kind == "processes" and (why := dft.gpu_obstacle()):
+        raise InputError(f"engine 'gpu': {why}")
     known = (*sources.fixed, *sources.starts)
     # "uks" comes last: one open shell makes the whole store unrestricted.
     method = max(dft.method_for(config.level, two_s) for two_s in {spin(work) for work in known})
@@ -197,7 +205,7 @@ def _stream(
     """Provide the outcomes of the executor that the spec names; it ends with the block."""
     task = Task(
         config.level, config.forces, config.references, config.density, config.dipole,
-        _memory_mb(config, workers),
+        _memory_mb(config, workers), config.engine,
     )  # fmt: skip
     if config.executor.kind == "processes":
         with contextlib.closing(outcomes(missing, task, workers=workers)) as stream:

@@ -46,6 +46,10 @@ class GenerateConfig(Config):
     executor: ExecutorConfig = ExecutorConfig()
     """Who does the work: processes of this machine, Dask or Parsl."""
 
+    engine: Literal["auto", "cpu", "gpu"] = "auto"
+    """What computes: ``cpu`` (PySCF), ``gpu`` (gpu4pyscf), or ``auto``: the GPU where there is one and a Fock
+    matrix of it agrees with PySCF's to 1e-7 Eh."""
+
     memory_per_worker_mb: int | None = Field(default=None, ge=500)
     """Memory of one worker, MB; molecules that would not fit are skipped with a reason. ``null`` shares 80 %
     of this machine among its processes, and checks nothing with Dask and Parsl."""
@@ -92,7 +96,7 @@ def _found(folder: Path, file: str) -> str:
     return file if not beside.exists() and Path(file).exists() else str(beside)
 
 
-NOT_THE_DATA = {"executor", "memory_per_worker_mb"}
+NOT_THE_DATA = {"engine", "executor", "memory_per_worker_mb"}
 """Keys that decide who makes the labels and when, not what they are."""
 
 CHOICES = {"limit", "order", "max_atoms"}

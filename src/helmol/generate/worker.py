@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 from helmol import dft
 from helmol.errors import HelmolError, InputError
@@ -29,6 +30,7 @@ class Task:
         density: whether to keep density matrices.
         dipole: whether to compute dipole moments.
         memory_mb: what one worker may use; ``None`` is not checked.
+        engine: what computes; ``auto`` is decided where the worker runs.
     """
 
     level: dft.LevelConfig
@@ -37,6 +39,7 @@ class Task:
     density: bool
     dipole: bool = True
     memory_mb: float | None = None
+    engine: Literal["auto", "cpu", "gpu"] = "cpu"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def label(work: Work, task: Task) -> Outcome:
             references=task.references,
             density=task.density,
             dipole=task.dipole,
+            engine=dft.choose_engine(task.engine, task.level),
             provenance=structure.provenance,
         )
     except HelmolError as error:

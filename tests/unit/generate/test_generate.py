@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helmol import generate
+from helmol import dft, generate
 from helmol.dft import LevelConfig
 from helmol.errors import ConfigError, ConvergenceError, InputError
-from helmol.generate import GenerateConfig, MdSource, StructuresConfig
+from helmol.generate import GenerateConfig, MdSource, StructuresConfig, read_spec
 from helmol.generate.pool import outcomes
 from helmol.generate.records import Records
+from helmol.generate.spec import identity
 from helmol.generate.worker import Outcome, Task
 from helmol.store import Store
 from helmol.structures import Structure
@@ -275,3 +276,17 @@ def test_spec_files(tmp_path: Path) -> None:
         spec.write_text(text)
         with pytest.raises(ConfigError, match=message):
             generate.read_spec(spec)
+
+
+def test_a_gpu_that_is_not_there_is_said_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dft, "gpu_obstacle", lambda: "there is no GPU")
+    path = tmp_path / "h2.xyz"
+    path.write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
+    spec = read_spec(path, overrides=["engine=gpu"])
+    with pytest.raises(InputError, match="engine 'gpu': there is no GPU"):
+        generate.run(spec, out=tmp_path / "x.h5")
+    assert not (tmp_path / "x.h5").exists()
+    # The engine decides who computes, not what: the same store goes on.
+    assert identity(spec, seed=0) == identity(spec.model_copy(update={"engine": "auto"}), seed=0)
