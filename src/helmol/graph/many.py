@@ -123,24 +123,24 @@ def _plan(signatures: tuple[Signature, ...]) -> _Plan:
     triangle = np.maximum(triangle, triangle.T)
     buckets: dict[Key, tuple[Integers, npt.NDArray[np.bool_], int, int]] = {}
     at: list[Integers] = []
-    component: list[Integers] = []
+    entries_of: list[Integers] = []
     value: list[Array] = []
     start = 0
     for key, blocks in members.items():
         table = diagonal_table(key[0]) if len(key) == 1 else pair_table(*key)
         entries = table.matrix.tocoo()
-        a, b = np.divmod(entries.row, table.columns)
+        order = np.lexsort((entries.row, entries.col))
+        a, b = np.divmod(entries.row[order], table.columns)
         begin = start
         for _, _, row, column in blocks:
             at.append(triangle[offsets[row] + a, offsets[column] + b])
-            component.append(start + entries.col.astype(np.int64))
-            value.append(entries.data)
+            entries_of.append(np.bincount(entries.col, minlength=table.dim))
+            value.append(entries.data[order])
             start += table.dim
         index = np.array([block[0] for block in blocks], dtype=np.int64)
         buckets[key] = (index, np.array([block[1] for block in blocks], dtype=bool), begin, start)
-    # Duplicates (the two halves of a diagonal block) are summed, as they should be.
-    matrix = csr_array(
-        (np.concatenate(value), (np.concatenate(component), np.concatenate(at))),
-        shape=(start, nao * (nao + 1) // 2),
-    )
+    # Not summed where an element stands twice (the two halves of a diagonal block): the sums are taken in the
+    # order of `prepare`, so that both give the same numbers to the last bit.
+    ends = np.concatenate([[0], np.cumsum(np.concatenate(entries_of))])
+    matrix = csr_array((np.concatenate(value), np.concatenate(at), ends), shape=(start, nao * (nao + 1) // 2))
     return _Plan(pairs, buckets, matrix)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,14 +19,14 @@ from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
 from helmol.evaluate.energies import EnergyLabel, read_label
-from helmol.graph import Item, prepare
-from helmol.model import Domain, describe_model, find_model, load_model, target_matrix
+from helmol.graph import Item
+from helmol.model import Domain, describe_model, find_model, load_model, stored_items
+from helmol.model.domain import reference_name
 from helmol.model.linear import LinearPart, fit_linear
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
 from helmol.system import Molecule
-from helmol.system.sample import Array
 from helmol.train.config import TrainConfig
 
 log = logging.getLogger("helmol.train")
@@ -128,29 +128,55 @@ class ItemCache(Sequence[Item]):
     """Keep prepared molecules in memory up to a limit, and prepare the others when they are asked for.
 
     Args:
-        load: prepares molecule k.
-        length: number of molecules.
+        load: prepares molecules together, which is faster than one by one.
+        portions: all molecules, divided into those that are prepared together when all are gone through.
         megabytes: the limit, 10⁶ bytes.
     """
 
-    def __init__(self, load: Callable[[int], Item], length: int, *, megabytes: float) -> None:
-        self._load, self._length, self._room = load, length, megabytes * 1e6
+    def __init__(
+        self, load: Callable[[Sequence[int]], list[Item]], portions: Sequence[range], *, megabytes: float
+    ) -> None:
+        self._load, self._portions, self._room = load, portions, megabytes * 1e6
         self._items: dict[int, Item] = {}
 
     def __len__(self) -> int:
-        return self._length
+        return self._portions[-1].stop if self._portions else 0
 
     def __getitem__(self, k: int) -> Item:  # type: ignore[override]
-        if not 0 <= k < self._length:
+        if not 0 <= k < len(self):
             raise IndexError(k)
-        item = self._items.get(k)
-        if item is None:
-            item = self._load(k)
+        return self.many([k])[0]
+
+    def __iter__(self) -> Iterator[Item]:
+        for portion in self._portions:
+            yield from self.many(portion)
+
+    def many(self, ks: Sequence[int]) -> list[Item]:
+        """Return several molecules."""
+        missing = [k for k in dict.fromkeys(ks) if k not in self._items]
+        new = dict(zip(missing, self._load(missing), strict=True)) if missing else {}
+        found = [self._items[k] if k in self._items else new[k] for k in ks]
+        for k, item in new.items():
             size = _bytes(item)
             if size <= self._room:
                 self._room -= size
                 self._items[k] = item
-        return item
+        return found
+
+
+VALUES_PER_PORTION = 1 << 22
+"""Elements of target matrices that are prepared together, 34 MB of them."""
+
+
+def _portions(store: Store, rows: Sequence[int]) -> list[range]:
+    """Divide molecules, in their order, into portions of about equally many matrix elements."""
+    portions, start, values = [], 0, 0
+    for k, row in enumerate(rows):
+        values += int(store.basis.offsets(store.numbers(row))[-1]) ** 2
+        if values >= VALUES_PER_PORTION:
+            portions.append(range(start, k + 1))
+            start, values = k + 1, 0
+    return [*portions, range(start, len(rows))] if start < len(rows) else portions
 
 
 def _bytes(item: Item) -> int:
@@ -199,18 +225,24 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             "there yet; use a store of closed-shell molecules"
         )
     cutoff = config.network().cutoff
-    read = _Reader(store, config)
-    energies: dict[int, EnergyLabel] = {}
+    rows = [store.row(identity) for identity in split.train]
+    held_out = [store.row(identity) for identity in split.val]
+    target = None if config.task == "energy" else config.target
+    _check_labels(store, config, [*rows, *held_out], target)
+    energies = [] if config.task == "hamiltonian" else [read_label(store, row) for row in rows]
 
-    def load(k: int) -> Item:
-        molecule, matrix, label = read(split.train[k])
-        item = prepare(molecule, store.basis, cutoff=cutoff, matrix=matrix)
-        if label is None:
-            return item
-        energies[k] = label
-        return replace(item, energy=label.energy, forces=label.forces if config.force_weight else None)
+    def load(ks: Sequence[int]) -> list[Item]:
+        items = stored_items(store, [rows[k] for k in ks], cutoff=cutoff, target=target)
+        if not energies:
+            return items
+        labels = [energies[k] for k in ks]
+        return [
+            replace(item, energy=label.energy, forces=label.forces if config.force_weight else None)
+            for item, label in zip(items, labels, strict=True)
+        ]
 
-    items = ItemCache(load, len(split.train), megabytes=config.cache_mb)
+    portions = _portions(store, rows)
+    items = ItemCache(load, portions, megabytes=config.cache_mb)
     molecules, n_edges = [], []
     with Progress("Prepare", total=len(items), unit="molecules") as bar:
         for item in items:
@@ -218,18 +250,36 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             n_edges.append(item.n_edges)
             bar.advance()
     domain = training_domain(store, config, molecules)
-    for identity in split.val:
+    for identity, row in zip(split.val, held_out, strict=True):
         try:
-            domain.check(read(identity)[0])
+            domain.check(store.molecule(row))
         except HelmolError as error:
             raise InputError(f"validation molecule {identity!r} cannot be predicted: {error}") from error
-    labels = [energies[k] for k in sorted(energies)]
     start = time.process_time()
     linear = linear_part(config, domain, items)
     if linear is None:
-        return TrainingData(split, items, domain, n_edges, labels)
-    rest = ItemCache(lambda k: linear.without(load(k)), len(items), megabytes=config.cache_mb)
-    return TrainingData(split, rest, domain, n_edges, labels, linear, time.process_time() - start)
+        return TrainingData(split, items, domain, n_edges, energies)
+    rest = ItemCache(
+        lambda ks: [linear.without(item) for item in load(ks)], portions, megabytes=config.cache_mb
+    )
+    return TrainingData(split, rest, domain, n_edges, energies, linear, time.process_time() - start)
+
+
+def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target: str | None) -> None:
+    """Raise InputError if a molecule lacks a label that the task needs."""
+    wanted = {}
+    if target is not None and (reference := reference_name(target)) is not None:
+        wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which target {target!r} needs"
+    if config.task != "hamiltonian":
+        wanted["energy"] = "energy"
+        if config.force_weight:
+            wanted["forces"] = f"forces, which force_weight {config.force_weight} needs"
+    for column, what in wanted.items():
+        there = store.has(column)
+        if (row := next((row for row in rows if not there[row]), None)) is not None:
+            have = ", ".join(store.references) or "none"
+            hint = f"; references in the store: {have}" if column.startswith("reference_") else ""
+            raise InputError(f"{store.ids[row]!r} of {config.data} has no {what}{hint}")
 
 
 def linear_part(config: TrainConfig, domain: Domain, items: Sequence[Item]) -> LinearPart | None:
@@ -243,29 +293,6 @@ def linear_part(config: TrainConfig, domain: Domain, items: Sequence[Item]) -> L
     network = config.network()
     lmax = network.lmax or 2 * domain.basis.lmax
     return fit_linear(items, lmax=lmax, cutoff=network.cutoff, size=config.linear)
-
-
-class _Reader:
-    """Read of a sample what the task needs: molecule, target matrix, energy and forces."""
-
-    def __init__(self, store: Store, config: TrainConfig) -> None:
-        self._store, self._config = store, config
-
-    def __call__(self, identity: str) -> tuple[Molecule, Array | None, EnergyLabel | None]:
-        """Return them; what the task does not need is ``None``."""
-        store, config, row = self._store, self._config, self._store.row(identity)
-        label, matrix = None, None
-        if config.task != "hamiltonian":
-            label = read_label(store, row)
-            if config.force_weight and label.forces is None:
-                raise InputError(
-                    f"{identity!r} has no forces, which force_weight {config.force_weight} needs"
-                )
-        if config.task == "energy":
-            return store.molecule(row), None, label
-        sample = store[row]
-        matrix = target_matrix(sample, config.target)
-        return sample.molecule, matrix, label
 
 
 def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molecule]) -> Domain:

@@ -126,7 +126,7 @@ def _surroundings(
 
     def batch_after(drawn: int) -> tuple[Batch, int]:
         molecules = stream.take(drawn)
-        return collate([data.items[k] for k in molecules]).to(device), len(molecules)
+        return collate(data.items.many(molecules)).to(device), len(molecules)
 
     return Surroundings(
         config=config,
