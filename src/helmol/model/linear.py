@@ -16,6 +16,7 @@ scaling carried two orders further. Source of the density: Drautz, Phys. Rev. B 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -323,8 +324,10 @@ class _Squares:
         return self.targets - float(explained - (weights * (self.features @ weights)).sum())
 
 
-def fit_linear(items: Sequence[Item], *, lmax: int, cutoff: float, size: str = "small") -> LinearPart:
-    """Fit the linear part to prepared training molecules.
+def fit_linear(
+    items: Sequence[Item], *, lmax: int, cutoff: float, size: str = "small"
+) -> tuple[LinearPart, float]:
+    """Fit the linear part to prepared training molecules, and say what it leaves of others.
 
     The penalty of each map is the one that leaves least on every fifth molecule; the map is then fitted
     to all.
@@ -334,6 +337,10 @@ def fit_linear(items: Sequence[Item], *, lmax: int, cutoff: float, size: str = "
         lmax: largest degree.
         cutoff: of the pairs, bohr.
         size: a key of :data:`SIZES`.
+
+    Returns:
+        The part, and the root mean square of what is left of every fifth molecule when the others are fitted,
+        in units of that of its targets.
 
     Raises:
         InputError: a molecule has no target.
@@ -351,19 +358,23 @@ def fit_linear(items: Sequence[Item], *, lmax: int, cutoff: float, size: str = "
                 for label, features, targets in surroundings.samples(bucket):
                     into.setdefault(label, _Squares()).add(features, targets)
             bar.advance()
-    maps = {}
+    maps, left, squares = {}, 0.0, 0.0
     for label in sorted({*kept, *held}, key=lambda label: (len(label), label)):
         some, rest = kept.get(label), held.get(label)
         if some is None or rest is None:
             continue  # Too rare to tell whether a map would hold elsewhere.
-        penalty = min(PENALTIES, key=lambda p: rest.error(some.solve(p)))
-        if rest.error(some.solve(penalty)) > rest.targets:
+        errors = {penalty: rest.error(some.solve(penalty)) for penalty in PENALTIES}
+        penalty = min(errors, key=errors.__getitem__)
+        squares += rest.targets
+        left += min(errors[penalty], rest.targets)
+        if errors[penalty] > rest.targets:
             continue
         whole = _Squares()
         whole.features = some.features + rest.features
         whole.mixed = some.mixed + rest.mixed
         maps[label] = whole.solve(penalty).contiguous()
-    return LinearPart(elements, lmax, cutoff, functions, maps)
+    share = math.sqrt(max(left, 0.0) / squares) if squares else 1.0
+    return LinearPart(elements, lmax, cutoff, functions, maps), share
 
 
 def _waves(distance: Tensor, n: int, reach: float) -> Tensor:

@@ -69,9 +69,11 @@ class TrainConfig(Config):
     """Weight of the loss of Fock matrices in task ``both``."""
     target: Target = "fock-minus-minao"
     """What the network learns: the Fock matrix, or its difference from a cheap reference."""
-    linear: Literal["none", "small", "large"] = "small"
+    linear: Literal["auto", "none", "small", "large"] = "auto"
     """Part of the target that is fitted in closed form before training, to the surroundings of each atom and
-    pair; the network learns the rest. ``large`` has more functions: for few elements and many conformers."""
+    pair; the network learns the rest. ``large`` has more functions than ``small``. ``auto`` tries ``small``
+    on a sample and takes ``large`` if it leaves less than 1 % of molecules that it was not fitted to, else
+    none (nor with more than three elements): there the network alone is better."""
     preset: str = "small"
     """Size of the network: nano, small, medium or large."""
     model: dict[str, Any] = Field(default_factory=dict)

@@ -22,7 +22,7 @@ from helmol.evaluate.energies import EnergyLabel, read_label
 from helmol.graph import Item
 from helmol.model import Domain, describe_model, find_model, load_model, stored_items
 from helmol.model.domain import reference_name
-from helmol.model.linear import LinearPart, fit_linear
+from helmol.model.linear import SECOND_ELEMENTS, LinearPart, fit_linear
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
@@ -30,6 +30,13 @@ from helmol.system import Molecule
 from helmol.train.config import TrainConfig
 
 log = logging.getLogger("helmol.train")
+
+EDGES_TRIED = 4000
+"""Directed edges of the molecules that the closed-form part is tried on; about 20 CPU-seconds."""
+FEWEST_TRIED = 20
+"""Molecules below which the trial says nothing."""
+WORTH_IT = 0.01
+"""Share (root mean square) of a target below which the closed-form part must bring it to be taken."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ class TrainingData:
         n_edges: directed edges of each training molecule inside the cutoff.
         energies: energies and forces of the training molecules; empty if the task needs none.
         linear: the part of the targets that is taken from the items, if any.
-        fit_cpu_seconds: CPU time of its fit.
+        fit_cpu_seconds: CPU time of its fit or trial.
     """
 
     split: Split
@@ -256,13 +263,14 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
         except HelmolError as error:
             raise InputError(f"validation molecule {identity!r} cannot be predicted: {error}") from error
     start = time.process_time()
-    linear = linear_part(config, domain, items)
+    linear = linear_part(config, domain, items, n_edges)
+    seconds = time.process_time() - start
     if linear is None:
-        return TrainingData(split, items, domain, n_edges, energies)
+        return TrainingData(split, items, domain, n_edges, energies, None, seconds)
     rest = ItemCache(
         lambda ks: [linear.without(item) for item in load(ks)], portions, megabytes=config.cache_mb
     )
-    return TrainingData(split, rest, domain, n_edges, energies, linear, time.process_time() - start)
+    return TrainingData(split, rest, domain, n_edges, energies, linear, seconds)
 
 
 def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target: str | None) -> None:
@@ -282,7 +290,9 @@ def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target
             raise InputError(f"{store.ids[row]!r} of {config.data} has no {what}{hint}")
 
 
-def linear_part(config: TrainConfig, domain: Domain, items: Sequence[Item]) -> LinearPart | None:
+def linear_part(
+    config: TrainConfig, domain: Domain, items: Sequence[Item], n_edges: Sequence[int]
+) -> LinearPart | None:
     """Return what is taken from the targets: fitted here, or that of ``init`` with its Hamiltonian head."""
     if config.task == "energy":
         return None
@@ -292,7 +302,27 @@ def linear_part(config: TrainConfig, domain: Domain, items: Sequence[Item]) -> L
         return None
     network = config.network()
     lmax = network.lmax or 2 * domain.basis.lmax
-    return fit_linear(items, lmax=lmax, cutoff=network.cutoff, size=config.linear)
+    if config.linear != "auto":
+        return fit_linear(items, lmax=lmax, cutoff=network.cutoff, size=config.linear)[0]
+    if len(domain.basis.elements) > SECOND_ELEMENTS:
+        return None
+    some = _trial(items, n_edges)
+    if len(some) < FEWEST_TRIED:
+        return None
+    _, left = fit_linear(some, lmax=lmax, cutoff=network.cutoff)
+    if left > WORTH_IT:
+        log.info(
+            "no closed-form part: fitted to %d molecules it leaves %.2g %% of others", len(some), 100 * left
+        )
+        return None
+    return fit_linear(items, lmax=lmax, cutoff=network.cutoff, size="large")[0]
+
+
+def _trial(items: Sequence[Item], n_edges: Sequence[int]) -> list[Item]:
+    """Return as many molecules, spread over all, as a trial of the closed-form part may see."""
+    order = np.random.default_rng(0).permutation(len(items))
+    room = np.cumsum([n_edges[k] for k in order]) <= EDGES_TRIED
+    return [items[int(k)] for k in order[room]]
 
 
 def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molecule]) -> Domain:

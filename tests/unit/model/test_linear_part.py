@@ -162,7 +162,7 @@ def scalar_items(n, rng):
 
 def test_smooth_targets_are_explained_and_the_rest_is_what_is_left():
     items = scalar_items(60, np.random.default_rng(3))
-    part = fit_linear(items[:50], lmax=1, cutoff=CUTOFF)
+    part, left = fit_linear(items[:50], lmax=1, cutoff=CUTOFF)
     squares = np.zeros(2)
     for item in items[50:]:
         rest, given = part.without(item), collate([item])
@@ -170,6 +170,20 @@ def test_smooth_targets_are_explained_and_the_rest_is_what_is_left():
             torch.testing.assert_close(new.target + explained, old.target)
             squares += [float(bucket.target.square().sum()) for bucket in (old, new)]
     assert squares[1] < 1e-6 * squares[0]
+    assert 0.3 < left / np.sqrt(squares[1] / squares[0]) < 3
+
+
+def test_what_cannot_be_explained_is_said_to_be_left():
+    rng = np.random.default_rng(8)
+    items = [
+        replace(
+            item,
+            buckets={k: replace(b, target=rng.normal(size=b.target.shape)) for k, b in item.buckets.items()},
+        )
+        for item in scalar_items(40, rng)
+    ]
+    _, left = fit_linear(items, lmax=1, cutoff=CUTOFF)
+    assert 0.9 < left <= 1
 
 
 def test_part_is_saved_with_the_model(network, tmp_path):
@@ -185,6 +199,6 @@ def test_labels_are_needed_and_rare_maps_are_left_out():
     molecule = random_items(1, np.random.default_rng(0))[0].molecule
     with pytest.raises(InputError, match="target"):
         fit_linear([prepare(molecule, SPD, cutoff=CUTOFF)], lmax=4, cutoff=CUTOFF)
-    part = fit_linear(random_items(1, np.random.default_rng(0)), lmax=4, cutoff=CUTOFF)
-    assert part.maps == {}
+    part, left = fit_linear(random_items(1, np.random.default_rng(0)), lmax=4, cutoff=CUTOFF)
+    assert (part.maps, left) == ({}, 1.0)
     assert SIZES["small"] == Functions()

@@ -12,7 +12,7 @@ from torch import nn
 from helmol.config import parse
 from helmol.errors import ConfigError, TrainingError
 from helmol.store import Store
-from helmol.train import TrainConfig, metrics
+from helmol.train import TrainConfig, data, metrics
 from helmol.train.average import averaged_copy, update_average
 from helmol.train.data import MoleculeStream, choose_split
 from helmol.train.muon import Muon, orthogonalise
@@ -211,3 +211,25 @@ def test_metrics_are_cut_at_the_step_and_half_rows_dropped(tmp_path):
     assert [row["step"] for row in rows] == [5, 10]
     assert rows[0]["loss"] == 1 / 3
     assert "val_h_mae_uEh" not in rows[0]
+
+
+@pytest.mark.parametrize(("left", "taken"), [(0.009, "large"), (0.011, None)])
+def test_a_closed_form_part_is_taken_where_a_trial_shows_that_it_holds(toy, monkeypatch, left, taken):
+    sizes = []
+
+    def fit(items, *, size="small", **_):
+        sizes.append((size, len(items)))
+        return object(), left
+
+    monkeypatch.setattr(data, "fit_linear", fit)
+    monkeypatch.setattr(data, "FEWEST_TRIED", 2)
+    chosen = TrainConfig(**{**settings(toy), "linear": "auto"})
+    with Store.open(chosen.data) as store:
+        split = choose_split(store, chosen)
+        prepared = data.prepare_data(store, chosen.model_copy(update={"linear": "none"}), split)
+    monkeypatch.setattr(data, "EDGES_TRIED", sum(prepared.n_edges) - 1)
+    part = data.linear_part(chosen, prepared.domain, prepared.items, prepared.n_edges)
+    assert sizes[0][0] == "small"
+    assert 2 <= sizes[0][1] < len(prepared.items)
+    assert sizes[1:] == ([("large", len(prepared.items))] if taken else [])
+    assert (part is None) == (taken is None)
