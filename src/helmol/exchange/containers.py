@@ -25,13 +25,19 @@ from helmol.dft import LevelConfig
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.exchange.arrays import derived_arrays, exact_arrays
-from helmol.files import replacing, write_json
+from helmol.files import replacing, write_json, write_text
 from helmol.store.readers.sqlite import Database
 from helmol.system import Sample
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
 HEADER = "store.json"
 """File that says what the other files of a folder have in common; written last."""
+
+NOTE = "unfinished"
+"""File that says, until the header is written, of which store the others are."""
+
+_FRAMES = ".structures.part"
+ROWS_PER_COMMIT = 128
 
 
 class Container(ABC):
@@ -45,20 +51,32 @@ class Container(ABC):
         self.path = path
 
     @abstractmethod
+    def begin(self, source: str) -> None:
+        """Get ready to write, or to go on with what was written of the same source.
+
+        Raises:
+            InputError: something else was begun here.
+        """
+
+    @abstractmethod
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
-        """Add one sample."""
+        """Add one sample, unless it is there."""
 
     @abstractmethod
     def finish(self, header: dict[str, Any]) -> None:
         """Write what the samples have in common."""
 
     @abstractmethod
+    def abandon(self) -> None:
+        """Remove what is of no use because the samples cannot be written."""
+
+    @abstractmethod
     def header(self) -> dict[str, Any]:
         """Return what :meth:`finish` wrote."""
 
     @abstractmethod
-    def samples(self) -> Iterator[dict[str, Any]]:
-        """Yield the exact arrays of every sample."""
+    def samples(self, first: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield the exact arrays of every sample from the first one wanted."""
 
 
 class _Folder(Container):
@@ -69,6 +87,23 @@ class _Folder(Container):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._names: dict[str, None] = {}
+        self._goes_on = False
+
+    def begin(self, source: str) -> None:
+        """Note the source; files of the same one that are there are whole and stay."""
+        note = self.path / NOTE
+        if note.exists():
+            if note.read_text() != source:
+                raise InputError(
+                    f"{self.path} holds part of another conversion: delete it, or choose another --out"
+                )
+            self._goes_on = True
+        else:
+            write_text(note, source)
+
+    def _missing(self, path: Path) -> bool:
+        """Return whether a file must be written."""
+        return not (self._goes_on and path.exists())
 
     def _file(self, id: str) -> Path:
         """Return a new file for a sample."""
@@ -83,6 +118,11 @@ class _Folder(Container):
     def finish(self, header: dict[str, Any]) -> None:
         """Write the header with the files in the order of the samples."""
         write_json(self.path / HEADER, {**header, "files": [f"{n}{self.suffix}" for n in self._names]})
+        (self.path / NOTE).unlink()
+
+    def abandon(self) -> None:
+        """Leave the files, which are whole, and allow another store."""
+        (self.path / NOTE).unlink(missing_ok=True)
 
     def header(self) -> dict[str, Any]:
         """Read the header."""
@@ -91,9 +131,9 @@ class _Folder(Container):
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path / HEADER} cannot be read: {error}") from error
 
-    def samples(self) -> Iterator[dict[str, Any]]:
+    def samples(self, first: int = 0) -> Iterator[dict[str, Any]]:
         """Read file after file."""
-        for name in self.header()["files"]:
+        for name in self.header()["files"][first:]:
             yield self._read(self.path / name)
 
     @abstractmethod
@@ -108,9 +148,11 @@ class NpzFolder(_Folder):
 
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
         """Write the keys of ``helmol predict`` and the labels."""
-        arrays = {**derived_arrays(sample, basis, level), **exact_arrays(sample, basis)}
-        with replacing(self._file(sample.id)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+        path = self._file(sample.id)
+        if self._missing(path):
+            arrays = {**derived_arrays(sample, basis, level), **exact_arrays(sample, basis)}
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def _read(self, path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
@@ -124,17 +166,24 @@ class ExtxyzFolder(_Folder):
 
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
         """Write a checkpoint file and append a frame."""
-        derived = derived_arrays(sample, basis, level)
-        derived["e_tot"] = np.array(np.nan if sample.energy is None else sample.energy)
         path = self._file(sample.id)
-        with replacing(path) as temporary:
-            temporary.unlink()
-            dft.write_chkfile(
-                temporary, sample.molecule, level, orbitals=derived, arrays=exact_arrays(sample, basis)
-            )
+        if self._missing(path):
+            derived = derived_arrays(sample, basis, level)
+            derived["e_tot"] = np.array(np.nan if sample.energy is None else sample.energy)
+            with replacing(path) as temporary:
+                temporary.unlink()
+                dft.write_chkfile(
+                    temporary, sample.molecule, level, orbitals=derived, arrays=exact_arrays(sample, basis)
+                )
+        # Frames are cheap: all are written anew, also those of molecules that were there.
         first = len(self._names) == 1
-        with (self.path / "structures.extxyz").open("w" if first else "a") as file:
+        with (self.path / _FRAMES).open("w" if first else "a") as file:
             file.write(_frame(sample, path.name))
+
+    def finish(self, header: dict[str, Any]) -> None:
+        """Give the structure file its name and write the header."""
+        (self.path / _FRAMES).replace(self.path / "structures.extxyz")
+        super().finish(header)
 
     def _read(self, path: Path) -> dict[str, Any]:
         return dft.read_chkfile(path)
@@ -146,46 +195,64 @@ class Qh9File(Container):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._part = path.with_name(f".{path.name}.part")
-        self._connection: sqlite3.Connection | None = None
-        self._n = 0
+        self._n, self._n_before = 0, 0
 
-    def _open(self) -> sqlite3.Connection:
-        """Return the unfinished file, made at the first call."""
-        if self._connection is None:
-            self._part.unlink(missing_ok=True)
-            self._part.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self._part)
-            self._connection.execute(
-                "CREATE TABLE data (id INTEGER PRIMARY KEY, N INTEGER, Z BLOB, pos BLOB, Ham BLOB)"
-            )
-            self._connection.execute("CREATE TABLE helmol (id INTEGER PRIMARY KEY, arrays BLOB)")
-            self._connection.execute("CREATE TABLE helmol_header (value TEXT)")
-        return self._connection
+    def begin(self, source: str) -> None:
+        """Open the unfinished file; one of another source, or without its tables, is made anew."""
+        self._part.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(self._part)
+        try:
+            row = self._connection.execute("SELECT value FROM helmol_source").fetchone()
+            if row is not None and row[0] == source:
+                self._n_before = int(self._connection.execute("SELECT COUNT(*) FROM helmol").fetchone()[0])
+                return
+        except sqlite3.DatabaseError:
+            pass
+        self._connection.close()
+        self._part.unlink()
+        self._part.with_name(f"{self._part.name}-journal").unlink(missing_ok=True)
+        self._connection = sqlite3.connect(self._part)
+        self._connection.execute(
+            "CREATE TABLE data (id INTEGER PRIMARY KEY, N INTEGER, Z BLOB, pos BLOB, Ham BLOB)"
+        )
+        self._connection.execute("CREATE TABLE helmol (id INTEGER PRIMARY KEY, arrays BLOB)")
+        self._connection.execute("CREATE TABLE helmol_header (value TEXT)")
+        self._connection.execute("CREATE TABLE helmol_source (value TEXT)")
+        self._connection.execute("INSERT INTO helmol_source VALUES (?)", (source,))
+        self._connection.commit()
 
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
         """Add one row to both tables."""
         if sample.matrices.fock.ndim == 3:
             raise InputError(f"{sample.id!r} is unrestricted: QH9's format has one Fock matrix per molecule")
+        self._n += 1
+        if self._n <= self._n_before:
+            return
         arrays = exact_arrays(sample, basis)
         fock, molecule = arrays.pop("fock"), sample.molecule
         other = io.BytesIO()
         np.savez(other, allow_pickle=False, **arrays)
         row = (
-            self._n, molecule.n_atoms, molecule.numbers.astype("<i4").tobytes(),
+            self._n - 1, molecule.n_atoms, molecule.numbers.astype("<i4").tobytes(),
             molecule.positions_ang.astype("<f8").tobytes(), fock.astype("<f8").tobytes(),
         )  # fmt: skip
-        database = self._open()
-        database.execute("INSERT INTO data VALUES (?,?,?,?,?)", row)
-        database.execute("INSERT INTO helmol VALUES (?,?)", (self._n, other.getvalue()))
-        self._n += 1
+        self._connection.execute("INSERT INTO data VALUES (?,?,?,?,?)", row)
+        self._connection.execute("INSERT INTO helmol VALUES (?,?)", (self._n - 1, other.getvalue()))
+        if self._n % ROWS_PER_COMMIT == 0:
+            self._connection.commit()
 
     def finish(self, header: dict[str, Any]) -> None:
         """Write the header and give the file its name."""
-        database = self._open()
-        database.execute("INSERT INTO helmol_header VALUES (?)", (json.dumps(header),))
-        database.commit()
-        database.close()
+        self._connection.execute("INSERT INTO helmol_header VALUES (?)", (json.dumps(header),))
+        self._connection.execute("DROP TABLE helmol_source")
+        self._connection.commit()
+        self._connection.close()
         self._part.replace(self.path)
+
+    def abandon(self) -> None:
+        """Remove the unfinished file."""
+        self._connection.close()
+        self._part.unlink()
 
     def header(self) -> dict[str, Any]:
         """Read the header."""
@@ -196,10 +263,13 @@ class Qh9File(Container):
             raise InputError(f"{self.path} has no header: not written by 'helmol convert'?")
         return dict(json.loads(row[0]))
 
-    def samples(self) -> Iterator[dict[str, Any]]:
+    def samples(self, first: int = 0) -> Iterator[dict[str, Any]]:
         """Read row after row of both tables."""
         database = Database(self.path, {"data": ("id", "Ham"), "helmol": ("id", "arrays")})
-        query = "SELECT data.id, Ham, arrays FROM data JOIN helmol ON data.id = helmol.id ORDER BY data.id"
+        query = (
+            "SELECT data.id, Ham, arrays FROM data JOIN helmol ON data.id = helmol.id "
+            f"WHERE data.id >= {int(first)} ORDER BY data.id"
+        )
         for key, fock, cell in database.rows(query):
             arrays = _from_npz(io.BytesIO(cell), f"{self.path}, row {key}")
             values = np.frombuffer(fock, "<f8")

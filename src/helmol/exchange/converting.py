@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from helmol import dft
 from helmol.basis import BasisSet
-from helmol.errors import InputError
+from helmol.errors import HelmolError, InputError
 from helmol.exchange.arrays import sample_from
 from helmol.exchange.containers import CONTAINERS, HEADER, Container
 from helmol.progress import Progress
 from helmol.store import Store
+from helmol.store.unfinished import unfinished
 from helmol.system import LevelOfTheory, Sample
 
 SAMPLES_PER_APPEND = 128
@@ -20,6 +23,8 @@ FORMAT = "helmol store 1"
 
 def export_store(path: Path, to: str, *, out: Path, split: str | None = None) -> dict[str, Any]:
     """Write the samples of a store for other programs; all of it can come back by :func:`import_store`.
+
+    After a kill the same call goes on.
 
     Args:
         path: the store.
@@ -46,11 +51,18 @@ def export_store(path: Path, to: str, *, out: Path, split: str | None = None) ->
         ):
             raise InputError(f"{path}: PySCF has other functions under the name {store.basis.name!r}")
         container = CONTAINERS[to](out)
+        ids = [store.ids[row] for row in rows]
+        order = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+        container.begin(f"{store.content_hash} {order}")
         with Progress("Convert", total=len(rows), unit="molecules") as bar:
             for row in rows:
-                container.write(store[row], store.basis, config)
+                try:
+                    container.write(store[row], store.basis, config)
+                except HelmolError:
+                    container.abandon()
+                    raise
                 bar.advance()
-        chosen = {store.ids[row] for row in rows}
+        chosen = set(ids)
         splits = {name: [id for id in ids if id in chosen] for name, ids in store.splits.items()}
         container.finish(
             {
@@ -67,6 +79,8 @@ def export_store(path: Path, to: str, *, out: Path, split: str | None = None) ->
 def import_store(path: Path, *, out: Path) -> dict[str, Any]:
     """Make a store of what :func:`export_store` wrote; equal to the first one in every label.
 
+    After a kill the same call goes on.
+
     Returns:
         ``n_molecules``, ``content_hash``, ``out``.
 
@@ -79,29 +93,25 @@ def import_store(path: Path, *, out: Path) -> dict[str, Any]:
         raise InputError(f"{path} says its format is {header.get('format')!r}, expected {FORMAT!r}")
     basis = BasisSet.from_json(header["basis"])
     level = LevelOfTheory.from_json(header["level"])
-    part = out.with_name(f".{out.name}.part")
     if out.exists():
         raise InputError(f"{out} is there already: choose another --out")
-    part.unlink(missing_ok=True)
-    try:
-        with (
-            Store.create(part, level=level, basis=basis) as store,
-            Progress("Convert", total=len(header.get("files", [])), unit="molecules") as bar,
-        ):
-            waiting: list[Sample] = []
-            for arrays in container.samples():
-                waiting.append(sample_from(arrays, basis))
-                bar.advance()
-                if len(waiting) >= SAMPLES_PER_APPEND:
-                    store.append(waiting)
-                    waiting = []
-            store.append(waiting)
-            store.set_splits(header["splits"])
-            summary = {"n_molecules": len(store), "content_hash": store.content_hash, "out": out}
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
-    return summary
+    total = len(header.get("files", []))
+    of = f"{path.resolve()} {json.dumps(header, sort_keys=True)}"
+    with (
+        unfinished(out, of=of, level=level, basis=basis) as store,
+        Progress("Convert", total=total, unit="molecules") as bar,
+    ):
+        bar.advance(len(store))
+        waiting: list[Sample] = []
+        for arrays in container.samples(len(store)):
+            waiting.append(sample_from(arrays, basis))
+            bar.advance()
+            if len(waiting) >= SAMPLES_PER_APPEND:
+                store.append(waiting)
+                waiting = []
+        store.append(waiting)
+        store.set_splits(header["splits"])
+        return {"n_molecules": len(store), "content_hash": store.content_hash, "out": out}
 
 
 def _container(path: Path) -> Container:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
 from helmol.progress import Progress
 from helmol.store.packed import Store
+from helmol.store.unfinished import unfinished
 from helmol.system import LevelOfTheory, Sample
 
 SAMPLES_PER_APPEND = 256
@@ -22,10 +25,12 @@ log = logging.getLogger("helmol.store")
 
 
 def merge(paths: Sequence[Path], out: Path, *, rename: bool = False) -> dict[str, Any]:
-    """Write all samples of some stores into a new one; nothing is left of it if that fails.
+    """Write all samples of some stores into a new one, which gets its name when it is whole.
 
-    A sample that stands twice, the same to the last bit, is kept once. Splits are joined by name.
-    SCF thresholds and programs may differ: the loosest threshold and all programs are noted.
+    A sample that stands twice, the same to the last bit, is kept once. A label that some samples lack, such
+    as forces, stays missing there. Splits are joined by name. SCF thresholds and programs may differ: the
+    loosest threshold and all programs are noted. After a kill the same call goes on; an error in the stores
+    leaves nothing.
 
     Args:
         paths: the stores.
@@ -41,41 +46,70 @@ def merge(paths: Sequence[Path], out: Path, *, rename: bool = False) -> dict[str
     """
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
         raise InputError("two or more different stores are needed to merge")
-    if out.exists():
-        raise StoreError(f"{out} exists already: choose another name")
-    level, basis, total = _joined(paths)
-    part = out.with_name(f".{out.name}.part")
-    part.unlink(missing_ok=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    level, basis, total, of = _joined(paths)
     splits: dict[str, dict[str, None]] = {}
     twice = renamed = 0
-    try:
-        with (
-            Store.create(part, level=level, basis=basis) as target,
-            Progress("Merge", total=total, unit="molecules") as bar,
-        ):
-            for path in paths:
-                names, same = _copy(path, target, rename=rename, bar=bar)
-                twice, renamed = twice + same, renamed + sum(new != old for old, new in names.items())
-                with Store.open(path) as store:
-                    for name, ids in store.splits.items():
-                        # A dictionary as an ordered set: what stood in both stores counts once.
-                        splits.setdefault(name, {}).update(dict.fromkeys(names[id] for id in ids))
-            sizes = _set_splits(target, splits)
-            summary = {
-                "store": out, "n_molecules": len(target), "n_twice": twice, "n_renamed": renamed,
-                "splits": sizes, "content_hash": target.content_hash,
-            }  # fmt: skip
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
-    return summary
+    with (
+        unfinished(out, of=f"{of} {rename}", level=level, basis=basis) as target,
+        Progress("Merge", total=total, unit="molecules") as bar,
+    ):
+        arrivals = _Arrivals(target)
+        for path in paths:
+            names, same = _copy(path, arrivals, rename=rename, bar=bar)
+            twice, renamed = twice + same, renamed + sum(new != old for old, new in names.items())
+            with Store.open(path) as store:
+                for name, ids in store.splits.items():
+                    # A dictionary as an ordered set: what stood in both stores counts once.
+                    splits.setdefault(name, {}).update(dict.fromkeys(names[id] for id in ids))
+        sizes = _set_splits(target, splits)
+        return {
+            "store": out, "n_molecules": len(target), "n_twice": twice, "n_renamed": renamed,
+            "splits": sizes, "content_hash": target.content_hash,
+        }  # fmt: skip
 
 
-def _joined(paths: Sequence[Path]) -> tuple[LevelOfTheory, BasisSet, int]:
-    """Return level, basis and number of samples of all stores together."""
+class _Arrivals:
+    """Add samples in order; those that an earlier, interrupted merge added already are passed by.
+
+    Args:
+        target: the store to fill, perhaps begun.
+    """
+
+    def __init__(self, target: Store) -> None:
+        self._target, self._waiting, self._n_before = target, list[Sample](), len(target)
+        self._rows: dict[str, int] = {}
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._rows
+
+    def digest(self, id: str) -> bytes:
+        """Return the digest of a sample that has arrived."""
+        self.flush()
+        return bytes(self._target.values("digest", self._rows[id]).tobytes())
+
+    def add(self, id: str, read: Callable[[], Sample]) -> None:
+        """Add a sample under an id; it is read only if it is not there."""
+        row = len(self._rows)
+        self._rows[id] = row
+        if row < self._n_before:
+            if self._target.ids[row] != id:
+                raise StoreError(f"the interrupted merge has {self._target.ids[row]!r} where {id!r} belongs")
+            return
+        self._waiting.append(replace(read(), id=id))
+        if len(self._waiting) >= SAMPLES_PER_APPEND:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._target.append(self._waiting)
+        self._waiting = []
+
+
+def _joined(paths: Sequence[Path]) -> tuple[LevelOfTheory, BasisSet, int, str]:
+    """Return level, basis and number of samples of all stores together, and what tells them from others."""
     with Store.open(paths[0]) as first:
         level, basis, total = first.level, first.basis, len(first)
+        contents = [_content(first)]
     codes = [level.code]
     for path in paths[1:]:
         with Store.open(path) as store:
@@ -92,20 +126,26 @@ def _joined(paths: Sequence[Path]) -> tuple[LevelOfTheory, BasisSet, int]:
             level = replace(level, conv_tol=max(level.conv_tol, store.level.conv_tol))
             codes += [store.level.code] if store.level.code not in codes else []
             total += len(store)
-    return replace(level, code="; ".join(codes)), basis, total
+            contents.append(_content(store))
+    return replace(level, code="; ".join(codes)), basis, total, " ".join(contents)
 
 
-def _copy(path: Path, target: Store, *, rename: bool, bar: Progress) -> tuple[dict[str, str], int]:
+def _content(store: Store) -> str:
+    """Return what decides which samples a store adds, in which order and under which ids."""
+    order = hashlib.sha256("\n".join(store.ids).encode()).hexdigest()
+    return f"{store.path.stem} {store.content_hash} {order}"
+
+
+def _copy(path: Path, target: _Arrivals, *, rename: bool, bar: Progress) -> tuple[dict[str, str], int]:
     """Copy one store; return the new id of every old one, and how many were there already."""
     names: dict[str, str] = {}
     same = 0
-    waiting: list[Sample] = []
     with Store.open(path) as store:
         for row, id in enumerate(store.ids):
             bar.advance()
             names[id] = id
             if id in target:
-                if target.values("digest", target.row(id)).tobytes() == store.values("digest", row).tobytes():
+                if target.digest(id) == store.values("digest", row).tobytes():
                     same += 1
                     continue
                 if not rename:
@@ -114,11 +154,8 @@ def _copy(path: Path, target: Store, *, rename: bool, bar: Progress) -> tuple[di
                         "--rename puts the store's name before such ids"
                     )
                 names[id] = f"{path.stem}/{id}"
-            waiting.append(replace(store[row], id=names[id]))
-            if len(waiting) >= SAMPLES_PER_APPEND:
-                target.append(waiting)
-                waiting = []
-    target.append(waiting)
+            target.add(names[id], functools.partial(store.read, row))
+        target.flush()
     return names, same
 
 

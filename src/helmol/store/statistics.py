@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
@@ -20,8 +22,11 @@ LETTERS = "spdfghiklmnoq"
 OUTLIER_SIGMAS = 8.0
 """An energy is an outlier beyond this many robust standard deviations (1.4826 MAD) of the fit."""
 
-DISTANCE_ROUNDING_BOHR = 1e-3
-"""Two geometries are equal if their interatomic distances agree after rounding to this."""
+DISTANCE_TOLERANCE_BOHR = 1e-3
+"""Two geometries are equal if their interatomic distances differ by no more than this."""
+
+N_DIRECTIONS = 6
+"""Directions in the space of all distances in which molecules are compared first."""
 
 
 def shell_names(shells: Sequence[int]) -> list[str]:
@@ -139,26 +144,65 @@ def energy_outliers(
 
 
 def equal_geometries(molecules: Iterable[tuple[str, Molecule]]) -> list[list[str]]:
-    """Return groups of ids whose atoms, charge, spin and distances agree (mirror images do, too)."""
-    groups: dict[bytes, list[str]] = {}
+    """Return groups of ids whose atoms, charge and spin agree, and whose distances do within a tolerance.
+
+    Position, orientation and the order of atoms do not matter; mirror images agree, too. Distances are
+    compared pair of elements by pair of elements, sorted. Few directions decide which molecules are
+    compared in full: where those differ by more than √P times the tolerance, so do the P distances.
+    """
+    groups: dict[bytes, list[tuple[str, Molecule]]] = {}
     for id, molecule in molecules:
-        groups.setdefault(_fingerprint(molecule), []).append(id)
-    return [ids for ids in groups.values() if len(ids) > 1]
+        key = np.array([molecule.charge, molecule.spin, *np.sort(molecule.numbers)], dtype=np.int64)
+        groups.setdefault(key.tobytes(), []).append((id, molecule))
+    return [ids for members in groups.values() if len(members) > 1 for ids in _equal_among(members)]
 
 
-def _fingerprint(molecule: Molecule) -> bytes:
-    """Return a hash that ignores position, orientation and the order of atoms."""
+def _equal_among(members: Sequence[tuple[str, Molecule]]) -> list[list[str]]:
+    """Return groups of equal geometries among molecules of the same atoms."""
+    n = members[0][1].n_atoms
+    n_pairs = n * (n - 1) // 2
+    axes = np.eye(n_pairs)
+    if n_pairs > N_DIRECTIONS:
+        axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(n_pairs, N_DIRECTIONS)))
+    seen: dict[bytes, int] = {}
+    places: list[int] = []
+    first: list[int] = []
+    shadows: list[Array] = []
+    for k, (_, molecule) in enumerate(members):
+        distances = _distances(molecule)
+        # Equal in every rounded distance: most copies, found without a search.
+        place = seen.setdefault(np.rint(distances / DISTANCE_TOLERANCE_BOHR).tobytes(), len(first))
+        if place == len(first):
+            first.append(k)
+            shadows.append(distances @ axes)
+        places.append(place)
+    if len(first) == 1:
+        return [[id for id, _ in members]]
+    near = cKDTree(np.array(shadows)).query_pairs(
+        np.sqrt(n_pairs) * DISTANCE_TOLERANCE_BOHR, output_type="ndarray"
+    )
+    joined = [
+        (a, b)
+        for a, b in near.tolist()
+        if np.abs(_distances(members[first[a]][1]) - _distances(members[first[b]][1])).max()
+        <= DISTANCE_TOLERANCE_BOHR
+    ]
+    edges = np.array(joined, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(joined)), (edges[0], edges[1])), shape=(len(first), len(first)))
+    labels = connected_components(graph, directed=False)[1]
+    found: dict[int, list[str]] = {}
+    for (id, _), place in zip(members, places, strict=True):
+        found.setdefault(int(labels[place]), []).append(id)
+    return [ids for ids in found.values() if len(ids) > 1]
+
+
+def _distances(molecule: Molecule) -> Array:
+    """Return all distances, bohr, sorted within each pair of elements; ``[n_pairs]``."""
     first, second = np.triu_indices(molecule.n_atoms, 1)
     distances = np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)
-    rounded = np.rint(distances / DISTANCE_ROUNDING_BOHR).astype(np.int64)
     low = np.minimum(molecule.numbers[first], molecule.numbers[second])
     high = np.maximum(molecule.numbers[first], molecule.numbers[second])
-    order = np.lexsort((rounded, high, low))
-    parts = (np.sort(molecule.numbers), low[order], high[order], rounded[order])
-    digest = hashlib.sha256(f"{molecule.charge} {molecule.spin}".encode())
-    for part in parts:
-        digest.update(part.astype(np.int64).tobytes())
-    return digest.digest()
+    return np.asarray(distances[np.lexsort((distances, high, low))])
 
 
 def block_norms(sample: Sample, basis: BasisSet) -> dict[str, Array]:

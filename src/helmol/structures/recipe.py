@@ -18,8 +18,8 @@ NOBLE_GASES = (2, 10, 18, 36, 54)
 ELEMENTS = tuple(z for z in range(1, 84) if not (21 <= z <= 30 or 57 <= z <= 71))
 """H to Bi without the first row of transition metals (Sc–Zn) and the lanthanides (La–Lu): 58."""
 
-LONERS = (3, 4, 11, 12, 19, 20, 37, 38, 55, 56, *range(21, 31), *range(39, 49), *range(57, 81))
-"""Metals of the s and d blocks: clusters of them have open shells or no gap, one with ligands seldom."""
+REPEATED = (5, 9, 14, 15, 16, 17, 32, 33, 34, 35, 51, 52, 53)
+"""Elements dealt to a molecule with several atoms: no metals, whose clusters have open shells or no gap."""
 
 FILLERS: Mapping[int, float] = {1: 0.46, 6: 0.28, 7: 0.10, 8: 0.16}
 """Elements that molecules consist of anyway, and their shares among the filling atoms."""
@@ -114,7 +114,7 @@ def compositions(config: RandomConfig, *, seed: int = 0) -> list[Composition]:
         while len(kinds) < n_kinds:
             deck = deck or random.permutation(guests).tolist()
             kinds.append(_next_card(deck, kinds))
-        several = [z for z in kinds if z not in LONERS or not has_fillers]
+        several = [z for z in kinds if z in REPEATED or not has_fillers]
         extra = random.choice(several, n_dealt - n_kinds).tolist() if several and n_dealt > n_kinds else []
         charge = int(random.choice([-1, 1])) if random.uniform() < config.charged else 0
         dealt_all.append(Composition(tuple(sorted([*kinds, *extra])), size, charge))

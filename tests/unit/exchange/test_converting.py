@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pyscf import dft as pyscf_dft
@@ -10,7 +15,8 @@ from pyscf import gto, lib
 from helmol import dft, structures
 from helmol.dft import LevelConfig
 from helmol.errors import InputError
-from helmol.exchange import export_store, import_file, import_store
+from helmol.exchange import containers, converting, export_store, import_file, import_store
+from helmol.exchange.arrays import exact_arrays, sample_from
 from helmol.store import Store
 from helmol.system import Molecule
 from helmol.units import DEBYE_PER_AU
@@ -68,7 +74,7 @@ def test_unrestricted_and_missing_labels(kind, radical, tmp_path):
 def test_qh9_refuses_two_fock_matrices(radical, tmp_path):
     with pytest.raises(InputError, match="unrestricted"):
         export_store(radical, "qh9", out=tmp_path / "out.db")
-    assert not (tmp_path / "out.db").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_npz_has_pyscf_numbers_in_pyscf_order(full, tmp_path):
@@ -140,3 +146,85 @@ def test_faults_are_caught(full, tmp_path):
     (tmp_path / "out" / "store.json").unlink()
     with pytest.raises(InputError, match=r"holds no store\.json"):
         import_store(tmp_path / "out", out=tmp_path / "back.h5")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, full):
+    """Seven samples, with names that need changing to be names of files."""
+    path = tmp_path_factory.mktemp("many") / "x.h5"
+    with Store.open(full) as store, Store.create(path, level=store.level, basis=store.basis) as other:
+        other.append([replace(store[k % 2], id=f"m/{k}") for k in range(7)])
+    return path
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from helmol.exchange import containers, converting, export_store, import_store
+from helmol.store import Store
+kind, source, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+containers.ROWS_PER_COMMIT, converting.SAMPLES_PER_APPEND = 2, 2
+done = 0
+def killing(method):
+    def wrapped(*arguments):
+        global done
+        done += 1
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*arguments)
+    return wrapped
+if kind == "store":
+    converting.sample_from = killing(converting.sample_from)
+    import_store(source, out=out)
+else:
+    cls = containers.CONTAINERS[kind]
+    cls.write = killing(cls.write)
+    export_store(source, kind, out=out)
+"""
+
+
+def killed(kind, source, out):
+    run = subprocess.run([sys.executable, "-P", "-c", KILLED, kind, str(source), str(out)], check=False)
+    assert run.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_conversion_is_not_taken_for_whole_and_goes_on(kind, many, full, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    killed(kind, many, out)
+    assert not out.is_file()
+    with pytest.raises((InputError, OSError)):
+        import_store(out, out=tmp_path / "back.h5")
+    if kind != "qh9":
+        with pytest.raises(InputError, match="part of another conversion"):
+            export_store(full, kind, out=out)
+    written = []
+    monkeypatch.setattr(
+        containers, "exact_arrays", lambda s, b: (written.append(s.id), exact_arrays(s, b))[1]
+    )
+    export_store(many, kind, out=out)
+    # Three were written before the end; the table of QH9 commits two at a time.
+    assert written == [f"m/{k}" for k in range(2 if kind == "qh9" else 3, 7)]
+    import_store(out, out=tmp_path / "back.h5")
+    with Store.open(many) as before, Store.open(tmp_path / "back.h5") as after:
+        assert after.content_hash == before.content_hash
+        assert after.ids == before.ids
+    if kind == "extxyz":
+        assert len(structures.read(out / "structures.extxyz")) == 7
+    if kind != "qh9":
+        assert not [p.name for p in out.iterdir() if p.suffix not in (".npz", ".chk", ".json", ".extxyz")]
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "back.h5"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_return_goes_on(kind, many, tmp_path, monkeypatch):
+    export_store(many, kind, out=tmp_path / "out")
+    killed("store", tmp_path / "out", tmp_path / "back.h5")
+    assert not (tmp_path / "back.h5").exists()
+    read = []
+    monkeypatch.setattr(converting, "sample_from", lambda a, b: (read.append(1), sample_from(a, b))[1])
+    import_store(tmp_path / "out", out=tmp_path / "back.h5")
+    assert len(read) == 5
+    with Store.open(many) as before, Store.open(tmp_path / "back.h5") as after:
+        assert after.content_hash == before.content_hash
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "back.h5"}

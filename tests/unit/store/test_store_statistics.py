@@ -82,6 +82,25 @@ def test_equal_geometries_see_through_rotation_and_order_but_not_charge(rng):
     assert statistics.equal_geometries(molecules) == [["a", "b"]]
 
 
+def test_copies_on_both_sides_of_a_rounding_boundary_are_found(rng):
+    step = statistics.DISTANCE_TOLERANCE_BOHR
+    lengths = [(1400.5) * step + shift for shift in (-5e-10, 5e-10, 20 * step)]
+    molecules = [(str(k), Molecule([1, 1], [[0, 0, 0], [0, 0, length]])) for k, length in enumerate(lengths)]
+    # Rounding alone tells the first two apart.
+    assert round(lengths[0] / step) != round(lengths[1] / step)
+    assert statistics.equal_geometries(molecules) == [["0", "1"]]
+    # With hundreds of distances some lie at a boundary in any grid.
+    base = [rng.normal(size=(30, 3)) * 5 for _ in range(20)]
+    frames = [(f"{k}-{side}", Molecule([6] * 30, x + side * 1e-9 * rng.normal(size=x.shape)))
+              for side in (0, 1) for k, x in enumerate(base)]  # fmt: skip
+    assert sorted(map(sorted, statistics.equal_geometries(frames))) == sorted(
+        [f"{k}-0", f"{k}-1"] for k in range(20)
+    )
+    assert statistics.equal_geometries([(id, m) for id, m in frames if id.endswith("0")]) == []
+    atoms = [(name, Molecule([8], rng.normal(size=(1, 3)))) for name in "ab"]
+    assert statistics.equal_geometries(atoms) == [["a", "b"]]
+
+
 def test_block_norms_add_up_to_the_matrix(rng):
     sample = water(1, matrices=Matrices(symmetric(rng, 24, 2)))
     norms = statistics.block_norms(sample, BASIS)
