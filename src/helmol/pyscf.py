@@ -70,8 +70,8 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
     """Make ``mf.kernel()`` start from the model's Fock matrix.
 
     The density of the predicted Fock matrix replaces PySCF's initial guess; the SCF itself, and so
-    its converged energy, stays PySCF's. Guards, in order: the model's domain (restricted closed
-    shell, element, basis, functional, charge); finite numbers; ``Tr DS = n``; and how many
+    its converged energy, stays PySCF's. Guards, in order: the model's domain (restricted or
+    unrestricted, element, basis, functional, charge, spin); finite numbers; ``Tr DS = n``; and how many
     electrons the first SCF step moves (:func:`helmol.properties.electrons_moved`), whose Fock build
     is the one SCF needs first anyway and is handed on. Only a doubtful start is compared with
     PySCF's own guess (one build more), and the better one is taken. The residual ``‖FDS−SDF‖`` is
@@ -79,7 +79,8 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
     (geometry optimisation, MD) asks the model at every geometry instead of reusing the last density.
 
     Args:
-        mf: an RKS or RHF object, also density-fitted; changed in place.
+        mf: an RKS or RHF object, or for a model of unrestricted labels UKS or UHF, also density-fitted;
+            changed in place.
         model: a loaded model or its folder.
         fallback: whether a start that is refused gives way to PySCF's guess with a logged warning
             (default), or raises.
@@ -191,10 +192,13 @@ def _learnt_density(mf: Any, mol: Any, model: TrainedModel) -> Any:
     Raises:
         DomainError: anything outside what the model has learnt, or numbers that make no sense.
     """
-    if isinstance(mf, scf.rohf.ROHF) or not isinstance(mf, scf.hf.RHF) or hasattr(mol, "lattice_vectors"):
-        kind = type(mf).__name__.replace(_LearntStart.__name_mixin__, "")
-        raise DomainError(f"{kind} is not supported: only molecular RKS and RHF")
-    level = model.domain.level
+    level, kind = model.domain.level, type(mf).__name__.replace(_LearntStart.__name_mixin__, "")
+    known = (scf.hf.RHF, scf.uhf.UHF)
+    if isinstance(mf, scf.rohf.ROHF) or not isinstance(mf, known) or hasattr(mol, "lattice_vectors"):
+        raise DomainError(f"{kind} is not supported: only molecular RKS, RHF, UKS and UHF")
+    if isinstance(mf, scf.uhf.UHF) != (model.domain.n_spins == 2):
+        wanted = "UKS or UHF" if model.domain.n_spins == 2 else "RKS or RHF"
+        raise DomainError(f"the model has learnt {level.method.upper()}: it starts {wanted}, not {kind}")
     xc = str(getattr(mf, "xc", "hf"))
     asked = dft.level_of_theory(dft.level_from(level).model_copy(update={"xc": xc}), method=level.method)
     if asked.xc_resolved != level.xc_resolved:
@@ -204,7 +208,7 @@ def _learnt_density(mf: Any, mol: Any, model: TrainedModel) -> Any:
         raise DomainError("the predicted Fock matrix is not finite")
     mo_occ = mf.get_occ(prediction.mo_energy, prediction.mo_coeff)
     density = mf.make_rdm1(prediction.mo_coeff, mo_occ)
-    electrons = float(np.einsum("ij,ji->", density, prediction.overlap))
+    electrons = float((np.asarray(density) * prediction.overlap).sum())
     if abs(electrons - mol.nelectron) > 1e-6 * mol.nelectron:
         raise DomainError(f"the predicted density holds {electrons:.6f} electrons, not {mol.nelectron}")
     return density
@@ -313,16 +317,18 @@ def write_molden(prediction: Prediction, path: Path, *, level: LevelOfTheory) ->
     """Write the orbitals of a prediction as a Molden file, atomically.
 
     Args:
-        prediction: restricted.
+        prediction: restricted or unrestricted.
         path: file to write.
         level: level of theory of the model, for the basis.
-
-    Raises:
-        InputError: unrestricted orbitals.
     """
-    if prediction.mo_energy.ndim != 1:
-        raise InputError("Molden files are written for restricted orbitals only")
     mole = dft.build_mole(prediction.molecule, dft.level_from(level))
     with replacing(path) as temporary, temporary.open("w") as file:
         molden.header(mole, file)
-        molden.orbital_coeff(mole, file, prediction.mo_coeff, ene=prediction.mo_energy, occ=prediction.mo_occ)
+        if prediction.mo_energy.ndim == 1:
+            molden.orbital_coeff(
+                mole, file, prediction.mo_coeff, ene=prediction.mo_energy, occ=prediction.mo_occ
+            )
+            return
+        orbitals = zip(prediction.mo_coeff, prediction.mo_energy, prediction.mo_occ, strict=True)
+        for spin, (mo_coeff, mo_energy, mo_occ) in zip(("Alpha", "Beta"), orbitals, strict=True):
+            molden.orbital_coeff(mole, file, mo_coeff, spin=spin, ene=mo_energy, occ=mo_occ)

@@ -6,7 +6,10 @@ Per molecule, then averaged over molecules:
   unrestricted one); ``h_mae_diagonal_uEh``, ``h_mae_offdiagonal_uEh``: over the blocks of an atom
   with itself, and over those of two different atoms.
 * ``eps_occ_mae_uEh``: mean |Δε| of the occupied orbitals, from (F_pred, true S) against
-  (F, true S); ``homo_``, ``lumo_``, ``gap_mae_uEh`` likewise.
+  (F, true S); ``homo_``, ``lumo_``, ``gap_mae_uEh`` likewise. Unrestricted: each spin with its own
+  occupations; HOMO and LUMO are the highest occupied and lowest empty of both spins.
+* ``h_mae_alpha_uEh``, ``h_mae_beta_uEh``, ``eps_occ_alpha_mae_uEh``, ``eps_occ_beta_mae_uEh``: the same of
+  one spin, and ``h_mae_spin_uEh`` of the difference alpha − beta; of unrestricted matrices only.
 * ``psi_similarity``: mean |cosine| between predicted and true occupied columns of C;
   ``psi_similarity_s``: the same with S as the metric, |cᵀ S c'|. Degenerate orbitals lower both.
 * ``density_error``: Frobenius norm ‖P_pred − P‖ of the AO density matrices, both made from the
@@ -51,6 +54,16 @@ METRICS = (
     "psi_similarity_s",
 )
 """The numbers that stand for a whole test set."""
+
+SPINS = ("alpha", "beta")
+SPIN_METRICS = (
+    "h_mae_alpha_uEh",
+    "h_mae_beta_uEh",
+    "h_mae_spin_uEh",
+    "eps_occ_alpha_mae_uEh",
+    "eps_occ_beta_mae_uEh",
+)
+"""Numbers that only unrestricted matrices have."""
 
 log = logging.getLogger("helmol.evaluate")
 
@@ -120,6 +133,9 @@ class ErrorTable:
         for metric in METRICS:
             values = [row[metric] for row in rows if metric in row]
             result[metric] = float(np.mean(values)) if values else None
+        for metric in SPIN_METRICS:
+            if values := [row[metric] for row in rows if metric in row]:
+                result[metric] = float(np.mean(values))
         result["h_mae_uEh_ci95"] = interval([row["h_mae_uEh"] for row in rows])
         if name in self._blocks:
             result["by_element"] = self._blocks[name].by_element()
@@ -130,12 +146,14 @@ class ErrorTable:
 
     def _matrix_errors(self, name: str, difference: Array, sample: Sample) -> dict[str, float]:
         """Return the errors of the matrix itself, µEh."""
-        absolute = np.abs(difference)
+        absolute, by_spin = np.abs(difference), {}
         if absolute.ndim == 3:
+            by_spin = {f"h_mae_{s}_uEh": float(a.mean()) for s, a in zip(SPINS, absolute, strict=True)}
+            by_spin["h_mae_spin_uEh"] = float(np.abs(difference[0] - difference[1]).mean())
             absolute = absolute.mean(axis=0)
         blocks = self._blocks.setdefault(name, BlockErrors(self._basis))
         diagonal, offdiagonal = blocks.add(absolute, sample.molecule.numbers)
-        row = {"h_mae_uEh": float(absolute.mean()), "h_mae_diagonal_uEh": diagonal}
+        row = {"h_mae_uEh": float(absolute.mean()), "h_mae_diagonal_uEh": diagonal, **by_spin}
         if offdiagonal is not None:
             row["h_mae_offdiagonal_uEh"] = offdiagonal
         return {key: value * MICROHARTREE_PER_HARTREE for key, value in row.items()}
@@ -181,8 +199,12 @@ def _orbital_errors(state: _State, reference: _State, overlap: Array) -> dict[st
     occupied = reference.mo_occ > 0
     row = {}
     if occupied.any():
-        error = np.abs(state.mo_energy - reference.mo_energy)[occupied].mean()
-        row["eps_occ_mae_uEh"] = error * MICROHARTREE_PER_HARTREE
+        error = np.abs(state.mo_energy - reference.mo_energy) * MICROHARTREE_PER_HARTREE
+        row["eps_occ_mae_uEh"] = float(error[occupied].mean())
+        if occupied.ndim == 2:
+            for spin, one, filled in zip(SPINS, error, occupied, strict=True):
+                if filled.any():
+                    row[f"eps_occ_{spin}_mae_uEh"] = float(one[filled].mean())
     homo, lumo = properties.frontier(state.mo_energy, state.mo_occ)
     true_homo, true_lumo = properties.frontier(reference.mo_energy, reference.mo_occ)
     for key, value in {

@@ -126,7 +126,8 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> HamiltonianM
         described = data["linear"]
         network.linear = LinearPart(
             tuple(described["elements"]), described["lmax"], described["cutoff"],
-            Functions(**described["functions"]), maps,
+            Functions(**described["functions"]), maps, described.get("n_spins", 1),
+            tuple((int(charge), int(spin)) for charge, spin in described.get("states", [])),
         )  # fmt: skip
     if network.energy is not None:
         scales = float(data["energy_scale_Eh"]), float(data["force_scale_Eh_per_bohr"])
@@ -142,6 +143,8 @@ def _describe_linear(linear: LinearPart) -> dict[str, Any]:
         "lmax": linear.lmax,
         "cutoff": linear.cutoff,
         "functions": asdict(linear.functions),
+        "n_spins": linear.n_spins,
+        "states": [list(state) for state in linear.states],
     }
 
 

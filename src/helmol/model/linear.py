@@ -8,6 +8,9 @@ With the density of atoms around atom i, in radial functions f_n and elements z,
 * degree l of a diagonal block is a linear map of ``A_i[·, ·, l]``, and of the same with a second neighbour:
   ``Σ_j f_n(r_ij) R_ij A_i[·, ·, l', m]`` with A_i in the frame of i→j, which is quadratic in the density.
 
+The fields of the two spins of unrestricted matrices, and the molecules of each charge and spin among those
+trained on, have maps of their own.
+
 Irreps that a mirror leaves alone (l₁ + l₂ + l even) keep the sign of m, the others exchange ±m. These are
 maps that every turn and mirror allows, so the part is equivariant; ridge regression finds them in seconds.
 What is left is several to hundreds of times smaller, and it is what the network learns: centring and
@@ -31,7 +34,11 @@ from helmol.model.blocks import exchange, rotate_pairs, table_of
 from helmol.progress import Progress
 
 Label = tuple[int, ...]
-"""(Z, l, p) of a map of diagonal blocks, (Z_i, Z_j, m, p) of one of pair blocks; p = (l₁ + l₂ + l) mod 2."""
+"""(a, l, p) of a map of diagonal blocks, (a_i, a_j, m, p) of one of pair blocks; p = (l₁ + l₂ + l) mod 2, and
+a = Z + 1000 k, with k the place of the molecule's charge and spin among those trained on."""
+
+STATE = 1000
+"""Step between the labels of one element in molecules of different charge or spin."""
 
 REACH = 12.0
 """Distance in bohr at which an atom has no effect on its neighbour's blocks."""
@@ -78,7 +85,9 @@ class LinearPart:
         lmax: largest degree.
         cutoff: where pair blocks have faded to zero, bohr.
         functions: what the features are made of.
-        maps: by :data:`Label`, ``[features, irreps]``.
+        maps: by :data:`Label`, ``[features, n_spins · irreps]``, degree by degree the spins in turn.
+        n_spins: Fock matrices per molecule.
+        states: (charge, spin) of the molecules trained on if they differ, else nothing.
     """
 
     elements: tuple[int, ...]
@@ -86,6 +95,8 @@ class LinearPart:
     cutoff: float
     functions: Functions
     maps: Mapping[Label, Tensor]
+    n_spins: int = 1
+    states: tuple[tuple[int, int], ...] = ()
 
     @property
     def n_parameters(self) -> int:
@@ -93,9 +104,11 @@ class LinearPart:
         return sum(value.numel() for value in self.maps.values())
 
     def __call__(self, batch: Batch) -> list[Tensor]:
-        """Return the part's irreps for every bucket, ``[n, 1, dim]`` Eh, laboratory frame, float64, CPU."""
-        surroundings = Surroundings(batch, self.elements, self.functions, lmax=self.lmax, cutoff=self.cutoff)
-        return [surroundings.apply(bucket, self.maps) for bucket in batch.buckets]
+        """Return the irreps for every bucket, ``[n, n_spins, dim]`` Eh, laboratory frame, float64, CPU."""
+        surroundings = Surroundings(
+            batch, self.elements, self.functions, lmax=self.lmax, cutoff=self.cutoff, states=self.states
+        )
+        return [surroundings.apply(bucket, self.maps, n_spins=self.n_spins) for bucket in batch.buckets]
 
     def without(self, item: Item) -> Item:
         """Return a prepared molecule with this part taken from its targets."""
@@ -117,12 +130,21 @@ class Surroundings:
         functions: what the features are made of.
         lmax: largest degree.
         cutoff: of the pairs, bohr.
+        states: see :class:`LinearPart`.
     """
 
     def __init__(
-        self, batch: Batch, elements: Sequence[int], functions: Functions, *, lmax: int, cutoff: float
+        self,
+        batch: Batch,
+        elements: Sequence[int],
+        functions: Functions,
+        *,
+        lmax: int,
+        cutoff: float,
+        states: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.numbers, self.lmax = batch.numbers.cpu(), lmax
+        self.kinds = self.numbers + STATE * _places(batch, states)[batch.molecule.cpu()]
         self.geometry = edge_geometry(
             batch.positions.detach().cpu(), batch.pair_index.cpu(), lmax=lmax, cutoff=cutoff,
             dtype=torch.float64,
@@ -219,12 +241,13 @@ class Surroundings:
             result.append(features * envelope)
         return result
 
-    def apply(self, bucket: Bucket, maps: Mapping[Label, Tensor]) -> Tensor:
+    def apply(self, bucket: Bucket, maps: Mapping[Label, Tensor], *, n_spins: int) -> Tensor:
         """Return the irreps of one bucket, laboratory frame; zero where there is no map."""
         table, index = table_of(bucket.key), bucket.index.cpu()
-        odd = _parities(bucket.key)
+        odd = _parities(bucket.key, n_spins)
         parts = [
-            torch.zeros(len(index), 2 * l + 1, n, dtype=torch.float64) for l, n in enumerate(table.counts)
+            torch.zeros(len(index), 2 * l + 1, n_spins * n, dtype=torch.float64)
+            for l, n in enumerate(table.counts)
         ]
         for label, rows, features in self._features(bucket.key, index, maps):
             *_, order, parity = label
@@ -241,7 +264,7 @@ class Surroundings:
                 parts[l][rows[:, None], l + order, chosen] = part[:, 0]
                 if order:
                     parts[l][rows[:, None], l - order, chosen] = part[:, 1]
-        joined = _join(parts)
+        joined = _join(parts, n_spins)
         if len(bucket.key) == 1:
             return joined
         return rotate_pairs(joined, bucket.key, index, self.geometry, to_edge=False)
@@ -254,7 +277,7 @@ class Surroundings:
         if bucket.target is None:
             raise InputError("a linear part is fitted to molecules with target matrices")
         table, index, target = table_of(bucket.key), bucket.index.cpu(), bucket.target.cpu()
-        odd = _parities(bucket.key)
+        odd = _parities(bucket.key, target.shape[1])
         if len(bucket.key) == 2 and bucket.key[0] == bucket.key[1]:
             order, sign = exchange(table, bucket.key[0])
             target = torch.cat([target, target[..., order] * sign])
@@ -280,14 +303,14 @@ class Surroundings:
         """Yield label, rows of ``index`` and features ``[rows, ·, f]`` of every map (of those known)."""
         top = len(table_of(key).counts)
         if len(key) == 1:
-            for (z,), rows in _groups(self.numbers[index][:, None]):
+            for (z,), rows in _groups(self.kinds[index][:, None]):
                 for l in range(top):
                     for parity in (0, 1):
                         if known is None or (z, l, parity) in known:
                             yield (z, l, parity), rows, self.of_atoms(index[rows], l, parity)
             return
         g = self.geometry
-        ends = torch.stack([self.numbers[g.source], self.numbers[g.target]], dim=1)
+        ends = torch.stack([self.kinds[g.source], self.kinds[g.target]], dim=1)
         for (zi, zj), rows in _groups(ends[index]):
             for some in rows.split(EDGES_AT_A_TIME):
                 for m, features in enumerate(self.of_edges(index[some])[:top]):
@@ -347,14 +370,17 @@ def fit_linear(
     """
     functions = SIZES[size]
     elements = tuple(sorted({int(z) for item in items for z in item.molecule.numbers}))
+    found = sorted({(item.molecule.charge, item.molecule.spin) for item in items})
+    states, n_spins = (tuple(found) if len(found) > 1 else ()), 1
     kept: dict[Label, _Squares] = {}
     held: dict[Label, _Squares] = {}
     with Progress("Fit", total=len(items), unit="molecules") as bar:
         for k, item in enumerate(items):
             batch = collate([item])
-            surroundings = Surroundings(batch, elements, functions, lmax=lmax, cutoff=cutoff)
+            surroundings = Surroundings(batch, elements, functions, lmax=lmax, cutoff=cutoff, states=states)
             into = held if k % HELD_OUT == HELD_OUT - 1 else kept
             for bucket in batch.buckets:
+                n_spins = 1 if bucket.target is None else bucket.target.shape[1]
                 for label, features, targets in surroundings.samples(bucket):
                     into.setdefault(label, _Squares()).add(features, targets)
             bar.advance()
@@ -374,7 +400,15 @@ def fit_linear(
         whole.mixed = some.mixed + rest.mixed
         maps[label] = whole.solve(penalty).contiguous()
     share = math.sqrt(max(left, 0.0) / squares) if squares else 1.0
-    return LinearPart(elements, lmax, cutoff, functions, maps), share
+    return LinearPart(elements, lmax, cutoff, functions, maps, n_spins, states), share
+
+
+def _places(batch: Batch, states: Sequence[tuple[int, int]]) -> Tensor:
+    """Return for each molecule where its charge and spin stand in ``states``; past the end if nowhere."""
+    if not states:
+        return torch.zeros(len(batch.molecules), dtype=torch.long)
+    place = {state: k for k, state in enumerate(states)}
+    return torch.tensor([place.get((m.charge, m.spin), len(states)) for m in batch.molecules])
 
 
 def _waves(distance: Tensor, n: int, reach: float) -> Tensor:
@@ -389,22 +423,25 @@ def _signs(values: Tensor, l: int, m: int) -> Tensor:
     return torch.stack([plus, values[:, l - m] if m else torch.zeros_like(plus)], dim=1)
 
 
-def _parities(key: Key) -> list[Tensor]:
-    """Return for each degree ``(l₁ + l₂ + l) mod 2`` of its irreps."""
+def _parities(key: Key, n_spins: int) -> list[Tensor]:
+    """Return for each degree ``(l₁ + l₂ + l) mod 2`` of its irreps, ``[n_spins · n_l]``."""
     first, second = key[0], key[-1]
     pairs = enumerate(table_of(key).shell_pairs)
-    return [torch.tensor([(first[a] + second[b] + l) % 2 for a, b in some]) for l, some in pairs]
+    return [torch.tensor([(first[a] + second[b] + l) % 2 for a, b in some] * n_spins) for l, some in pairs]
 
 
 def _split(irreps: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Split restricted irreps ``[n, 1, dim]`` into ``[n, 2l+1, n_l]``."""
-    parts = irreps[:, 0].split([(2 * l + 1) * n for l, n in enumerate(counts)], dim=1)
-    return [part.unflatten(1, (2 * l + 1, n)) for l, (part, n) in enumerate(zip(parts, counts, strict=True))]
+    """Split irreps ``[n, n_spins, dim]`` into ``[n, 2l+1, n_spins · n_l]``."""
+    parts = irreps.split([(2 * l + 1) * n for l, n in enumerate(counts)], dim=2)
+    return [
+        part.unflatten(2, (2 * l + 1, n)).transpose(1, 2).flatten(2)
+        for l, (part, n) in enumerate(zip(parts, counts, strict=True))
+    ]
 
 
-def _join(parts: list[Tensor]) -> Tensor:
+def _join(parts: list[Tensor], n_spins: int) -> Tensor:
     """Undo :func:`_split`."""
-    return torch.cat([part.flatten(1) for part in parts], dim=1)[:, None]
+    return torch.cat([part.unflatten(2, (n_spins, -1)).transpose(1, 2).flatten(2) for part in parts], dim=2)
 
 
 def _groups(keys: Tensor) -> Iterator[tuple[tuple[int, ...], Tensor]]:

@@ -31,35 +31,37 @@ OrbitalLoss = Literal["energies", "occupied"]
 
 @dataclass(frozen=True)
 class Orbitals:
-    """Hold the true orbitals of one closed-shell molecule.
+    """Hold the true orbitals of one molecule.
 
     Attributes:
-        coefficients: ``[nao, n]``, house order, by energy.
-        n_occupied: how many of them are doubly occupied.
+        coefficients: ``[n_spins, nao, n]``, house order, by energy.
+        n_occupied: how many of them are occupied, for each spin.
     """
 
     coefficients: Array
-    n_occupied: int
+    n_occupied: tuple[int, ...]
 
 
 def true_orbitals(sample: Sample, basis: BasisSet) -> Orbitals:
     """Diagonalise the label of a molecule.
 
     Raises:
-        InputError: the sample has no overlap, or an unrestricted Fock matrix.
+        InputError: the sample has no overlap, or one Fock matrix and unpaired electrons.
     """
     matrices, molecule = sample.matrices, sample.molecule
     if matrices.overlap is None:
         raise InputError(f"an orbital loss needs overlaps, sample {sample.id!r} has none")
-    if matrices.fock.ndim == 3 or molecule.spin:
-        raise InputError(f"orbital losses are for closed shells, sample {sample.id!r} is open-shell")
-    _, coefficients = properties.orbitals(matrices.fock, matrices.overlap)
-    return Orbitals(coefficients, basis.n_electrons(molecule.numbers, molecule.charge) // 2)
+    mo_energy, coefficients = properties.orbitals(matrices.fock, matrices.overlap)
+    electrons = basis.n_electrons(molecule.numbers, molecule.charge)
+    occupied = properties.occupations(mo_energy, electrons, spin=molecule.spin) > 0
+    n_occupied = tuple(int(n) for n in np.atleast_2d(occupied).sum(axis=1))
+    return Orbitals(coefficients.reshape(len(n_occupied), *coefficients.shape[-2:]), n_occupied)
 
 
 def molecule_key(molecule: Molecule) -> bytes:
     """Return what tells a molecule from all others of a data set."""
-    return molecule.numbers.tobytes() + molecule.positions.tobytes()
+    state = f"{molecule.charge},{molecule.spin},".encode()
+    return state + molecule.numbers.tobytes() + molecule.positions.tobytes()
 
 
 def orbital_loss(
@@ -94,19 +96,20 @@ def orbital_loss(
     count = 0
     states = [orbitals[molecule_key(molecule)] for molecule in batch.molecules]
     for state, error in zip(states, matrix_errors(network, output, batch), strict=True):
-        n = state.n_occupied if kind == "occupied" else min(state.n_occupied + 1, len(state.coefficients))
-        all_c = torch.from_numpy(state.coefficients).to(error)
-        rows = all_c[:, :n].T @ error
-        wanted = rows @ all_c if kind == "occupied" else (rows * all_c[:, :n].T).sum(dim=1)
-        squares = squares + wanted.square().sum()
-        count += wanted.numel()
+        for coefficients, n_occupied, one in zip(state.coefficients, state.n_occupied, error, strict=True):
+            n = n_occupied if kind == "occupied" else min(n_occupied + 1, coefficients.shape[1])
+            all_c = torch.from_numpy(coefficients).to(error)
+            rows = all_c[:, :n].T @ one
+            wanted = rows @ all_c if kind == "occupied" else (rows * all_c[:, :n].T).sum(dim=1)
+            squares = squares + wanted.square().sum()
+            count += wanted.numel()
     return torch.as_tensor((squares / max(count, 1) + 1e-16).sqrt())
 
 
 def matrix_errors(network: HamiltonianModel, output: BlockIrreps, batch: Batch) -> list[Tensor]:
-    """Return predicted minus target matrix of each molecule, ``[nao, nao]``, differentiable.
+    """Return predicted minus target matrix of each molecule, ``[n_spins, nao, nao]``, differentiable.
 
-    In units of the loss and the network's precision, house order; restricted labels only.
+    In units of the loss and the network's precision, house order.
     """
     basis, geometry = network.domain.basis, output.geometry
     offsets = [basis.offsets(molecule.numbers) for molecule in batch.molecules]
@@ -124,12 +127,12 @@ def matrix_errors(network: HamiltonianModel, output: BlockIrreps, batch: Batch) 
             first, second = geometry.source.cpu().numpy()[index], geometry.target.cpu().numpy()[index]
         table = table_of(bucket.key)
         columns = torch.from_numpy(table.matrix.toarray()).to(error)
-        blocks = error[:, 0] @ columns.T
+        blocks = (error @ columns.T).transpose(0, 1)
         start, width = base[molecule[first]][:, None, None], sizes[molecule[first]][:, None, None]
         i = ao_start[first][:, None, None] + np.arange(table.rows)[:, None]
         j = ao_start[second][:, None, None] + np.arange(table.columns)
         for place in [start + i * width + j, start + j * width + i][: len(bucket.key)]:
-            values.append(blocks.reshape(-1))
+            values.append(blocks.reshape(len(blocks), -1))
             places.append(place.reshape(-1))
     return _matrices(values, places, base, sizes.tolist())
 
@@ -138,7 +141,10 @@ def _matrices(
     values: Sequence[Tensor], places: Sequence[np.ndarray], base: np.ndarray, sizes: Sequence[int]
 ) -> list[Tensor]:
     """Put values to their places in matrices that stand one after the other."""
-    flat = values[0].new_zeros(int(base[-1]))
-    where = torch.from_numpy(np.concatenate(places)).to(flat.device)
-    flat = flat.index_put((where,), torch.cat(list(values)))
-    return [flat[start:stop].view(n, n) for start, stop, n in zip(base[:-1], base[1:], sizes, strict=True)]
+    where = torch.from_numpy(np.concatenate(places)).to(values[0].device)
+    flat = values[0].new_zeros(int(base[-1]), len(values[0]))
+    flat = flat.index_put((where,), torch.cat(list(values), dim=1).T)
+    return [
+        flat[start:stop].T.unflatten(1, (n, n))
+        for start, stop, n in zip(base[:-1], base[1:], sizes, strict=True)
+    ]

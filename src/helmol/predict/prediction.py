@@ -22,8 +22,8 @@ Array = npt.NDArray[np.float64]
 class Prediction:
     """Hold what a predicted Fock matrix says about a molecule; matrices in **PySCF AO order**.
 
-    Unrestricted predictions carry a leading axis of 2 on ``fock``, ``density`` and the ``mo_``
-    arrays.
+    Unrestricted predictions carry a leading axis of 2 (alpha, beta) on ``fock``, ``density`` and the
+    ``mo_`` arrays, as those of PySCF's UKS; ``homo``, ``lumo`` and ``gap`` are of both spins together.
 
     Attributes:
         id: name of the molecule.

@@ -71,15 +71,15 @@ def density_error(predicted: Array, reference: Array) -> float:
 
 
 def electrons_moved(before: Array, after: Array, overlap: Array) -> float:
-    """Return how many electrons differ between two densities, ``¼ Tr[((D − D') S)²]``.
+    """Return how many electrons differ between two densities, ``½ Σ_σ Tr[((D_σ − D'_σ) S)²]``.
 
-    For two closed-shell determinants it is ``n − ½ Tr(D S D' S)``: 0 if they are equal, n if they
-    share no orbital.
+    For two determinants it is ``n − Σ_σ Tr(D_σ S D'_σ S)``: 0 if they are equal, n if they share no
+    orbital. A closed shell's density is that of two equal spins, ``D = 2 D_σ``.
 
     Args:
-        before: ``[nao, nao]``, closed shell (occupations 2).
-        after: ``[nao, nao]``.
+        before: ``[nao, nao]``, closed shell (occupations 2), or ``[2, nao, nao]``.
+        after: as ``before``.
         overlap: ``[nao, nao]``.
     """
     difference = (before - after) @ overlap
-    return float(np.einsum("ij,ji->", difference, difference) / 4)
+    return float((difference * np.swapaxes(difference, -1, -2)).sum() / (2 if before.ndim == 3 else 4))

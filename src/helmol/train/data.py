@@ -222,15 +222,10 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
     """Read and prepare every training molecule once, and check the validation molecules.
 
     Raises:
-        InputError: unrestricted Fock matrices, a missing reference matrix, energy or forces, or a validation
-            molecule with an element, charge or spin that no training molecule has.
+        InputError: a missing reference matrix, energy or forces, or a validation molecule with an element,
+            charge or spin that no training molecule has.
         ConfigError: data that the model in ``init`` cannot go on with.
     """
-    if store.level.method == "uks" and config.task != "energy":
-        raise InputError(
-            f"{config.data} holds unrestricted (UKS) labels: training on open-shell Fock matrices is not "
-            "there yet; use a store of closed-shell molecules"
-        )
     cutoff = config.network().cutoff
     rows = [store.row(identity) for identity in split.train]
     held_out = [store.row(identity) for identity in split.val]

@@ -158,6 +158,12 @@ def test_electrons_moved_counts_excitations(closed: Case) -> None:
     excited = properties.density(coeff, occ)
     assert properties.electrons_moved(ground, ground, closed.overlap) == 0
     assert properties.electrons_moved(ground, excited, closed.overlap) == pytest.approx(2)
+    # The same two electrons, counted spin by spin: a closed shell is two equal spins.
+    spins = [np.stack([d / 2, d / 2]) for d in (ground, excited)]
+    assert properties.electrons_moved(*spins, closed.overlap) == pytest.approx(2)
+    assert properties.electrons_moved(spins[0], np.stack([excited / 2, ground / 2]), closed.overlap) == (
+        pytest.approx(1)
+    )
     # The residual cannot tell: both densities commute with F.
     assert properties.residual(closed.fock, excited, closed.overlap) < 1e-9
 

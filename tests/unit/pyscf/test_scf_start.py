@@ -147,7 +147,7 @@ def test_outside_the_domain_falls_back(
     assert "PBE0" in other_functional.helmol_info.reason
     open_shell = attach(_without_file(pyscf_dft.UKS(mole, xc="pbe")), model)
     open_shell.kernel()
-    assert "not supported" in open_shell.helmol_info.reason
+    assert "the model has learnt RKS: it starts RKS or RHF, not UKS" in open_shell.helmol_info.reason
     basis = gto.M(atom=mole.atom, unit="Bohr", basis="sto-3g", verbose=0)
     other_basis = attach(_without_file(pyscf_dft.RKS(basis, xc="pbe")), model)
     other_basis.kernel()

@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,9 +13,8 @@ from helmol.errors import ConfigError, InputError, TrainingError
 from helmol.evaluate import errors
 from helmol.model import load_model, predict_fock
 from helmol.store import Store
-from helmol.system import Matrices
 from helmol.train import TrainConfig, fock_loss, loop, metrics, run
-from toy_store import LEVEL, make_store, settings, toy_samples
+from toy_store import make_store, settings, toy_samples
 
 
 def config(toy, **changes):
@@ -144,14 +141,7 @@ def test_domain_is_that_of_the_training_molecules(tmp_path):
         run(config(tmp_path / "s.h5", train="train", val="ions"), out=tmp_path / "other")
 
 
-def test_unrestricted_labels_and_missing_references_are_refused(toy, tmp_path):
-    level = type(LEVEL)(**{**LEVEL.to_json(), "method": "uks"})
-    twice = [
-        replace(s, matrices=Matrices(np.stack([s.matrices.fock] * 2), s.matrices.overlap))
-        for s in toy_samples(24)
-    ]
-    with pytest.raises(InputError, match="UKS"):
-        run(config(make_store(tmp_path / "u.h5", twice, level=level)), out=tmp_path / "run")
+def test_missing_references_are_refused(toy, tmp_path):
     with pytest.raises(InputError, match="sap"):
         run(config(toy, target="fock-minus-sap"), out=tmp_path / "run")
 
