@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Out, Verbose
+from helmol.cli.options import Device, JsonFile, Out, Precision, Verbose
 from helmol.cli.session import Session, session
 
 UNITS = {
@@ -55,7 +55,14 @@ def evaluate(
         ),
     ] = 0,
     out: Out = None,
+    precisions: Annotated[
+        int,
+        typer.Option(
+            "--precisions", metavar="N", help="Compare all precisions of matrix products on N molecules."
+        ),
+    ] = 0,
     device: Device = "auto",
+    precision: Precision = "fp32",
     max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
     json_file: JsonFile = None,
     verbose: Verbose = False,
@@ -65,17 +72,22 @@ def evaluate(
         from helmol.evaluate.run import evaluate_store
         from helmol.predict import TrainedModel
 
-        model = TrainedModel.load(run, device=device)
+        model = TrainedModel.load(run, device=device, precision=precision)
         folder = out or Path(run) / "evaluation"
         result = evaluate_store(
             model.network, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges,
-            energy_from_h=energy_from_h,
+            energy_from_h=energy_from_h, precisions=precisions,
         )  # fmt: skip
         show(
             s,
             result,
             f"{result['split']} of {store}, {result['n_molecules']} molecules, target {result['target']}",
         )
+        if "precisions" in result:
+            title = f"precisions of matrix products, {min(precisions, result['n_molecules'])} molecules"
+            columns = ["h_change_uEh", "h_change_max_uEh", "h_mae_uEh", "eps_occ_mae_uEh"]
+            head = ["", "change of F / µEh", "largest / µEh", "error of F / µEh", "occupied energies / µEh"]
+            s.table(title, head, [[n, *[row[c] for c in columns]] for n, row in result["precisions"].items()])
         s.say(f"plots and evaluation.json in {folder}")
         s.result(result)
         s.next(f"helmol predict {run} {store} --out predictions")

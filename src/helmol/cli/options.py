@@ -7,6 +7,10 @@ import typer
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder or file for the results.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Precision = Annotated[
+    str,
+    typer.Option("--precision", help="Of matrix products: fp32, tf32, tf32x3, bf16x3, bf16 (fast on CUDA)."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file, machine-readable.")

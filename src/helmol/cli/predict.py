@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Verbose
+from helmol.cli.options import Device, JsonFile, Precision, Verbose
 from helmol.cli.session import Session, session
 
 
@@ -26,6 +26,7 @@ def predict(
     ] = "all",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is there.")] = False,
     device: Device = "auto",
+    precision: Precision = "fp32",
     max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
     json_file: JsonFile = None,
     verbose: Verbose = False,
@@ -36,10 +37,11 @@ def predict(
         from helmol.predict import TrainedModel
         from helmol.predict.files import predict_file
 
-        model = TrainedModel.load(run, device=device)
+        model = TrainedModel.load(run, device=device, precision=precision)
         energies: dict[str, Any] = {}
         if model.has_energy:
-            models = [model, *(TrainedModel.load(path, device=device) for path in also or [])]
+            others = [TrainedModel.load(path, device=device, precision=precision) for path in also or []]
+            models = [model, *others]
             energies = _energies(s, models, molecules, out=out, split=split, max_edges=max_edges)
         elif also:
             raise InputError(f"--also averages energies, and {run} predicts Fock matrices only")

@@ -11,6 +11,7 @@ from helmol.errors import InputError
 from helmol.evaluate.energies import energy_table, predict_labels, read_label
 from helmol.evaluate.from_fock import energies_from_fock
 from helmol.evaluate.network import evaluate_model
+from helmol.evaluate.precision import precision_table
 from helmol.files import write_json
 from helmol.store import Store
 
@@ -31,6 +32,7 @@ def evaluate_store(
     out: Path,
     max_edges: int = 20000,
     energy_from_h: int = 0,
+    precisions: int = 0,
 ) -> dict[str, Any]:
     """Return the error table of a network on one split of a store; write it and plots to ``out``.
 
@@ -47,6 +49,8 @@ def evaluate_store(
         max_edges: atom pairs per batch.
         energy_from_h: of how many molecules to evaluate the energy that the predicted Fock matrix implies
             (:mod:`helmol.evaluate.from_fock`); each costs as much as one SCF cycle.
+        precisions: on how many molecules to compare the precisions of matrix products, under ``precisions``
+            (:func:`helmol.evaluate.precision.precision_table`).
 
     Raises:
         InputError: the store has no such split, or it is empty; no energies to compare with.
@@ -65,8 +69,13 @@ def evaluate_store(
             _plot(network, store, chosen[:MOLECULES_PLOTTED], table, out=out, max_edges=max_edges)
             if energy_from_h:
                 _merge(result, _from_fock(network, store, chosen[:energy_from_h], max_edges=max_edges))
-        elif energy_from_h:
-            raise InputError("energies from Fock matrices need a model with a Hamiltonian head")
+            if precisions:
+                some = [store[i] for i in chosen[:precisions]]
+                result["precisions"] = precision_table(network, some, max_edges=max_edges)
+        elif energy_from_h or precisions:
+            raise InputError(
+                "energies from Fock matrices and precisions need a model with a Hamiltonian head"
+            )
         if network.energy is not None:
             _merge(result, _energies(network, store, chosen, out=out, max_edges=max_edges))
         result |= {"target": network.domain.target, "parameters": network.n_parameters}

@@ -4,6 +4,7 @@ Knows: torch, irreps, its own domain. Does not know: PySCF, files other than its
 """
 
 from helmol.model.artifact import describe_model, find_model, load_model, save_model
+from helmol.model.backbone.products import PRECISIONS, Precision
 from helmol.model.config import MODEL_PRESETS, EnergyConfig, ModelConfig
 from helmol.model.domain import TARGETS, Domain, Target, reference_matrix, reference_name, target_matrix
 from helmol.model.energy import EnergyOutput, PredictedEnergy, energies, energy_loss, predict_energies
@@ -20,6 +21,7 @@ from helmol.model.stored import stored_items
 
 __all__ = [
     "MODEL_PRESETS",
+    "PRECISIONS",
     "TARGETS",
     "BlockIrreps",
     "Domain",
@@ -30,6 +32,7 @@ __all__ = [
     "LossKind",
     "LossWeights",
     "ModelConfig",
+    "Precision",
     "PredictedEnergy",
     "Target",
     "build",

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from helmol.errors import ConfigError
 from helmol.graph import Batch, EdgeGeometry, Item, collate, edge_geometry, prepare
 from helmol.model.backbone import Backbone, NodeStates
+from helmol.model.backbone.layers import FeedForward
+from helmol.model.backbone.products import check_precision
+from helmol.model.backbone.so2 import SO2Convolution
 from helmol.model.blocks import rotate_pairs, table_of
 from helmol.model.config import ModelConfig
 from helmol.model.domain import Domain, reference_matrix
@@ -58,6 +61,7 @@ class HamiltonianModel(nn.Module):
         if config.hamiltonian:
             self.head = HamiltonianHead(lmax, config.channels, signatures, n_spins=domain.n_spins)
         self.reference: EnergyReference = blank_reference()
+        self._precision = "fp32"
         self.energy = EnergyHead(lmax, config, config.energy) if config.energy is not None else None
 
     @property
@@ -69,6 +73,27 @@ class HamiltonianModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    @property
+    def precision(self) -> str:
+        """How matrix products of edge features are done, see :mod:`helmol.model.backbone.products`."""
+        return self._precision
+
+    def set_precision(self, precision: str) -> HamiltonianModel:
+        """Choose the precision of the matrix products of edge features; return the model.
+
+        It is a setting of the computation, not of the model: it is not saved. Training on forces takes second
+        derivatives and stays in ``fp32``.
+
+        Raises:
+            ConfigError: unknown name, or reduced precision of a float64 network.
+        """
+        check_precision(precision, self.dtype)
+        self._precision = precision
+        for module in self.modules():
+            if isinstance(module, (FeedForward, SO2Convolution)):
+                module.precision = precision
+        return self
 
     @property
     def n_parameters(self) -> int:

@@ -15,6 +15,7 @@ from helmol.model import (
     LossKind,
     LossWeights,
     ModelConfig,
+    Precision,
     Target,
     describe_model,
     find_model,
@@ -80,6 +81,10 @@ class TrainConfig(Config):
     """Keys of the network's configuration that differ from the preset."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and activations; labels and references are float64 in any case."""
+    precision: Precision = "fp32"
+    """Precision of the matrix products of edge features: ``tf32`` and ``bf16`` round their factors,
+    ``tf32x3`` and ``bf16x3`` make up for it with three products. Faster on CUDA only; elsewhere emulated.
+    Forces are trained in ``fp32``."""
     loss: LossKind = "mae"
     """Loss over all matrix elements, in units of the training set's spread."""
     blocks: Literal["all", "diagonal"] = "all"
@@ -169,6 +174,12 @@ class TrainConfig(Config):
             raise ValueError("energy_weight and force_weight are both 0: there is nothing to learn")
         if self.task != "hamiltonian" and self.forces == "direct" and not self.force_weight:
             raise ValueError("direct forces are learnt from forces only: force_weight must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _precision_fits(self) -> TrainConfig:
+        if self.precision != "fp32" and self.dtype != "float32":
+            raise ValueError(f"precision {self.precision} is of dtype float32: use fp32 with {self.dtype}")
         return self
 
     @model_validator(mode="after")

@@ -214,6 +214,10 @@ def _warn_of_versions(out: Path, device: torch.device) -> None:
 def torch_settings(config: TrainConfig) -> Iterator[torch.device]:
     """Set threads and deterministic algorithms, yield the device, and put everything back."""
     device = choose_device(config.device)
+    if config.precision != "fp32" and device.type != "cuda":
+        log.warning(
+            "precision %s is emulated on %s: its errors, but slower than fp32", config.precision, device.type
+        )
     if device.type == "cuda":
         # cuBLAS is deterministic only with a fixed workspace, chosen before its first call.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

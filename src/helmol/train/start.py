@@ -27,6 +27,7 @@ def starting_network(config: TrainConfig, data: TrainingData) -> HamiltonianMode
         ConfigError: the model in ``init`` does not fit the data or the task.
     """
     network = build(config.network(), data.domain, seed=config.seed, dtype=getattr(torch, config.dtype))
+    network.set_precision(config.precision)
     given = None if config.init is None else load_model(find_model(config.init))
     if network.head is not None and (given is None or given.head is None):
         fit_statistics(network, data.items)

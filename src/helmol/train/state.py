@@ -94,8 +94,8 @@ class TrainingState:
             TrainingError: files missing, damaged, or of another network.
         """
         tensors, record = read_state(folder)
-        average = load_model(folder, device).requires_grad_(False)
-        network = load_model(folder, device).train()
+        average = load_model(folder, device).requires_grad_(False).set_precision(config.precision)
+        network = load_model(folder, device).train().set_precision(config.precision)
         try:
             network.load_state_dict(_under("network/", tensors))
             known = {f.name for f in fields(Counters)}

@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from helmol.graph.layout import degree_of_m_major, m_sizes
 from helmol.graph.pairs import Pairs
 from helmol.model.backbone.layer_kernels import gate, gate_gradient
+from helmol.model.backbone.products import product
 
 
 def _slices(lmax: int, mmax: int) -> list[tuple[int, int]]:
@@ -44,35 +45,35 @@ Pair = tuple[Tensor, Tensor]
 """Real and imaginary weight of one order, each ``[n·C_in, n·C_out]``."""
 
 
-def _product(out: Tensor, x: Tensor, weights: Pair, first: int, n: int) -> None:
+def _product(out: Tensor, x: Tensor, weights: Pair, first: int, n: int, precision: str) -> None:
     """Write ``x (W_r + i W_i)`` of one order into its rows of ``out``."""
     real, imaginary = weights
     plus, minus = _half(x, first, n), _half(x, first + n, n)
     out_plus, out_minus = _half(out, first, n), _half(out, first + n, n)
-    torch.mm(plus + minus, real, out=out_plus)
+    product(plus + minus, real, precision, out=out_plus)
     out_minus.copy_(out_plus)
-    out_plus.addmm_(minus, real + imaginary, alpha=-1)
-    out_minus.addmm_(plus, imaginary - real)
+    product(minus, real + imaginary, precision, out=out_plus, add=True, alpha=-1)
+    product(plus, imaginary - real, precision, out=out_minus, add=True)
 
 
-def _input_gradient(out: Tensor, g: Tensor, weights: Pair, first: int, n: int) -> None:
+def _input_gradient(out: Tensor, g: Tensor, weights: Pair, first: int, n: int, precision: str) -> None:
     """Write ``g (W_r − i W_i)ᵀ`` of one order into its rows of ``out``."""
     real, imaginary = weights
     plus, minus = _half(g, first, n), _half(g, first + n, n)
     out_plus, out_minus = _half(out, first, n), _half(out, first + n, n)
-    torch.mm(plus + minus, real.T, out=out_plus)
+    product(plus + minus, real.T, precision, out=out_plus)
     out_minus.copy_(out_plus)
-    out_plus.addmm_(minus, (imaginary - real).T)
-    out_minus.addmm_(plus, (imaginary + real).T, alpha=-1)
+    product(minus, (imaginary - real).T, precision, out=out_plus, add=True)
+    product(plus, (imaginary + real).T, precision, out=out_minus, add=True, alpha=-1)
 
 
-def _weight_gradient(x: Tensor, g: Tensor, first: int, n: int) -> Pair:
+def _weight_gradient(x: Tensor, g: Tensor, first: int, n: int, precision: str) -> Pair:
     """Return ``x₊ᵀg₊ + x₋ᵀg₋`` and ``x₊ᵀg₋ − x₋ᵀg₊`` of one order."""
     x_plus, x_minus = _half(x, first, n), _half(x, first + n, n)
     g_plus, g_minus = _half(g, first, n), _half(g, first + n, n)
-    shared = (x_plus - x_minus).T @ g_plus
-    imaginary = torch.addmm(shared, x_plus.T, g_minus - g_plus)
-    return shared.addmm_(x_minus.T, g_plus + g_minus), imaginary
+    shared = product((x_plus - x_minus).T, g_plus, precision)
+    imaginary = product(x_plus.T, g_minus - g_plus, precision, out=shared.clone(), add=True)
+    return product(x_minus.T, g_plus + g_minus, precision, out=shared, add=True), imaginary
 
 
 def _by_order(x: Tensor, factor: Tensor, out: Tensor, mmax: int) -> None:
@@ -99,8 +100,9 @@ class FusedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, radial: Tensor, pairs: Pairs | None, tanh: bool, mmax: int, *weights: Tensor
-    ) -> Tensor:
+        ctx: Any, x: Tensor, radial: Tensor, pairs: Pairs | None, tanh: bool, mmax: int, precision: str,
+        *weights: Tensor,
+    ) -> Tensor:  # fmt: skip
         """Return ``[E, K, C]``.
 
         Args:
@@ -110,6 +112,7 @@ class FusedConvolution(torch.autograd.Function):
             pairs: where the nodes are rotated to.
             tanh: gates by tanh, else sigmoid.
             mmax: largest order.
+            precision: of the matrix products.
             weights: of both maps, as ``SO2Linear.flat_weights`` lists them.
         """
         e, k, lmax = len(radial), x.shape[1], radial.shape[1] - 1
@@ -119,19 +122,20 @@ class FusedConvolution(torch.autograd.Function):
         degree = degree_of_m_major(lmax).to(x.device)
         scaled = _scaled(x, radial, pairs, mmax)
         hidden = x.new_empty(e, _rows(lmax, mmax), c)
-        zero = torch.addmm(first_bias, _half(scaled, 0, lmax + 1), first_zero.T)
+        zero = product(_half(scaled, 0, lmax + 1), first_zero.T, precision).add_(first_bias)
         _half(hidden, 0, lmax + 1).copy_(zero[:, : (lmax + 1) * c])
         gates = zero[:, (lmax + 1) * c :].contiguous().view(e, lmax, c)
         gates = gates.tanh_() if tanh else gates.sigmoid_()
         for (first, n), pair in zip(orders, first_pairs, strict=True):
-            _product(hidden, scaled, pair, first, n)
+            _product(hidden, scaled, pair, first, n, precision)
         gated = gate(hidden, gates, degree)
         out = x.new_empty(e, k, c)
         out[:, hidden.shape[1] :] = 0
-        torch.addmm(second_bias, _half(gated, 0, lmax + 1), second_zero.T, out=_half(out, 0, lmax + 1))
+        zero = _half(out, 0, lmax + 1)
+        product(_half(gated, 0, lmax + 1), second_zero.T, precision, out=zero).add_(second_bias)
         for (first, n), pair in zip(orders, second_pairs, strict=True):
-            _product(out, gated, pair, first, n)
-        ctx.tanh, ctx.mmax, ctx.pairs = tanh, mmax, pairs
+            _product(out, gated, pair, first, n, precision)
+        ctx.tanh, ctx.mmax, ctx.pairs, ctx.precision = tanh, mmax, pairs, precision
         ctx.save_for_backward(x, radial, hidden, gates, *weights)
         return out
 
@@ -140,31 +144,31 @@ class FusedConvolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of all inputs."""
         x, radial, hidden, gates, *weights = ctx.saved_tensors
-        lmax, mmax, pairs = radial.shape[1] - 1, ctx.mmax, ctx.pairs
+        lmax, mmax, pairs, precision = radial.shape[1] - 1, ctx.mmax, ctx.pairs, ctx.precision
         first_zero, _, first_pairs, second_zero, _, second_pairs = _unpack(weights, mmax)
         grad, (_, *orders) = grad.contiguous(), _slices(lmax, mmax)
         degree = degree_of_m_major(lmax).to(grad.device)
         gated = gate(hidden, gates, degree)
         g0 = _half(grad, 0, lmax + 1)
-        second = [g0.T @ _half(gated, 0, lmax + 1), g0.sum(dim=0)]
+        second = [product(g0.T, _half(gated, 0, lmax + 1), precision), g0.sum(dim=0)]
         for first, n in orders:
-            second += _weight_gradient(gated, grad, first, n)
+            second += _weight_gradient(gated, grad, first, n, precision)
         g_gated = gated  # its values are no longer needed
-        torch.mm(g0, second_zero, out=_half(g_gated, 0, lmax + 1))
+        product(g0, second_zero, precision, out=_half(g_gated, 0, lmax + 1))
         for (first, n), pair in zip(orders, second_pairs, strict=True):
-            _input_gradient(g_gated, grad, pair, first, n)
+            _input_gradient(g_gated, grad, pair, first, n, precision)
         g_hidden, g_gates = gate_gradient(g_gated, hidden, gates, degree, tanh=ctx.tanh)
         scaled = _scaled(x, radial, pairs, mmax)
         g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates.flatten(1)], dim=1)
-        first_grads = [g0.T @ _half(scaled, 0, lmax + 1), g0.sum(dim=0)]
+        first_grads = [product(g0.T, _half(scaled, 0, lmax + 1), precision), g0.sum(dim=0)]
         for first, n in orders:
-            first_grads += _weight_gradient(scaled, g_hidden, first, n)
+            first_grads += _weight_gradient(scaled, g_hidden, first, n, precision)
         g_scaled = scaled
-        torch.mm(g0, first_zero, out=_half(g_scaled, 0, lmax + 1))
+        product(g0, first_zero, precision, out=_half(g_scaled, 0, lmax + 1))
         for (first, n), pair in zip(orders, first_pairs, strict=True):
-            _input_gradient(g_scaled, g_hidden, pair, first, n)
+            _input_gradient(g_scaled, g_hidden, pair, first, n, precision)
         g_x, g_radial = _scaled_gradient(g_scaled, x, radial, pairs, mmax)
-        return g_x, g_radial, None, None, None, *first_grads, *second
+        return g_x, g_radial, None, None, None, None, *first_grads, *second
 
 
 def _scaled(x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int) -> Tensor:

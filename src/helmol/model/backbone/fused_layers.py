@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from helmol.model.backbone.layer_kernels import gate, gate_gradient, norm, norm_gradient
+from helmol.model.backbone.products import product
 
 
 class FusedNorm(torch.autograd.Function):
@@ -45,7 +46,7 @@ class FusedFeedForward(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, norm_weight: Tensor, balance: Tensor, degree: Tensor, eps: float,
         first: Tensor, first_bias: Tensor, gate_weight: Tensor, gate_bias: Tensor, second: Tensor,
-        second_bias: Tensor,
+        second_bias: Tensor, precision: str,
     ) -> Tensor:  # fmt: skip
         """Return ``[E, K, C]``.
 
@@ -62,22 +63,23 @@ class FusedFeedForward(torch.autograd.Function):
             gate_bias: ``[L·C]``.
             second: ``[L+1, C, C]``.
             second_bias: ``[C]``.
+            precision: of the per-degree maps; the gates are float32.
         """
         x = x.contiguous()
         n, k, c = x.shape
         # Inside, components come first: one matrix product per component, each on dense rows.
         normed = x.new_empty(k, n, c)
         scale = norm(x, norm_weight, balance, degree, eps, normed.transpose(0, 1))
-        hidden = torch.bmm(normed, first.index_select(0, degree))
+        hidden = product(normed, first.index_select(0, degree), precision)
         hidden[0] += first_bias
         gates = torch.addmm(gate_bias, normed[0], gate_weight.T).sigmoid_().view(n, len(first) - 1, c)
         gated = gate(hidden.transpose(0, 1), gates, degree)
-        out = torch.bmm(gated.transpose(0, 1), second.index_select(0, degree))
+        out = product(gated.transpose(0, 1), second.index_select(0, degree), precision)
         out[0] += second_bias
         ctx.save_for_backward(
             x, scale, hidden, gates, norm_weight, balance, degree, first, gate_weight, second
         )
-        ctx.eps = eps
+        ctx.eps, ctx.precision = eps, precision
         return x + out.transpose(0, 1)
 
     @staticmethod
@@ -85,24 +87,24 @@ class FusedFeedForward(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of ``x`` and of all weights."""
         x, scale, hidden, gates, norm_weight, balance, degree, first, gate_weight, second = ctx.saved_tensors
-        n, k, c = x.shape
+        (n, k, c), precision = x.shape, ctx.precision
         g = g.contiguous()
         g_rows = g.transpose(0, 1)
         gated = gate(hidden.transpose(0, 1), gates, degree).transpose(0, 1)
-        g_second = _by_degree(gated.mT @ g_rows, degree, second)
-        g_gated = torch.bmm(g_rows, second.index_select(0, degree).mT).transpose(0, 1)
+        g_second = _by_degree(product(gated.mT, g_rows, precision), degree, second)
+        g_gated = product(g_rows, second.index_select(0, degree).mT, precision).transpose(0, 1)
         g_hidden, g_gates = gate_gradient(g_gated, hidden.transpose(0, 1), gates, degree, tanh=False)
         g_hidden, g_gates = g_hidden.transpose(0, 1), g_gates.flatten(1)
         normed = x.new_empty(k, n, c)
         norm(x, norm_weight, balance, degree, ctx.eps, normed.transpose(0, 1))
-        g_first = _by_degree(normed.mT @ g_hidden, degree, first)
-        g_normed = torch.bmm(g_hidden, first.index_select(0, degree).mT)
+        g_first = _by_degree(product(normed.mT, g_hidden, precision), degree, first)
+        g_normed = product(g_hidden, first.index_select(0, degree).mT, precision)
         g_normed[0].addmm_(g_gates, gate_weight)
         g_x = g.clone()
         g_norm = norm_gradient(g_normed.transpose(0, 1), x, scale, norm_weight, balance, degree, g_x)
         return (
             g_x, g_norm, None, None, None, g_first, g_hidden[0].sum(dim=0), g_gates.T @ normed[0],
-            g_gates.sum(dim=0), g_second, g_rows[0].sum(dim=0),
+            g_gates.sum(dim=0), g_second, g_rows[0].sum(dim=0), None,
         )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, lmax: int, channels: int, *, edges: bool) -> None:
         super().__init__()
-        self.lmax, self.channels = lmax, channels
+        self.lmax, self.channels, self.precision = lmax, channels, "fp32"
         self.first = DegreeLinear(lmax, channels, channels, edges=edges)
         self.gates = nn.Linear(channels, lmax * channels)
         self.second = DegreeLinear(lmax, channels, channels, edges=edges)
@@ -89,6 +89,6 @@ class FeedForward(nn.Module):
         out: Tensor = FusedFeedForward.apply(
             x, norm.weight, norm.balance, norm.degree, norm.eps, torch.stack(list(self.first.weights)),
             self.first.bias, self.gates.weight, self.gates.bias, torch.stack(list(self.second.weights)),
-            self.second.bias,
+            self.second.bias, self.precision,
         )  # fmt: skip
         return out

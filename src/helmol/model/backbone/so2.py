@@ -79,6 +79,7 @@ class SO2Convolution(nn.Module):
         self.lmax, self.channels = lmax, channels
         self.mmax = lmax if mmax is None else min(mmax, lmax)
         self.radial = radial
+        self.precision = "fp32"
         self.gate = gate
         self.first = SO2Linear(lmax, 2 * channels, channels, mmax=self.mmax, n_scalars=lmax * channels)
         self.second = SO2Linear(lmax, channels, channels, mmax=self.mmax)
@@ -98,7 +99,9 @@ class SO2Convolution(nn.Module):
         # Moving frames have gradients of their own: then the rotation is left to autograd.
         x, where = (geometry.to_edges(nodes), None) if geometry.moving else (nodes, pairs)
         weights = [*self.first.flat_weights(), *self.second.flat_weights()]
-        out: Tensor = FusedConvolution.apply(x, radial, where, self.gate == "tanh", self.mmax, *weights)
+        out: Tensor = FusedConvolution.apply(
+            x, radial, where, self.gate == "tanh", self.mmax, self.precision, *weights
+        )
         return out
 
     def _plain(self, ends: Tensor, radial: Tensor) -> Tensor:
