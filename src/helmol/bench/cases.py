@@ -51,7 +51,7 @@ class Case:
 def largest(path: Path | None, n_atoms: int) -> Molecule:
     """Return the largest molecule of a structure file, or a made-up organic one of ``n_atoms``."""
     if path is None:
-        return molecules(Case(_organic(n_atoms), 1, {}), seed=0)[0]
+        return molecules(Case(organic(n_atoms), 1, {}), seed=0)[0]
     from helmol.structures import read
 
     return max((structure.molecule for structure in read(path)), key=lambda m: len(m.numbers))
@@ -72,7 +72,7 @@ def untrained(preset: str, basis: str, numbers: npt.NDArray[np.int64]) -> Hamilt
     return build(MODEL_PRESETS[preset], Domain(NO_LEVEL, shells, "fock", (0, 1), (0,)))
 
 
-def _organic(n_atoms: int) -> tuple[int, ...]:
+def organic(n_atoms: int) -> tuple[int, ...]:
     """Return H, C and O as in drug-like molecules."""
     return ((6, 1, 6, 1, 8, 1) * (n_atoms // 6 + 1))[:n_atoms]
 
@@ -81,10 +81,10 @@ CASES: dict[str, Case] = {
     "water": Case((8, 1, 1), 1, DOUBLE_ZETA),
     "water-64": Case((8, 1, 1), 64, DOUBLE_ZETA),
     "ethanol-16": Case((6, 6, 8, 1, 1, 1, 1, 1, 1), 16, DOUBLE_ZETA),
-    "uracil": Case(_organic(12), 1, DOUBLE_ZETA),
-    "uracil-4": Case(_organic(12), 4, DOUBLE_ZETA),
-    "40-atoms": Case(_organic(40), 1, DOUBLE_ZETA),
-    "150-atoms-tz": Case(_organic(150), 1, TRIPLE_ZETA),
+    "uracil": Case(organic(12), 1, DOUBLE_ZETA),
+    "uracil-4": Case(organic(12), 4, DOUBLE_ZETA),
+    "40-atoms": Case(organic(40), 1, DOUBLE_ZETA),
+    "150-atoms-tz": Case(organic(150), 1, TRIPLE_ZETA),
 }
 
 

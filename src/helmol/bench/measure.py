@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helmol.model.backbone.products import product
+
 GEMM_SIZE = 1024
+COPIED = 1 << 24
+"""Numbers that are copied to measure the memory's rate, on a CPU; 16 times that on CUDA."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +137,25 @@ def _tensors(result: Any) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor) and part.requires_grad]
 
 
-def gemm_rate(dtype: torch.dtype, device: torch.device, *, clock: Clock) -> float:
-    """Return the rate of a large square matrix product, FLOP/s, best of several."""
+def gemm_rate(dtype: torch.dtype, device: torch.device, *, clock: Clock, precision: str = "fp32") -> float:
+    """Return the rate of a large square matrix product in a precision, FLOP/s, best of several."""
     size = GEMM_SIZE if device.type == "cpu" else 8 * GEMM_SIZE
     a = torch.randn(size, size, dtype=dtype, device=device)
     b, c = torch.randn_like(a), torch.empty_like(a)
     best = float("inf")
     for _ in range(8):
         start = clock()
-        torch.mm(a, b, out=c)
+        product(a, b, precision, out=c)
         best = min(best, clock() - start)
     return 2 * size**3 / best
+
+
+def copy_rate(device: torch.device, *, clock: Clock) -> float:
+    """Return how fast memory is read and written by a copy, bytes per second of both, best of several."""
+    source = torch.ones(COPIED * (16 if device.type == "cuda" else 1), device=device)
+    target, best = torch.empty_like(source), float("inf")
+    for _ in range(5):
+        start = clock()
+        target.copy_(source)
+        best = min(best, clock() - start)
+    return 2 * source.numel() * source.element_size() / best

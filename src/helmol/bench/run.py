@@ -34,6 +34,7 @@ def run(
     repeats: int = 7,
     checkpoint: bool = False,
     pairs_at_once: int | None = None,
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     """Measure a workload.
 
@@ -45,6 +46,7 @@ def run(
         repeats: timed calls per stage; medians are reported.
         checkpoint: recompute block by block in the gradient of the whole step.
         pairs_at_once: as in :meth:`helmol.model.HamiltonianModel.forward`.
+        precision: of matrix products; the floor is at the rate of that precision.
 
     Returns:
         ``stages`` (each with ``microseconds_per_edge``, ``share_of_floor``, ``bytes_per_edge``,
@@ -58,7 +60,7 @@ def run(
     if threads:
         torch.set_num_threads(threads)
     case = CASES[case_name]
-    network = build(config, domain(case)).to(device)
+    network = build(config, domain(case)).to(device).set_precision(precision)
     clock = clock_for(device)
     prepare_start = clock()
     items = [network.prepare(molecule) for molecule in molecules(case, seed=0)]
@@ -80,7 +82,7 @@ def run(
         "training_step": 3 * flops * n_convolutions,
         "prediction": flops * n_convolutions,
     }
-    rate = gemm_rate(network.dtype, device, clock=clock)
+    rate = gemm_rate(network.dtype, device, clock=clock, precision=precision)
     rows: dict[str, dict[str, Any]] = {}
     stages = _stages(network, batch, items, checkpoint=checkpoint, pairs_at_once=pairs_at_once)
     for name, function in stages.items():
@@ -90,6 +92,7 @@ def run(
         "case": case_name, "n_edges": batch.n_edges, "lmax": network.backbone.lmax,
         "channels": config.channels,
         "parameters": network.n_parameters, "dtype": str(network.dtype).removeprefix("torch."),
+        "precision": precision,
         "device": str(device), "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "gemm_gflops": rate / 1e9, "prepare_microseconds_per_edge": 1e6 * prepare_seconds / batch.n_edges,
         "stages": rows,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Verbose
+from helmol.cli.options import Device, JsonFile, Precision, Verbose
 from helmol.cli.session import session
 
 
@@ -28,6 +28,7 @@ def bench(
         Path | None, typer.Option("--store", help="Measure reading of this store instead of a made-up one.")
     ] = None,
     device: Device = "auto",
+    precision: Precision = "fp32",
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -47,6 +48,7 @@ def bench(
             repeats=repeats,
             checkpoint=checkpoint,
             pairs_at_once=pairs_at_once,
+            precision=precision,
         )
         workload, cutoff = CASES[case], ModelConfig().cutoff
         if store is None:
@@ -69,7 +71,7 @@ def bench(
                 ]
             )
         title = (
-            f"{case}: {result['n_edges']} edges, L={result['lmax']}, C={channels}, {result['dtype']}, "
+            f"{case}: {result['n_edges']} edges, L={result['lmax']}, C={channels}, {result['precision']}, "
             f"{result['device']}; matrix products reach {result['gemm_gflops']:.0f} GFLOP/s"
         )
         s.table(title, ["stage", "µs/edge", "forward", "of floor", "kB kept/edge", "operations"], rows)
