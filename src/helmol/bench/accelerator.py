@@ -19,7 +19,7 @@ from helmol.bench.cases import CASES, DOUBLE_ZETA, Case, domain, molecules, orga
 from helmol.bench.measure import clock_for, copy_rate, gemm_rate
 from helmol.bench.run import convolution_flops
 from helmol.graph import Batch, Item, collate
-from helmol.model import PRECISIONS, HamiltonianModel, ModelConfig, build, hamiltonian_loss
+from helmol.model import MODEL_PRESETS, PRECISIONS, HamiltonianModel, ModelConfig, build, hamiltonian_loss
 from helmol.model.blocks import table_of
 
 log = logging.getLogger("helmol.bench")
@@ -37,8 +37,8 @@ class Workload:
 
 
 WORKLOADS = {
-    "40 atoms, def2-SVP": Workload(CASES["40-atoms"], ModelConfig(channels=128, radial_channels=128)),
-    "150 atoms, def2-TZVPD": Workload(CASES["150-atoms-tz"], ModelConfig(channels=64)),
+    "40 atoms, def2-SVP": Workload(CASES["40-atoms"], MODEL_PRESETS["large"]),
+    "150 atoms, def2-TZVPD": Workload(CASES["150-atoms-tz"], MODEL_PRESETS["large"]),
 }
 TINY = {
     "6 atoms, double zeta": Workload(
@@ -97,7 +97,7 @@ def _row(
     """Measure one workload in one precision.
 
     Returns:
-        ``n_edges``, ``parameters``, ``prediction_ms``, ``training_ms`` (with the optimizer), the floors of both
+        ``n_edges``, ``parameters``, ``prediction_ms``, ``training_ms`` (with the optimizer), their floors
         (arithmetic of the convolutions at ``rate``; for training three times that and the traffic of the
         weights) and times over floors, peak memory of both in GB (CUDA only); and the normalised output.
     """
@@ -218,7 +218,7 @@ def as_markdown(found: dict[str, Any]) -> str:
     sizes = found["sizes"]
     lines += [
         "",
-        f"{sizes['n_molecules']} molecules of different sizes: {sizes['compilations']} compilations, slowest step "
-        f"{sizes['slowest_over_median']:.1f} times its neighbours' median",
+        f"{sizes['n_molecules']} molecules of different sizes: {sizes['compilations']} compilations, slowest "
+        f"step {sizes['slowest_over_median']:.1f} times its neighbours' median",
     ]
     return "\n".join(lines) + "\n"

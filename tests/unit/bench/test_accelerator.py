@@ -1,4 +1,4 @@
-"""The table of an accelerator, tried on the CPU at a size where its numbers mean nothing but must be there."""
+"""The table of an accelerator, tried on the CPU at a size where its numbers mean nothing."""
 
 import torch
 
