@@ -187,3 +187,15 @@ def test_orbital_loss_is_a_second_stage(toy, tmp_path, kind):
     assert rows[0][:2] == rows[1][:2]
     assert rows[1][2] > rows[0][2]
     assert rows[1][3] > rows[0][3]
+
+
+def test_a_run_in_reduced_precision_learns_the_same_and_says_that_it_is_emulated(toy, tmp_path, caplog):
+    losses = {}
+    for precision in ("fp32", "tf32x3", "bf16"):
+        out = tmp_path / precision
+        run(config(toy, precision=precision, device="cpu"), out=out)
+        losses[precision] = metrics.read(out / "metrics.csv")[-1]["loss"]
+    assert "precision bf16 is emulated on cpu" in caplog.text
+    assert losses["tf32x3"] == pytest.approx(losses["fp32"], rel=1e-3)
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.2)
+    assert losses["bf16"] != losses["tf32x3"] != losses["fp32"]
