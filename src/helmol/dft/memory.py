@@ -20,8 +20,8 @@ def needed_mb(molecule: Molecule, level: LevelConfig) -> float:
     """Estimate what an SCF cannot do without, MB; tables of integrals come on top if there is room.
 
     300 MB for the program, 60 matrices per spin and 6 MB per atom for the grid. Measured with PySCF 2.14:
-    12 and 36 atoms, 96 and 288 functions, density-fitted with ``max_memory`` 600: 411 and 699 MB with
-    their integrals; estimated without them 418 and 556.
+    C4H8 and C12H24, 96 and 288 functions, preset ``fast`` with ``max_memory`` 600: 458 and 581 MB, of which
+    10 and 284 MB are their fitted integrals; estimated without those 376 and 556.
 
     Raises:
         InputError: an element without basis, or restricted asked for an open shell.
