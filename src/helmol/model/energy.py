@@ -51,7 +51,7 @@ def energies(network: HamiltonianModel, batch: Batch, *, forces: bool, twice: bo
     with torch.set_grad_enabled(conservative or torch.is_grad_enabled()):
         states = network.backbone.nodes(batch, twice=twice and conservative)
         near = network.backbone.messages(states.geometry, states.scalars)
-        per_atom, direct = head(states, *near)
+        per_atom, direct = head(states, *near, batch.numbers)
         learnt = reference.scale * per_atom.to(torch.float64)
         rest = learnt.new_zeros(len(batch.molecules)).index_add(0, batch.molecule, learnt)
         if conservative:
