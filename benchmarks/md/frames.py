@@ -68,9 +68,7 @@ def read_frames(path: Path) -> Iterator[Sample]:
             yield _sample(f"frame-{number:06d}", molecule, empty, energy, forces)
 
 
-def _sample(
-    name: str, molecule: Molecule, empty: Matrices, energy: float, forces: np.ndarray
-) -> Sample:
+def _sample(name: str, molecule: Molecule, empty: Matrices, energy: float, forces: np.ndarray) -> Sample:
     """Return one sample from eV and eV/Å."""
     return Sample(
         name, molecule, empty, energy=float(energy) / EV_PER_HARTREE,

@@ -40,9 +40,7 @@ def test_the_fit_is_the_ridge_solution_and_the_head_says_the_same(data):
     features, numbers = pooled_features(network, prepared.items)
     weights = network.energy.elements.weight.double()[numbers].detach().numpy()
     fitted = np.einsum("mef,ef->m", features, weights) / features.shape[2] ** 0.5 * network.reference.scale
-    rest = [
-        label.energy - network.reference.energy_of(label.molecule) for label in prepared.energies
-    ]
+    rest = [label.energy - network.reference.energy_of(label.molecule) for label in prepared.energies]
     assert np.abs(fitted - rest).mean() < 0.5 * np.abs(rest).mean()
     result = run(
         parse(TrainConfig, energy_settings(data, readout="elements", max_steps=1, lr=1e-9, muon_lr=1e-9)),
@@ -63,7 +61,9 @@ def test_errors_left_out_are_those_of_fits_without_them(rng):
         errors.append(np.abs(y[group] - x[group] @ weights))
     assert _left_out(x @ x.T, y, groups, strength) == pytest.approx(np.concatenate(errors).mean(), rel=1e-10)
     one_by_one = [[k] for k in range(9)]
-    assert _left_out(x @ x.T, y, one_by_one, strength) != pytest.approx(np.concatenate(errors).mean(), rel=1e-3)
+    assert _left_out(x @ x.T, y, one_by_one, strength) != pytest.approx(
+        np.concatenate(errors).mean(), rel=1e-3
+    )
 
 
 def test_a_head_of_init_is_not_fitted_again(data, tmp_path):
