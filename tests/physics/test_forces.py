@@ -21,7 +21,7 @@ AXES = [(0, 0, 1), (0, 0, -1), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)]
 SMALL = {"channels": 4, "n_layers": 1, "radial_channels": 8, "n_radial": 16}
 
 
-@pytest.fixture(scope="module", params=["linear", "convolution"])
+@pytest.fixture(scope="module", params=["linear", "convolution", "elements"])
 def network(request):
     return make_energy_network(readout=request.param, channels=4)
 
@@ -145,7 +145,7 @@ def network_hessian(network, batch):
     def energy(positions):
         states = network.backbone.nodes(replace(batch, positions=positions), twice=True)
         near = network.backbone.messages(states.geometry, states.scalars)
-        return network.reference.scale * network.energy(states, *near)[0].sum()
+        return network.reference.scale * network.energy(states, *near, batch.numbers)[0].sum()
 
     n = batch.positions.numel()
     return torch.autograd.functional.hessian(energy, batch.positions).reshape(n, n).numpy()

@@ -16,6 +16,7 @@ from helmol.model.network import (
     fit_statistics,
     predict_fock,
 )
+from helmol.model.readout import fit_readout
 from helmol.model.reference import EnergyReference, fit_reference
 from helmol.model.stored import stored_items
 
@@ -40,6 +41,7 @@ __all__ = [
     "energies",
     "energy_loss",
     "find_model",
+    "fit_readout",
     "fit_reference",
     "fit_statistics",
     "hamiltonian_loss",

@@ -48,8 +48,10 @@ def target_matrix(sample: Sample, target: str) -> Array:
     """Return the matrix to learn, ``F − H₀`` in house order, Eh, float64.
 
     Raises:
-        InputError: the reference is not in the sample.
+        InputError: the sample has no Fock matrix, or not the reference.
     """
+    if not sample.matrices.fock.size:
+        raise InputError(f"{sample.id!r} has no Fock matrix: use it for task energy, not hamiltonian or both")
     return sample.matrices.fock - reference_matrix(sample.matrices.references, target)
 
 

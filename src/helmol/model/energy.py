@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -51,7 +52,7 @@ def energies(network: HamiltonianModel, batch: Batch, *, forces: bool, twice: bo
     with torch.set_grad_enabled(conservative or torch.is_grad_enabled()):
         states = network.backbone.nodes(batch, twice=twice and conservative)
         near = network.backbone.messages(states.geometry, states.scalars)
-        per_atom, direct = head(states, *near)
+        per_atom, direct = head(states, *near, batch.numbers)
         learnt = reference.scale * per_atom.to(torch.float64)
         rest = learnt.new_zeros(len(batch.molecules)).index_add(0, batch.molecule, learnt)
         if conservative:
@@ -114,6 +115,19 @@ class PredictedEnergy:
     forces: Array | None
 
 
+@contextmanager
+def _constant(network: HamiltonianModel) -> Iterator[None]:
+    """Take the weights as constants, so that forces do not cost their gradients as well."""
+    learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learnt:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
+
+
 def predict_energies(
     network: HamiltonianModel, molecules: Sequence[Molecule], *, forces: bool = True, max_edges: int = 20_000
 ) -> list[PredictedEnergy]:
@@ -139,7 +153,7 @@ def predict_energies(
     predicted: list[PredictedEnergy] = []
     for group in groups_of([network.prepare(molecule) for molecule in molecules], max_edges):
         batch = collate(group).to(network.device)
-        with torch.no_grad():
+        with torch.no_grad(), _constant(network):
             output = energies(network, batch, forces=forces)
         sizes = [molecule.n_atoms for molecule in batch.molecules]
         parts = [None] * len(sizes) if output.forces is None else output.forces.cpu().split(sizes)

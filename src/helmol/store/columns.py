@@ -140,16 +140,16 @@ def from_columns(columns: Mapping[str, Values], basis: BasisSet) -> Sample:
         for name, values in columns.items()
         if len(values) and (name in ("fock", "overlap", "density") or name.startswith(REFERENCE))
     }
-    if "fock" not in matrices:
-        raise StoreError("no Fock matrix")
     none = np.zeros(0)
     energy, forces, dipole = (columns.get(name, none) for name in ("energy", "forces", "dipole"))
+    if "fock" not in matrices and not len(energy):
+        raise StoreError("neither a Fock matrix nor an energy")
     provenance = columns["provenance"].tobytes()
     return Sample(
         id=columns["id"].tobytes().decode(),
         molecule=to_molecule(columns),
         matrices=Matrices(
-            fock=matrices["fock"],
+            fock=matrices.get("fock", np.empty((0, 0))),
             overlap=matrices.get("overlap"),
             references={n.removeprefix(REFERENCE): m for n, m in matrices.items() if n.startswith(REFERENCE)},
             density=matrices.get("density"),
@@ -210,7 +210,9 @@ def _check(sample: Sample, basis: BasisSet) -> None:
         nao = int(basis.offsets(sample.molecule.numbers)[-1])
     except InputError as error:
         raise StoreError(f"{what}: {error}; extend the store's basis first") from error
-    if nao != sample.matrices.nao:
+    if not sample.matrices.fock.size and sample.energy is None:
+        raise StoreError(f"{what}: neither a Fock matrix nor an energy")
+    if sample.matrices.fock.size and nao != sample.matrices.nao:
         raise StoreError(f"{what}: fock has {sample.matrices.nao} orbitals, the store's basis gives {nao}")
     for name, matrix in {"fock": sample.matrices.fock, **_optional_matrices(sample.matrices)}.items():
         if matrix.dtype != np.float64:

@@ -48,6 +48,8 @@ class FockStatistics:
 
     def add(self, sample: Sample) -> None:
         """Take in one sample; both spins of an unrestricted one."""
+        if not sample.matrices.fock.size:
+            return
         atom, element, l, shell = _orbitals(self._basis, sample.molecule)
         same = atom[:, None] == atom
         groups, group = np.unique(element * len(LETTERS) + l, return_inverse=True)

@@ -56,8 +56,10 @@ class TrainConfig(Config):
     """Learning rates of the backbone in units of the others; below 1 to fine-tune ``init`` gently."""
     head_warmup_steps: int = Field(0, ge=0)
     """Steps at the start in which only the heads are trained."""
-    readout: Literal["linear", "convolution"] = "convolution"
-    """Energy head: a linear map of each atom's scalar features, or a convolution and two hidden layers."""
+    readout: Literal["linear", "convolution", "elements"] = "convolution"
+    """Energy head: ``linear`` map of each atom's scalar features; ``convolution`` and two hidden layers; or
+    ``elements``, a linear map of scalars and lengths with weights for each element, which starts from the
+    least-squares fit to the training energies."""
     forces: Literal["conservative", "direct"] = "conservative"
     """Forces as the derivative of the energy, or read from the features (not for dynamics)."""
     energy_loss: Literal["mae", "mse"] = "mae"

@@ -13,6 +13,7 @@ It has no second derivatives: energies whose forces are trained use the plain fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -146,13 +147,15 @@ class FusedConvolution(torch.autograd.Function):
         x, radial, hidden, gates, *weights = ctx.saved_tensors
         lmax, mmax, pairs, precision = radial.shape[1] - 1, ctx.mmax, ctx.pairs, ctx.precision
         first_zero, _, first_pairs, second_zero, _, second_pairs = _unpack(weights, mmax)
-        grad, (_, *orders) = grad.contiguous(), _slices(lmax, mmax)
+        grad, slices = grad.contiguous(), _slices(lmax, mmax)
+        orders = slices[1:]
         degree = degree_of_m_major(lmax).to(grad.device)
         gated = gate(hidden, gates, degree)
         g0 = _half(grad, 0, lmax + 1)
-        second = [product(g0.T, _half(gated, 0, lmax + 1), precision), g0.sum(dim=0)]
-        for first, n in orders:
-            second += _weight_gradient(gated, grad, first, n, precision)
+        # Forces alone need none of the weights' gradients.
+        learns = any(ctx.needs_input_grad[6:])
+        nothing: list[Tensor | None] = [None] * (len(weights) // 2)
+        second = _weight_gradients(g0, gated, grad, slices, precision) if learns else nothing
         g_gated = gated  # its values are no longer needed
         product(g0, second_zero, precision, out=_half(g_gated, 0, lmax + 1))
         for (first, n), pair in zip(orders, second_pairs, strict=True):
@@ -160,15 +163,23 @@ class FusedConvolution(torch.autograd.Function):
         g_hidden, g_gates = gate_gradient(g_gated, hidden, gates, degree, tanh=ctx.tanh)
         scaled = _scaled(x, radial, pairs, mmax)
         g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates.flatten(1)], dim=1)
-        first_grads = [product(g0.T, _half(scaled, 0, lmax + 1), precision), g0.sum(dim=0)]
-        for first, n in orders:
-            first_grads += _weight_gradient(scaled, g_hidden, first, n, precision)
+        first_grads = _weight_gradients(g0, scaled, g_hidden, slices, precision) if learns else nothing
         g_scaled = scaled
         product(g0, first_zero, precision, out=_half(g_scaled, 0, lmax + 1))
         for (first, n), pair in zip(orders, first_pairs, strict=True):
             _input_gradient(g_scaled, g_hidden, pair, first, n, precision)
         g_x, g_radial = _scaled_gradient(g_scaled, x, radial, pairs, mmax)
         return g_x, g_radial, None, None, None, None, *first_grads, *second
+
+
+def _weight_gradients(
+    g0: Tensor, x: Tensor, grad: Tensor, slices: Sequence[tuple[int, int]], precision: str
+) -> list[Tensor | None]:
+    """Return the gradients of all weights of one map, as ``SO2Linear.flat_weights`` lists them."""
+    gradients: list[Tensor | None] = [product(g0.T, _half(x, *slices[0]), precision), g0.sum(dim=0)]
+    for first, n in slices[1:]:
+        gradients += _weight_gradient(x, grad, first, n, precision)
+    return gradients
 
 
 def _scaled(x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from helmol.graph import Pairs
 from helmol.model.backbone.layers import EquivariantNorm
-from helmol.model.backbone.radial import RadialNetwork
+from helmol.model.backbone.radial import MAX_NUMBER, RadialNetwork
 from helmol.model.backbone.so2 import SO2Convolution
 
 if TYPE_CHECKING:
@@ -22,10 +22,30 @@ if TYPE_CHECKING:
     from helmol.model.config import EnergyConfig, ModelConfig
 
 
+def invariants(nodes: Tensor) -> Tensor:
+    """Return what rotations leave alone: scalars, and per channel the length of every higher degree.
+
+    Args:
+        nodes: ``[N, K, C]`` l-major.
+
+    Returns:
+        ``[N, (L+1) C]``.
+    """
+    parts, first = [nodes[:, 0]], 1
+    while first < nodes.shape[1]:
+        size = 2 * len(parts) + 1
+        # Without the small number the slope is infinite where a length is zero, as in a lone atom.
+        parts.append((nodes[:, first : first + size].square().mean(dim=1) + 1e-6).sqrt())
+        first += size
+    return torch.cat(parts, dim=1)
+
+
 class EnergyHead(nn.Module):
     """Read energies per atom, and direct forces where the configuration wants them.
 
     * ``linear``: ``e_i = w · z_i`` with z the l = 0 features.
+    * ``elements``: ``e_i = w_{Z_i} · x_i / √dim`` with x the l = 0 features and, per channel and l > 0, the length
+      ``sqrt(mean_m z_{lm}² + ε)``; :func:`helmol.model.fit_readout` finds w in closed form.
     * ``convolution``: ``h ← z + Σ_j envelope · conv(z_i, z_j)``, then ``e_i = MLP(h_{l=0})``.
     * direct forces: a linear map of the l = 1 features.
 
@@ -47,13 +67,18 @@ class EnergyHead(nn.Module):
             self.readout = nn.Sequential(
                 nn.Linear(c, c), nn.SiLU(), nn.Linear(c, c), nn.SiLU(), nn.Linear(c, 1, bias=False)
             )
-        else:
+        elif energy.readout == "linear":
             self.readout = nn.Sequential(nn.Linear(c, 1, bias=False))
-        nn.init.zeros_(self.readout[-1].weight)
+        self.elements: nn.Embedding | None = None
+        if energy.readout == "elements":
+            self.elements = nn.Embedding(MAX_NUMBER + 1, (lmax + 1) * c)
+            nn.init.zeros_(self.elements.weight)
+        else:
+            nn.init.zeros_(self.readout[-1].weight)
         self.direct = nn.Parameter(torch.zeros(c)) if energy.forces == "direct" else None
 
     def forward(
-        self, states: NodeStates, geometry: EdgeGeometry, scalars: Tensor
+        self, states: NodeStates, geometry: EdgeGeometry, scalars: Tensor, numbers: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Return normalised energies per atom ``[N]`` and direct forces ``[N, 3]`` (x, y, z) or ``None``.
 
@@ -61,6 +86,7 @@ class EnergyHead(nn.Module):
             states: from the backbone.
             geometry: the pairs that exchange messages.
             scalars: edge scalars of their directed edges.
+            numbers: atomic numbers ``[N]``.
         """
         nodes = states.final
         if self.convolution is not None:
@@ -68,7 +94,11 @@ class EnergyHead(nn.Module):
                 pairs = Pairs.of(geometry)
                 nodes = nodes + pairs.weighted_sum(self.convolution(nodes, scalars, pairs), len(nodes))
             nodes = self.norm(nodes)
-        energies = self.readout(nodes[:, 0])[:, 0]
+        if self.elements is None:
+            energies = self.readout(nodes[:, 0])[:, 0]
+        else:
+            x = invariants(nodes)
+            energies = (self.elements(numbers) * x).sum(dim=1) / x.shape[1] ** 0.5
         if self.direct is None:
             return energies, None
         # Degree 1 is ordered m = −1, 0, 1, which is y, z, x.

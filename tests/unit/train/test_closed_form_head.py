@@ -1,0 +1,100 @@
+"""The energy head that starts from a least-squares fit, and stores of energies without Fock matrices."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from energy_store import energy_samples, energy_settings, make_energy_store
+from helmol.config import parse
+from helmol.errors import ConfigError, InputError, StoreError
+from helmol.model import find_model, fit_readout, load_model, target_matrix
+from helmol.model.readout import _left_out, pooled_features
+from helmol.store import Store
+from helmol.system import Matrices
+from helmol.train import TrainConfig, run
+from helmol.train.data import choose_split, prepare_data
+from helmol.train.start import starting_network
+from toy_store import make_store
+
+EMPTY = Matrices(fock=np.empty((0, 0)))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A store of energies and forces alone."""
+    samples = [replace(sample, matrices=EMPTY) for sample in energy_samples()]
+    return make_store(tmp_path_factory.mktemp("frames") / "frames.h5", samples)
+
+
+def start(data, **changes):
+    config = parse(TrainConfig, energy_settings(data, **changes))
+    with Store.open(data) as store:
+        prepared = prepare_data(store, config, choose_split(store, config))
+        return starting_network(config, prepared), prepared
+
+
+def test_the_fit_is_the_ridge_solution_and_the_head_says_the_same(data):
+    network, prepared = start(data, readout="elements")
+    features, numbers = pooled_features(network, prepared.items)
+    weights = network.energy.elements.weight.double()[numbers].detach().numpy()
+    fitted = np.einsum("mef,ef->m", features, weights) / features.shape[2] ** 0.5 * network.reference.scale
+    rest = [label.energy - network.reference.energy_of(label.molecule) for label in prepared.energies]
+    assert np.abs(fitted - rest).mean() < 0.5 * np.abs(rest).mean()
+    result = run(
+        parse(TrainConfig, energy_settings(data, readout="elements", max_steps=1, lr=1e-9, muon_lr=1e-9)),
+        out=data.parent / "one-step",
+    )
+    assert result["start"]["energy_mae_meV"] == pytest.approx(result["last"]["energy_mae_meV"], rel=1e-3)
+    zero = run(parse(TrainConfig, energy_settings(data, max_steps=1)), out=data.parent / "from-zero")
+    assert result["start"]["energy_mae_meV"] < 0.6 * zero["start"]["energy_mae_meV"]
+
+
+def test_errors_left_out_are_those_of_fits_without_them(rng):
+    x, y = rng.normal(size=(9, 4)), rng.normal(size=9)
+    groups, strength = [[0, 3], [1], [2, 4, 5, 8], [6, 7]], 0.3
+    errors = []
+    for group in groups:
+        rest = [k for k in range(9) if k not in group]
+        weights = x[rest].T @ np.linalg.solve(x[rest] @ x[rest].T + strength * np.eye(len(rest)), y[rest])
+        errors.append(np.abs(y[group] - x[group] @ weights))
+    assert _left_out(x @ x.T, y, groups, strength) == pytest.approx(np.concatenate(errors).mean(), rel=1e-10)
+    one_by_one = [[k] for k in range(9)]
+    assert _left_out(x @ x.T, y, one_by_one, strength) != pytest.approx(
+        np.concatenate(errors).mean(), rel=1e-3
+    )
+
+
+def test_a_head_of_init_is_not_fitted_again(data, tmp_path):
+    keys = energy_settings(data, readout="elements")
+    run(parse(TrainConfig, keys), out=tmp_path / "first")
+    given = load_model(find_model(tmp_path / "first"))
+    again, _ = start(data, readout="elements", init=str(tmp_path / "first"))
+    assert torch.equal(again.energy.elements.weight, given.energy.elements.weight)
+
+
+def test_only_that_head_can_be_fitted(data):
+    network, prepared = start(data, readout="linear")
+    with pytest.raises(ConfigError, match="elements"):
+        fit_readout(network, prepared.items, [label.energy for label in prepared.energies])
+
+
+def test_samples_without_fock_matrices_come_back_so(data):
+    with Store.open(data) as store:
+        sample = store[0]
+    assert sample.matrices.fock.shape == (0, 0)
+    assert sample.energy == energy_samples()[0].energy
+    with pytest.raises(InputError, match="no Fock matrix"):
+        target_matrix(sample, "fock")
+
+
+def test_nothing_to_learn_is_refused(tmp_path):
+    sample = replace(energy_samples()[0], matrices=EMPTY, energy=None)
+    with pytest.raises(StoreError, match="neither"):
+        make_energy_store(tmp_path / "none.h5", [sample])
+
+
+def test_fock_matrices_cannot_be_learnt_from_them(data, tmp_path):
+    with pytest.raises(InputError, match="no Fock matrix"):
+        run(parse(TrainConfig, energy_settings(data, task="both")), out=tmp_path / "run")
