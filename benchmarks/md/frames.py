@@ -2,9 +2,10 @@
 
     python benchmarks/md/frames.py rmd17_ethanol.npz --out frames.h5 --test 500
 
-Reads ``.npz`` files with ``numbers``, ``positions_angstrom``, ``energy_eV``, ``forces_eV_per_angstrom`` and
-``frame``, or any file that ASE reads with energies (eV) and forces (eV/Å). ``--like STORE`` gives basis and
-level of theory, by default PBE/def2-SVP. Nothing checks that the labels are of that level: that is yours to know.
+Reads ``.npz`` files with ``numbers``, ``positions_angstrom``, ``energy_eV``, ``forces_eV_per_angstrom``
+and ``frame``, or any file that ASE reads with energies (eV) and forces (eV/Å). ``--like STORE`` gives basis
+and level of theory, by default PBE/def2-SVP. Nothing checks that the labels are of that level: that is
+yours to know.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
         raise InputError(f"no Dask cluster class {config.cluster!r}: {error}") from error
     options = dict(config.options)
     if config.cluster == "distributed.LocalCluster":
-        options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, **options}
+        options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0", **options}
     with kind(**options) as cluster:
         if config.jobs is not None:
             cluster.scale(jobs=config.jobs)

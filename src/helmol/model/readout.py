@@ -1,8 +1,8 @@
 """The closed-form start of the energy head ``elements``: ridge regression on pooled features.
 
-With ``x_i`` the invariants of atom i and its element's weights ``w``, a molecule's energy beyond the reference
-is ``scale · Σ_i w_{Z_i} · x_i / √dim``: linear in w. Learning by gradient from zero takes thousands of steps to
-find what one linear solve gives.
+With ``x_i`` the invariants of atom i and its element's weights ``w``, a molecule's energy beyond the
+reference is ``scale · Σ_i w_{Z_i} · x_i / √dim``: linear in w. Learning by gradient from zero takes thousands
+of steps to find what one linear solve gives.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MAX_EDGES = 5_000
 def fit_readout(network: HamiltonianModel, items: Sequence[Item], energies: Sequence[float]) -> float:
     """Fit the weights of the readout ``elements`` to energies, and return the error left out of the fit.
 
-    The strength of the ridge is the one with the smallest mean absolute error on molecules left out: all of one
-    formula at a time where there are several formulas, else one by one.
+    The strength of the ridge is the one with the smallest mean absolute error on molecules left out: all of
+    one formula at a time where there are several formulas, else one by one.
 
     Args:
         network: with an energy head of that readout and its reference fitted.

@@ -20,8 +20,8 @@ class Matrices:
 
     Attributes:
         fock: converged Fock (Kohn–Sham) matrix ``[nao, nao]``, or ``[2, nao, nao]`` (alpha, beta)
-            for unrestricted samples; symmetric. Empty, ``[0, 0]``, where there is none: a sample of energy and
-            forces alone.
+            for unrestricted samples; symmetric. Empty, ``[0, 0]``, where there is none: a sample of
+            energy and forces alone.
         overlap: ``[nao, nao]``; ``None`` where the source has none.
         references: cheap Fock matrices of the same geometry by name (``"minao"``, ``"sap"``), same
             shape as ``fock``. Never a label; used as H₀ of a delta target and as baselines.

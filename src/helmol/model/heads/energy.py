@@ -44,8 +44,8 @@ class EnergyHead(nn.Module):
     """Read energies per atom, and direct forces where the configuration wants them.
 
     * ``linear``: ``e_i = w · z_i`` with z the l = 0 features.
-    * ``elements``: ``e_i = w_{Z_i} · x_i / √dim`` with x the l = 0 features and, per channel and l > 0, the length
-      ``sqrt(mean_m z_{lm}² + ε)``; :func:`helmol.model.fit_readout` finds w in closed form.
+    * ``elements``: ``e_i = w_{Z_i} · x_i / √dim`` with x the l = 0 features and, per channel and l > 0, the
+      length ``sqrt(mean_m z_{lm}² + ε)``; :func:`helmol.model.fit_readout` finds w in closed form.
     * ``convolution``: ``h ← z + Σ_j envelope · conv(z_i, z_j)``, then ``e_i = MLP(h_{l=0})``.
     * direct forces: a linear map of the l = 1 features.
 
