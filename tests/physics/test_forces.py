@@ -200,7 +200,9 @@ def test_loss_is_zero_at_the_labels_and_has_a_gradient_off_them(network, rng):
         weights = {"kind": kind, "energy_weight": 1.0, "force_weight": 1.0}
         assert energy_loss(network, output, right, **weights).item() < 1e-7
         loss = energy_loss(network, output, wrong, **weights)
-        gradient = torch.autograd.grad(loss, network.energy.readout[-1].weight, retain_graph=True)[0]
+        head = network.energy
+        last = head.readout[-1] if head.elements is None else head.elements
+        gradient = torch.autograd.grad(loss, last.weight, retain_graph=True)[0]
         assert loss.item() > 0.1
         assert gradient.abs().max() > 1e-3
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import runpy
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -197,6 +200,10 @@ def _parsl(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
         from parsl.concurrent import ParslPoolExecutor
     except ImportError as error:
         raise InputError("the executor 'parsl' needs Parsl: pip install 'helmol[parsl]'") from error
+    # Parsl starts programs of its own by name; they lie beside this Python, which need not be on the PATH.
+    beside = str(Path(sys.executable).parent)
+    if beside not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
     if config.config is not None:
         try:
             settings = runpy.run_path(config.config)["config"]

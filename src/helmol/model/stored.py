@@ -23,7 +23,7 @@ def stored_items(store: Store, rows: Sequence[int], *, cutoff: float, target: st
         target: ``fock`` or ``fock-minus-NAME``; ``None`` reads no matrices.
 
     Raises:
-        InputError: a sample lacks the reference of the target.
+        InputError: a sample lacks the Fock matrix or the reference of the target.
         StoreError: a checksum does not match.
     """
     groups: dict[bytes, list[int]] = {}
@@ -35,10 +35,10 @@ def stored_items(store: Store, rows: Sequence[int], *, cutoff: float, target: st
     for places in _portions(groups.values(), rows, store):
         chosen = [rows[place] for place in places]
         molecules, values = store.read_block(chosen, columns)
-        if any(not matrix.shape[1] for matrix in values.values()):
-            raise InputError(
-                f"sample {store.ids[chosen[0]]!r} lacks the reference {reference!r} of {target!r}"
-            )
+        for column, matrix in values.items():
+            if not matrix.shape[1]:
+                lacks = "a Fock matrix" if column == "fock" else f"the reference {reference!r} of {target!r}"
+                raise InputError(f"sample {store.ids[chosen[0]]!r} lacks {lacks}")
         packed = None
         if columns:
             packed = values["fock"]

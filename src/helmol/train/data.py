@@ -270,7 +270,7 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
 
 def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target: str | None) -> None:
     """Raise InputError if a molecule lacks a label that the task needs."""
-    wanted = {}
+    wanted = {} if target is None else {"fock": "Fock matrix: it is of use for task energy alone"}
     if target is not None and (reference := reference_name(target)) is not None:
         wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which target {target!r} needs"
     if config.task != "hamiltonian":
