@@ -25,6 +25,7 @@ from pyscf.tools import molden
 from helmol import properties
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import replacing
+from helmol.model import reference_name
 from helmol.predict import Prediction, TrainedModel
 from helmol.system import LevelOfTheory, Molecule
 
@@ -154,7 +155,7 @@ def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
     model, hidden = mf._helmol_model, 0
     try:
         density = _learnt_density(mf, mol, model)
-        hidden = int(model.domain.target == "fock-minus-minao")
+        hidden = _reference_builds(model)
         first = _step(mf, mol, density)
         if not np.isfinite([first.residual, first.moved]).all():
             raise DomainError("the Fock matrix at the predicted density is not finite")
@@ -178,6 +179,12 @@ def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
         raise DomainError(f"the model's start is refused: {reason}")
     mf._helmol_ready = (other, second.potential)
     return _fall_back(replace(info, used=False, reason=reason), mf), other
+
+
+def _reference_builds(model: TrainedModel) -> int:
+    """Return how many Fock builds the reference matrix of a model takes."""
+    name = reference_name(model.domain.target)
+    return 0 if name is None else dft.FOCK_BUILDS[name]
 
 
 def _fall_back(info: StartInfo, mf: Any) -> StartInfo:
@@ -300,7 +307,7 @@ def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
     if start == "model":
         result["info"] = mf.helmol_info
         # The guard's wasted build is counted by the SCF object, the model's reference is not.
-        hidden = int(model.domain.target == "fock-minus-minao" and mf.helmol_info.hidden_fock_builds > 0)
+        hidden = _reference_builds(model) if mf.helmol_info.hidden_fock_builds else 0
         result["hidden_fock_builds"] = mf.helmol_info.hidden_fock_builds
         result |= {"residual": mf.helmol_info.residual, "moved": mf.helmol_info.moved}
     result |= {

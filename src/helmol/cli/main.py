@@ -22,6 +22,7 @@ from helmol.cli.import_ import import_
 from helmol.cli.inspect import inspect
 from helmol.cli.merge import merge
 from helmol.cli.predict import predict
+from helmol.cli.references import references
 from helmol.cli.split import split
 from helmol.cli.sweep import sweep
 from helmol.cli.train import train
@@ -31,6 +32,7 @@ VERBS = (
     demo,
     generate,
     import_,
+    references,
     convert,
     merge,
     split,

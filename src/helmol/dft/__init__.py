@@ -12,7 +12,7 @@ load_pyscf_blas()
 # isort: split
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.energy import FockEnergy, energy_of_fock
-from helmol.dft.field import mean_field, reference_fock
+from helmol.dft.field import FOCK_BUILDS, mean_field, reference_fock
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
@@ -24,6 +24,7 @@ from helmol.dft.rebuild import Rebuilt, appended_shells, rebuild
 from helmol.dft.run import run
 
 __all__ = [
+    "FOCK_BUILDS",
     "LEVEL_PRESETS",
     "FockEnergy",
     "LevelConfig",

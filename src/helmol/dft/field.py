@@ -77,6 +77,8 @@ def reference_fock(mole: gto.Mole, level: LevelConfig, name: str) -> Array:
     * ``minao-df``: the same with fitted Coulomb and exchange (as the level fits, else with even-tempered
       Gaussians).
     * ``minao-coarse``: ``minao-df`` with the functional on grid level 1.
+    * ``minao-step``: a damped SCF step: the Fock matrix at half the minao density plus half the density
+      of the orbitals of ``minao-df`` on grid level 2; two Fock builds, one of them cheap.
     * ``sap``: ``T + V_SAP``, kinetic energy plus a superposition of atomic potentials (which holds
       the nuclear attraction); all-electron molecules only.
 
@@ -131,19 +133,41 @@ def _minao_df(mf: Any) -> Any:
 
 def _minao_coarse(mf: Any) -> Any:
     """Return :func:`_minao_df` with the functional on a coarse grid, PySCF order."""
-    coarse = mf.copy()
-    coarse.grids = dft.gen_grid.Grids(mf.mol)
-    coarse.grids.level = min(COARSE_GRID_LEVEL, mf.grids.level)
-    return _minao_df(coarse)
+    return _minao_df(_on_grid(mf, COARSE_GRID_LEVEL))
+
+
+def _on_grid(mf: Any, level: int) -> Any:
+    """Return a mean field with a grid of this level, or its own if that is coarser."""
+    other = mf.copy()
+    other.grids = dft.gen_grid.Grids(mf.mol)
+    other.grids.level = min(level, mf.grids.level)
+    return other
+
+
+def _minao_step(mf: Any) -> Any:
+    """Return the Fock matrix after a damped SCF step from the minao density, PySCF order."""
+    energies, orbitals = mf.eig(_minao_df(_on_grid(mf, STEP_GRID_LEVEL)), mf.get_ovlp())
+    stepped = mf.make_rdm1(orbitals, mf.get_occ(energies, orbitals))
+    return mf.get_fock(dm=(1 - STEP) * np.asarray(minao_density(mf)) + STEP * np.asarray(stepped))
 
 
 COARSE_GRID_LEVEL = 1
 """PySCF grid level of ``minao-coarse``."""
+STEP_GRID_LEVEL = 2
+"""PySCF grid level of the first half of ``minao-step``; level 1 costs a fifth less and moves the result by
+0.7 µEh (H₂O) and 0.5 µEh (ethanol), level 2 by 0.03 and 0.01."""
+STEP = 0.5
+"""Share of the new density in ``minao-step``: a whole step overshoots by about as much as there is to go
+(ethanol, PBE/def2-SVP: mean |F − H₀| 6.3 mEh before, 6.0 after a whole step, 1.2 after half a step)."""
+
+FOCK_BUILDS = {"minao": 1, "minao-df": 1, "minao-coarse": 1, "minao-step": 2, "sap": 0}
+"""Fock builds, of whatever cost, that each reference takes."""
 
 REFERENCES: dict[str, Callable[[Any], Any]] = {
     "minao": _minao,
     "minao-df": _minao_df,
     "minao-coarse": _minao_coarse,
+    "minao-step": _minao_step,
     "sap": _sap,
 }
 """Cheap Fock matrices by name."""

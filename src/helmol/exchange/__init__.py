@@ -7,9 +7,11 @@ how to name the likely cause. Does not know: the foreign formats (:mod:`helmol.s
 from helmol.exchange.check import check_fock, check_overlaps
 from helmol.exchange.converting import export_store, import_store
 from helmol.exchange.importing import import_file
+from helmol.exchange.references import add_references
 from helmol.exchange.splitting import parse_sizes, split_store
 
 __all__ = [
+    "add_references",
     "check_fock",
     "check_overlaps",
     "export_store",

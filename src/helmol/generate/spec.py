@@ -28,7 +28,7 @@ class GenerateConfig(Config):
     forces: bool = False
     """Whether to compute forces."""
 
-    references: tuple[Literal["minao", "minao-df", "minao-coarse", "sap"], ...] = ("minao",)
+    references: tuple[Literal["minao", "minao-df", "minao-coarse", "minao-step", "sap"], ...] = ("minao",)
     """Cheap Fock matrices to keep as H₀ of delta targets and as baselines."""
 
     density: bool = False

@@ -13,7 +13,12 @@ from helmol.system import LevelOfTheory, Molecule, Sample
 from helmol.system.sample import Array
 
 Target = Literal[
-    "fock", "fock-minus-minao", "fock-minus-minao-df", "fock-minus-minao-coarse", "fock-minus-sap"
+    "fock",
+    "fock-minus-minao",
+    "fock-minus-minao-df",
+    "fock-minus-minao-coarse",
+    "fock-minus-minao-step",
+    "fock-minus-sap",
 ]
 TARGETS: tuple[str, ...] = get_args(Target)
 

@@ -281,7 +281,11 @@ def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target
         there = store.has(column)
         if (row := next((row for row in rows if not there[row]), None)) is not None:
             have = ", ".join(store.references) or "none"
-            hint = f"; references in the store: {have}" if column.startswith("reference_") else ""
+            hint = (
+                f"; references in the store: {have}; 'helmol references' adds others"
+                if column.startswith("reference_")
+                else ""
+            )
             raise InputError(f"{store.ids[row]!r} of {config.data} has no {what}{hint}")
 
 

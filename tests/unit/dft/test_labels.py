@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from scipy.spatial.transform import Rotation
 
 from helmol import dft
-from helmol.basis import BasisSet
+from helmol.basis import BasisSet, from_house, to_house
 from helmol.dft import LevelConfig
 from helmol.dft.field import keep_fitted_integrals
 from helmol.errors import ConvergenceError, InputError
@@ -85,6 +86,31 @@ def test_sap_refuses_core_potentials() -> None:
     mole = dft.build_mole(Molecule.from_angstrom([53, 1], [[0, 0, 0], [0, 0, 1.6]]), LEVEL)
     with pytest.raises(InputError, match="ECP"):
         dft.reference_fock(mole, LEVEL, "sap")
+
+
+def test_minao_step_is_nearer_turns_with_the_molecule_and_follows_its_formula() -> None:
+    sample, _ = dft.run(WATER, LEVEL, id="w", references=("minao", "minao-step"))
+    minao, step = sample.matrices.references["minao"], sample.matrices.references["minao-step"]
+    fock = sample.matrices.fock
+    assert np.abs(step - fock).mean() < 0.4 * np.abs(minao - fock).mean()
+    # Half the density of the orbitals of the cheap Fock matrix, half the minao density.
+    mole = dft.build_mole(WATER, LEVEL)
+    mf = dft.mean_field(mole, LEVEL)
+    shells = dft.house_shells(mole)
+    coarse = from_house(dft.reference_fock(mole, LEVEL, "minao-df"), shells, "pyscf")
+    _, coefficients = scipy.linalg.eigh(coarse, mole.intor_symmetric("int1e_ovlp"))
+    occupied = coefficients[:, : mole.nelectron // 2]
+    mixed = occupied @ occupied.T + 0.5 * mf.init_guess_by_minao()
+    built = to_house(np.asarray(mf.get_fock(dm=mixed)), shells, "pyscf")
+    np.testing.assert_allclose(built, step, atol=1e-8)
+    turned = Molecule(WATER.numbers, WATER.positions @ Rotation.random(random_state=1).as_matrix())
+    other = dft.reference_fock(dft.build_mole(turned, LEVEL), LEVEL, "minao-step")
+    overlaps = [dft.overlap(dft.build_mole(molecule, LEVEL)) for molecule in (WATER, turned)]
+    energies = [
+        scipy.linalg.eigh(*pair, eigvals_only=True) for pair in zip((step, other), overlaps, strict=True)
+    ]
+    # The grids do not turn with the molecule.
+    assert np.abs(energies[0] - energies[1]).max() < 1e-4
 
 
 def test_unrestricted_open_shell() -> None:

@@ -1,0 +1,33 @@
+"""``helmol references STORE --add minao --out NEW``: what a delta target is measured from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helmol.cli.options import JsonFile, Verbose
+from helmol.cli.session import session
+
+
+def references(
+    store: Annotated[Path, typer.Argument(help="Store of Fock matrices (.h5); it is left as it is.")],
+    add: Annotated[
+        str,
+        typer.Option("--add", help="Comma-separated: minao, minao-df, minao-coarse, minao-step, sap."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The new store.")],
+    json_file: JsonFile = None,
+    verbose: Verbose = False,
+) -> None:
+    """Add cheap Fock matrices to a store, the references of a delta target; resumable."""
+    with session("references", json_file=json_file, verbose=verbose) as s:
+        from helmol.exchange import add_references
+
+        names = [name.strip() for name in add.split(",") if name.strip()]
+        result = add_references(store, names, out=out)
+        s.say(
+            f"{result['n_molecules']} molecules in {out} with {', '.join(result['references'])}; "
+            f"{result['n_new']} matrices computed"
+        )
+        s.result(result)
+        s.next(f"helmol train CONFIG --set data={out} --set target=fock-minus-{names[-1]}")

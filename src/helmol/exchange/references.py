@@ -1,0 +1,82 @@
+"""Cheap Fock matrices for samples that lack them, so that published data can have a delta target."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from helmol import dft
+from helmol.errors import InputError
+from helmol.progress import Progress
+from helmol.store import Store
+from helmol.store.unfinished import unfinished
+from helmol.system import Sample
+
+SAMPLES_PER_APPEND = 16
+
+
+def add_references(path: Path, names: Sequence[str], *, out: Path) -> dict[str, Any]:
+    """Write a copy of a store whose samples have further cheap Fock matrices.
+
+    PySCF computes with as many threads as it is given (``OMP_NUM_THREADS``). After a kill the same call
+    goes on.
+
+    Args:
+        path: the store; it is left as it is.
+        names: see :func:`helmol.dft.reference_fock`; what a sample has already is kept.
+        out: the new store.
+
+    Returns:
+        ``n_molecules``, ``n_new`` (matrices computed in this call), ``references``, ``content_hash``,
+        ``out``.
+
+    Raises:
+        InputError: nothing to add, an unknown name, or a level or basis that PySCF cannot make.
+        StoreError: ``out`` is there.
+    """
+    if not names:
+        raise InputError("nothing to add: name a reference, such as minao")
+    if unknown := [name for name in names if name not in dft.FOCK_BUILDS]:
+        raise InputError(f"unknown reference {unknown[0]!r}: known are {', '.join(dft.FOCK_BUILDS)}")
+    with Store.open(path) as store:
+        level = dft.level_from(store.level)
+        if dft.basis_set(level, store.basis.elements).elements != store.basis.elements:
+            raise InputError(f"{path}: PySCF has other functions under the name {store.basis.name!r}")
+        order = hashlib.sha256("\n".join(store.ids).encode()).hexdigest()
+        of = f"{store.content_hash} {order} {sorted(names)}"
+        n_new = 0
+        with (
+            unfinished(out, of=of, level=store.level, basis=store.basis) as target,
+            Progress("References", total=len(store), unit="molecules") as bar,
+        ):
+            bar.advance(len(target))
+            waiting: list[Sample] = []
+            for row in range(len(target), len(store)):
+                sample = store[row]
+                missing = [name for name in names if name not in sample.matrices.references]
+                waiting.append(_with_references(sample, missing, level))
+                n_new += len(missing)
+                if len(waiting) == SAMPLES_PER_APPEND:
+                    target.append(waiting)
+                    waiting = []
+                bar.advance()
+            target.append(waiting)
+            target.set_splits(store.splits)
+            return {
+                "n_molecules": len(target), "n_new": n_new, "references": list(target.references),
+                "content_hash": target.content_hash, "out": out,
+            }  # fmt: skip
+
+
+def _with_references(sample: Sample, names: Sequence[str], level: dft.LevelConfig) -> Sample:
+    """Return a sample with further cheap Fock matrices."""
+    if not names:
+        return sample
+    mole = dft.build_mole(sample.molecule, level)
+    new = {name: dft.reference_fock(mole, level, name) for name in names}
+    return replace(
+        sample, matrices=replace(sample.matrices, references={**sample.matrices.references, **new})
+    )
