@@ -70,8 +70,10 @@ class TrainConfig(Config):
     """Weight of the forces in the loss; 0 trains on energies alone."""
     hamiltonian_weight: float = Field(1.0, ge=0)
     """Weight of the loss of Fock matrices in task ``both``."""
-    target: Target = "fock-minus-minao"
-    """What the network learns: the Fock matrix, or its difference from a cheap reference."""
+    target: Literal["auto"] | Target = "auto"
+    """What the network learns: the Fock matrix, or its difference from a cheap reference. ``auto``: that of
+    ``init``, else ``fock-minus-minao-step`` where all molecules have this reference, else
+    ``fock-minus-minao``."""
     linear: Literal["auto", "none", "small", "large"] = "auto"
     """Part of the target that is fitted in closed form before training, to the surroundings of each atom and
     pair; the network learns the rest. ``large`` has more functions than ``small``. ``auto`` tries ``small``

@@ -229,7 +229,8 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
     cutoff = config.network().cutoff
     rows = [store.row(identity) for identity in split.train]
     held_out = [store.row(identity) for identity in split.val]
-    target = None if config.task == "energy" else config.target
+    learnt = choose_target(store, config, [*rows, *held_out])
+    target = None if config.task == "energy" else learnt
     _check_labels(store, config, [*rows, *held_out], target)
     energies = [] if config.task == "hamiltonian" else [read_label(store, row) for row in rows]
 
@@ -251,7 +252,7 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             molecules.append(item.molecule)
             n_edges.append(item.n_edges)
             bar.advance()
-    domain = training_domain(store, config, molecules)
+    domain = training_domain(store, config, molecules, learnt)
     for identity, row in zip(split.val, held_out, strict=True):
         try:
             domain.check(store.molecule(row))
@@ -324,7 +325,19 @@ def _trial(items: Sequence[Item], n_edges: Sequence[int]) -> list[Item]:
     return [items[int(k)] for k in order[room]]
 
 
-def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molecule]) -> Domain:
+def choose_target(store: Store, config: TrainConfig, rows: Sequence[int]) -> str:
+    """Return the target that was asked for, with ``auto`` that of ``init`` or the best of the data."""
+    if config.target != "auto":
+        return config.target
+    if config.init is not None:
+        network, given, _ = describe_model(find_model(config.init))
+        if network.hamiltonian:
+            return given.target
+    there = store.has("reference_minao-step")
+    return "fock-minus-minao-step" if all(there[row] for row in rows) else "fock-minus-minao"
+
+
+def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molecule], target: str) -> Domain:
     """Return what a model trained on these molecules may be asked.
 
     A model that goes on with the Hamiltonian head of ``init`` keeps that model's basis.
@@ -347,11 +360,11 @@ def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molec
                 given.check_data(store.level, basis)
             except HelmolError as error:
                 raise ConfigError(f"init: {error}") from error
-            if given.target != config.target:
+            if given.target != target:
                 raise ConfigError(
-                    f"init: {config.init} learnt the target {given.target!r}, the run wants {config.target!r}"
+                    f"init: {config.init} learnt the target {given.target!r}, the run wants {target!r}"
                 )
             basis, charges, spins = given.basis, charges | {*given.charges}, spins | {*given.spins}
         elif store.level.xc_resolved != given.level.xc_resolved:
             log.warning("init learnt at %s, the data are %s", given.level.label, store.level.label)
-    return Domain(store.level, basis, config.target, tuple(sorted(charges)), tuple(sorted(spins)))
+    return Domain(store.level, basis, target, tuple(sorted(charges)), tuple(sorted(spins)))

@@ -1,5 +1,7 @@
 """Training molecules are prepared together, and are what they would be one by one, to the last bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,9 @@ from helmol.errors import InputError
 from helmol.graph import prepare
 from helmol.model import target_matrix
 from helmol.store import Store
-from helmol.train import TrainConfig, data
+from helmol.train import TrainConfig, data, run
 from store_samples import BASIS, LEVEL, water
-from toy_store import settings
+from toy_store import make_store, settings, toy_samples
 
 
 def prepared(path, **changes):
@@ -37,7 +39,7 @@ def test_items_are_bit_for_bit_those_prepared_one_by_one(toy, monkeypatch, chang
         cutoff = config.network().cutoff
         samples = [store[store.row(id)] for id in found.split.train]
         known = [
-            prepare(s.molecule, store.basis, cutoff=cutoff, matrix=target_matrix(s, config.target))
+            prepare(s.molecule, store.basis, cutoff=cutoff, matrix=target_matrix(s, "fock-minus-minao"))
             for s in samples
         ]
         assert len(found.items) == len(known)
@@ -47,6 +49,31 @@ def test_items_are_bit_for_bit_those_prepared_one_by_one(toy, monkeypatch, chang
         assert all(same(i, known[k]) for i, k in zip(found.items.many(order), order, strict=True))
         known[0].buckets[next(iter(known[0].buckets))].target[0, 0, 0] += 1e-15
         assert not same(found.items[0], known[0])
+
+
+def test_target_is_the_best_that_all_molecules_have_unless_it_is_asked_for(tmp_path):
+    samples = [
+        replace(
+            s,
+            matrices=replace(s.matrices, references=s.matrices.references | {"minao-step": s.matrices.fock}),
+        )
+        for s in toy_samples(24)
+    ]
+    make_store(tmp_path / "all.h5", samples)
+    make_store(tmp_path / "some.h5", [*samples[:23], toy_samples(24)[23]])
+    for name, wanted, found in (
+        ("all", "auto", "fock-minus-minao-step"),
+        ("some", "auto", "fock-minus-minao"),
+        ("all", "fock", "fock"),
+    ):
+        store, _, data = prepared(tmp_path / f"{name}.h5", train=20, target=wanted)
+        store.close()
+        assert data.domain.target == found
+    result = run(parse(TrainConfig, settings(tmp_path / "some.h5", max_steps=2)), out=tmp_path / "run")
+    assert result["target"] == "fock-minus-minao"
+    store, _, data = prepared(tmp_path / "all.h5", init=str(tmp_path / "run"))
+    store.close()
+    assert data.domain.target == "fock-minus-minao"
 
 
 def test_a_sample_without_its_reference_is_named(tmp_path):
