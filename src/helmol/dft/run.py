@@ -16,6 +16,7 @@ from helmol.dft.integrals import dipole_integrals, house, overlap, symmetric
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import build_mole
+from helmol.dft.scf import converge, keep_orbitals
 from helmol.errors import ConvergenceError, InputError
 from helmol.system import Matrices, Molecule, Sample
 
@@ -65,9 +66,10 @@ def run(
     mf = mean_field(mole, level)
     if engine == "cpu":
         keep_fitted_integrals(mf, level)
+        keep_orbitals(mf, level)
     field = GpuField(mf) if engine == "gpu" else mf
     cheap = {name: _reference(mf, field, name) for name in references}
-    energy = _converge(field, level)
+    energy = converge(field, level)
     fock, densities = np.asarray(field.get_fock()), np.asarray(field.make_rdm1())
     check_labels(
         converged=bool(field.converged),
@@ -100,22 +102,6 @@ def run(
         },
     )
     return sample, BasisSet.from_mole(mole, level.basis)
-
-
-def _converge(mf: Any, level: LevelConfig) -> float:
-    """Run the SCF and return the energy, Eh."""
-    try:
-        energy = float(mf.kernel())
-    except np.linalg.LinAlgError as error:
-        raise ConvergenceError(f"the SCF broke down: {error}") from error
-    if not mf.converged:
-        raise ConvergenceError(
-            f"the SCF did not converge to {level.conv_tol:.0e} Eh in {level.max_cycle} cycles "
-            f"(energy {energy:.6f} Eh)"
-        )
-    if not np.isfinite(energy):
-        raise ConvergenceError(f"the SCF energy is {energy}")
-    return energy
 
 
 def _reference(mf: Any, field: Any, name: str) -> Array:
