@@ -58,8 +58,8 @@ class TrainConfig(Config):
     """Steps at the start in which only the heads are trained."""
     readout: Literal["linear", "convolution", "elements"] = "convolution"
     """Energy head: ``linear`` map of each atom's scalar features; ``convolution`` and two hidden layers; or
-    ``elements``, a linear map of scalars and lengths with weights for each element, which starts from the
-    least-squares fit to the training energies."""
+    ``elements``, a linear map of scalars and lengths after every layer with weights for each element, which
+    starts from the least-squares fit to the training energies (for few labels and a good ``init``)."""
     forces: Literal["conservative", "direct"] = "conservative"
     """Forces as the derivative of the energy, or read from the features (not for dynamics)."""
     energy_loss: Literal["mae", "mse"] = "mae"

@@ -24,7 +24,7 @@ from helmol.train.config import TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
 from helmol.train.fock_loss import training_orbitals
 from helmol.train.folder import check_same, check_split, describe, environment, logging_to, open_folder
-from helmol.train.loop import Surroundings, train
+from helmol.train.loop import Surroundings, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
 from helmol.train.report import plot_learning_curve, write_card
 from helmol.train.start import starting_network
@@ -151,9 +151,10 @@ def _validation(
 
 
 def _report_start(state: TrainingState, around: Surroundings) -> None:
-    """Say how large the errors are before anything is learnt; those of a reference that is wrong are huge."""
+    """Validate before the first step: errors of a wrong reference are huge, those of a fitted head small."""
     table = around.validate(state.average)
     state.counters.start = {"step": 0, **table}
+    keep_if_best(state, around, state.counters.start)
     parts = [
         f"{symbol} {table[key]:.4g} {unit}"
         for key, (symbol, unit) in CRITERIA.items()

@@ -125,6 +125,16 @@ def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) ->
     return False
 
 
+def keep_if_best(state: TrainingState, around: Surroundings, table: dict[str, Any]) -> None:
+    """Save the averaged weights as ``checkpoints/best`` if their validation error is the smallest so far."""
+    key, best = around.criterion, state.counters.best.get(around.criterion)
+    if math.isfinite(table[key]) and (best is None or table[key] < best):
+        with replacing_folder(around.folder / "checkpoints" / "best") as new:
+            save_model(new, state.average, extra={"step": state.counters.step})
+            write_json(new / "validation.json", table)
+        state.counters.best = table
+
+
 def _validate(state: TrainingState, around: Surroundings) -> None:
     """Validate the averaged weights, add a row to the metrics, keep the model if it is the best."""
     counters = state.counters
@@ -143,13 +153,8 @@ def _validate(state: TrainingState, around: Surroundings) -> None:
     metrics.append(around.folder / "metrics.csv", row)
     counters.loss_sum = counters.norm_sum = 0.0
     counters.n_sum = 0
+    keep_if_best(state, around, table)
     key, (symbol, unit) = around.criterion, CRITERIA[around.criterion]
-    best = counters.best.get(key)
-    if math.isfinite(table[key]) and (best is None or table[key] < best):
-        with replacing_folder(around.folder / "checkpoints" / "best") as new:
-            save_model(new, state.average, extra={"step": counters.step})
-            write_json(new / "validation.json", table)
-        counters.best = table
     log.info(
         "step %d, epoch %.1f, loss %.4g, validation: %s %.4g %s%s, best %.4g %s (step %d), %.0f s",
         counters.step, row["epoch"], row["loss"] if n else math.nan, symbol, table[key], unit,

@@ -10,7 +10,7 @@ from energy_store import energy_samples, energy_settings, make_energy_store
 from helmol.config import parse
 from helmol.errors import ConfigError, InputError, StoreError
 from helmol.model import find_model, fit_readout, load_model, target_matrix
-from helmol.model.readout import _left_out, pooled_features
+from helmol.model.readout import _left_out, atom_features, pool, standardise
 from helmol.store import Store
 from helmol.system import Matrices
 from helmol.train import TrainConfig, run
@@ -37,9 +37,11 @@ def start(data, **changes):
 
 def test_the_fit_is_the_ridge_solution_and_the_head_says_the_same(data):
     network, prepared = start(data, readout="elements")
-    features, numbers = pooled_features(network, prepared.items)
+    atoms, z, molecule = atom_features(network, prepared.items)
+    features, numbers = pool(network.energy, atoms, z, molecule)
+    assert np.abs(features.sum(axis=0)).max() < 1e-4 * len(atoms)  # standardised: float32 zero
     weights = network.energy.elements.weight.double()[numbers].detach().numpy()
-    fitted = np.einsum("mef,ef->m", features, weights) / features.shape[2] ** 0.5 * network.reference.scale
+    fitted = np.einsum("mef,ef->m", features, weights) / features.shape[2] * network.reference.scale
     rest = [label.energy - network.reference.energy_of(label.molecule) for label in prepared.energies]
     assert np.abs(fitted - rest).mean() < 0.5 * np.abs(rest).mean()
     result = run(
@@ -51,6 +53,29 @@ def test_the_fit_is_the_ridge_solution_and_the_head_says_the_same(data):
     assert result["start"]["energy_mae_meV"] < 0.6 * zero["start"]["energy_mae_meV"]
 
 
+def test_a_start_that_training_spoils_stays_the_best(data, tmp_path):
+    keys = energy_settings(data, readout="elements", max_steps=4, lr=10.0, muon_lr=1.0, warmup_steps=1)
+    result = run(parse(TrainConfig, keys), out=tmp_path / "run")
+    assert result["last"]["energy_mae_meV"] > result["start"]["energy_mae_meV"]
+    assert result["best"] == result["start"]
+    assert result["best"]["step"] == 0
+    network, _ = start(data, readout="elements")
+    best = load_model(tmp_path / "run" / "checkpoints" / "best")
+    assert torch.equal(best.energy.elements.weight, network.energy.elements.weight)
+    assert torch.equal(best.energy.mean, network.energy.mean)
+
+
+def test_a_feature_that_does_not_vary_is_not_blown_up(data):
+    network, _ = start(data, readout="elements")
+    head, numbers = network.energy, np.array([1, 1, 8, 8])
+    features = np.ones((4, head.mean.shape[1]))
+    features[0, 0], features[1, 0] = 3.0, 5.0
+    standardise(head, features, numbers)
+    assert head.mean[1, 0] == 4.0
+    assert head.inverse_std[1, 0] == pytest.approx(1.0)
+    assert head.inverse_std[8, 1] == pytest.approx(1e3, rel=1e-3)
+
+
 def test_errors_left_out_are_those_of_fits_without_them(rng):
     x, y = rng.normal(size=(9, 4)), rng.normal(size=9)
     groups, strength = [[0, 3], [1], [2, 4, 5, 8], [6, 7]], 0.3
@@ -58,12 +83,11 @@ def test_errors_left_out_are_those_of_fits_without_them(rng):
     for group in groups:
         rest = [k for k in range(9) if k not in group]
         weights = x[rest].T @ np.linalg.solve(x[rest] @ x[rest].T + strength * np.eye(len(rest)), y[rest])
-        errors.append(np.abs(y[group] - x[group] @ weights))
-    assert _left_out(x @ x.T, y, groups, strength) == pytest.approx(np.concatenate(errors).mean(), rel=1e-10)
+        errors.append(y[group] - x[group] @ weights)
+    expected = np.square(np.concatenate(errors)).mean() ** 0.5
+    assert _left_out(x @ x.T, y, groups, strength) == pytest.approx(expected, rel=1e-10)
     one_by_one = [[k] for k in range(9)]
-    assert _left_out(x @ x.T, y, one_by_one, strength) != pytest.approx(
-        np.concatenate(errors).mean(), rel=1e-3
-    )
+    assert _left_out(x @ x.T, y, one_by_one, strength) != pytest.approx(expected, rel=1e-3)
 
 
 def test_a_head_of_init_is_not_fitted_again(data, tmp_path):

@@ -40,12 +40,18 @@ def invariants(nodes: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+def all_invariants(states: NodeStates) -> Tensor:
+    """Return :func:`invariants` of the nodes after every layer and of the final ones, side by side."""
+    return torch.cat([invariants(nodes) for nodes in (*states.layers, states.final)], dim=1)
+
+
 class EnergyHead(nn.Module):
     """Read energies per atom, and direct forces where the configuration wants them.
 
     * ``linear``: ``e_i = w · z_i`` with z the l = 0 features.
-    * ``elements``: ``e_i = w_{Z_i} · x_i / √dim`` with x the l = 0 features and, per channel and l > 0, the
-      length ``sqrt(mean_m z_{lm}² + ε)``; :func:`helmol.model.fit_readout` finds w in closed form.
+    * ``elements``: ``e_i = w_{Z_i} · (x_i − μ_{Z_i}) / (σ_{Z_i} dim)`` with x, for the features after every
+      layer and the final ones, the scalars and per channel and l > 0 the length
+      ``sqrt(mean_m z_{lm}² + ε)``; :func:`helmol.model.fit_readout` finds μ, σ and w in closed form.
     * ``convolution``: ``h ← z + Σ_j envelope · conv(z_i, z_j)``, then ``e_i = MLP(h_{l=0})``.
     * direct forces: a linear map of the l = 1 features.
 
@@ -54,6 +60,9 @@ class EnergyHead(nn.Module):
         config: the network's sizes.
         energy: switches of this head.
     """
+
+    mean: Tensor
+    inverse_std: Tensor
 
     def __init__(self, lmax: int, config: ModelConfig, energy: EnergyConfig) -> None:
         super().__init__()
@@ -71,8 +80,11 @@ class EnergyHead(nn.Module):
             self.readout = nn.Sequential(nn.Linear(c, 1, bias=False))
         self.elements: nn.Embedding | None = None
         if energy.readout == "elements":
-            self.elements = nn.Embedding(MAX_NUMBER + 1, (lmax + 1) * c)
+            n_features = (config.n_layers + 1) * (lmax + 1) * c
+            self.elements = nn.Embedding(MAX_NUMBER + 1, n_features)
             nn.init.zeros_(self.elements.weight)
+            self.register_buffer("mean", torch.zeros(MAX_NUMBER + 1, n_features))
+            self.register_buffer("inverse_std", torch.ones(MAX_NUMBER + 1, n_features))
         else:
             nn.init.zeros_(self.readout[-1].weight)
         self.direct = nn.Parameter(torch.zeros(c)) if energy.forces == "direct" else None
@@ -97,8 +109,8 @@ class EnergyHead(nn.Module):
         if self.elements is None:
             energies = self.readout(nodes[:, 0])[:, 0]
         else:
-            x = invariants(nodes)
-            energies = (self.elements(numbers) * x).sum(dim=1) / x.shape[1] ** 0.5
+            x = (all_invariants(states) - self.mean[numbers]) * self.inverse_std[numbers]
+            energies = (self.elements(numbers) * x).sum(dim=1) / x.shape[1]
         if self.direct is None:
             return energies, None
         # Degree 1 is ordered m = −1, 0, 1, which is y, z, x.
