@@ -1,0 +1,227 @@
+"""Learning curves: train and test the runs of a list, and draw the error against the number of molecules.
+
+    python benchmarks/accuracy/curves.py benchmarks/accuracy/curves.yaml --stores FOLDER --out runs/curves
+
+``FOLDER/NAME.h5`` are the stores. Runs that are finished are kept, those cut short go on, so the same command
+continues. After every run ``curves.json``, ``table.md`` and ``figure.png`` in ``--out`` hold what is there so
+far (``--report`` does nothing else).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from helmol.config import Config, parse, read_yaml
+from helmol.files import write_json, write_text
+
+log = logging.getLogger("helmol.benchmarks")
+
+PUBLISHED_SIZE = 25_000
+"""Training frames of the published results on MD17; where the power law is read off."""
+COLUMNS = {
+    "h_mae_uEh": "H MAE / µEh",
+    "eps_occ_mae_uEh": "ε_occ / µEh",
+    "homo_mae_uEh": "HOMO / µEh",
+    "lumo_mae_uEh": "LUMO / µEh",
+    "gap_mae_uEh": "gap / µEh",
+    "density_error_per_electron": "‖ΔP‖ per electron",
+    "dipole_mae_debye": "dipole / D",
+    "energy_from_h_mae_meV": "E of predicted H / meV",
+}
+COLOURS = ("#0b6fb8", "#d9822b", "#3a7d44", "#8c3a8c")
+
+
+class Run(Config):
+    """One training."""
+
+    store: str
+    """Name of the store's file, without ``.h5``."""
+    train: int = Field(ge=1)
+    """Training molecules: the first of the split ``train``."""
+    target: str
+    """Target of the network."""
+    seconds_per_molecule: float | None = None
+    """CPU seconds per training molecule; unset means the store's."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return f"{self.store}-{self.train}-{self.target.removeprefix('fock-minus-')}"
+
+
+class CurvesConfig(Config):
+    """The list."""
+
+    base: dict[str, Any]
+    """Keys of ``helmol train`` for all runs."""
+    seconds_per_molecule: dict[str, float]
+    """CPU seconds per training molecule of each store."""
+    runs: list[Run]
+    """In order of importance."""
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--stores", type=Path, default=Path())
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--report", action="store_true", help="write table and figure of what is there")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    config = parse(CurvesConfig, read_yaml(arguments.config), source=str(arguments.config))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_text(arguments.out / "base.yaml", json.dumps(config.base))
+    for run in config.runs:
+        if not arguments.report:
+            work(run, config, arguments.stores / f"{run.store}.h5", arguments.out)
+            report(config, arguments.out)
+    report(config, arguments.out)
+
+
+def minutes(run: Run, config: CurvesConfig) -> float:
+    """Return the CPU minutes of a run: in proportion to its molecules."""
+    return run.train * (run.seconds_per_molecule or config.seconds_per_molecule[run.store]) / 60
+
+
+def work(run: Run, config: CurvesConfig, store: Path, out: Path) -> None:
+    """Train, or go on, and test."""
+    result = out / f"{run.name}.json"
+    if result.exists():
+        return
+    log.info("--- %s", run.name)
+    helmol = [sys.executable, "-m", "helmol"]
+    changes = {"data": store, "train": run.train, "target": run.target}
+    changes["max_cpu_minutes"] = round(minutes(run, config), 4)
+    sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    folder = str(out / run.name)
+    subprocess.run([*helmol, "train", str(out / "base.yaml"), *sets, "--out", folder], check=True)
+    options = ["--split", "test", "--energy-from-h", "20", "--json", str(result)]
+    subprocess.run([*helmol, "evaluate", folder, str(store), *options], check=True)
+
+
+def report(config: CurvesConfig, out: Path) -> None:
+    """Write what is there: ``curves.json``, ``table.md``, ``figure.png``."""
+    rows: list[dict[str, Any]] = []
+    for run in config.runs:
+        if not (out / f"{run.name}.json").exists():
+            continue
+        errors = json.loads((out / f"{run.name}.json").read_text())
+        counters = json.loads((out / run.name / "checkpoints/last/state.json").read_text())["counters"]
+        baselines = {
+            name: {key: base.get(key) for key in COLUMNS} for name, base in errors["baselines"].items()
+        }
+        kept = (
+            *COLUMNS,
+            "h_mae_uEh_ci95",
+            "h_mae_diagonal_uEh",
+            "h_mae_offdiagonal_uEh",
+            "n_molecules",
+            "parameters",
+        )
+        row = {"store": run.store, "train": run.train, "target": run.target, "steps": counters["step"]}
+        row |= {"cpu_minutes": counters["cpu"] / 60, **{key: errors.get(key) for key in kept}}
+        rows.append({**row, "baselines": baselines})
+    laws = power_laws(rows)
+    write_json(
+        out / "curves.json", {"config": config.model_dump(mode="json"), "rows": rows, "power_laws": laws}
+    )
+    write_text(out / "table.md", table(rows, laws))
+    if rows:
+        draw(rows, out / "figure.png")
+
+
+def curves(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the rows by store and target, in order of size."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["train"]):
+        found.setdefault((row["store"], row["target"]), []).append(row)
+    return found
+
+
+def power_laws(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fit ``error = a · n^-b`` to every curve of at least three sizes."""
+    laws = []
+    for (store, target), points in curves(rows).items():
+        if len(points) >= 3:
+            size, error = (np.log([point[key] for point in points]) for key in ("train", "h_mae_uEh"))
+            slope, start = np.polyfit(size, error, 1)
+            law = {"store": store, "target": target, "prefactor_uEh": float(np.exp(start))}
+            at = float(np.exp(start + slope * np.log(PUBLISHED_SIZE)))
+            laws.append({**law, "exponent": float(-slope), "at_25000_uEh": at})
+    return laws
+
+
+def table(rows: Sequence[dict[str, Any]], laws: Sequence[dict[str, Any]]) -> str:
+    """Return the table in Markdown, every store with its baselines."""
+    lines = [f"| molecules | training | target | {' | '.join(COLUMNS.values())} | test | steps | CPU min |"]
+    lines.append("|---|---:|---|" + "---:|" * (len(COLUMNS) + 3))
+    for store in dict.fromkeys(row["store"] for row in rows):
+        mine = [row for row in rows if row["store"] == store]
+        bases = {name: base for row in mine for name, base in row["baselines"].items()}
+        for name, base in bases.items():
+            without = " | ".join(number(base[key]) for key in COLUMNS)
+            lines.append(f"| {store} | – | none: {name} itself | {without} | {mine[0]['n_molecules']} | | |")
+        for row in sorted(mine, key=lambda row: (row["target"], row["train"])):
+            low, high = row["h_mae_uEh_ci95"]
+            values = [f"**{number(row['h_mae_uEh'])}** [{number(low)}, {number(high)}]"]
+            values += [number(row[key]) for key in list(COLUMNS)[1:]]
+            lines.append(
+                f"| {store} | {row['train']} | {row['target']} | {' | '.join(values)} | "
+                f"{row['n_molecules']} | {row['steps']:,} | {row['cpu_minutes']:.1f} |"
+            )
+    lines += ["", "[95 % interval over test molecules.]", ""]
+    lines += [
+        f"{law['store']}, {law['target']}: error ∝ n^−{law['exponent']:.2f}; extrapolated to "
+        f"{PUBLISHED_SIZE:,}: {number(law['at_25000_uEh'])} µEh."
+        for law in laws
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float | None) -> str:
+    """Return three digits."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw error against size, both logarithmic; broken lines are the other target."""
+    figure = Figure(figsize=(5.2, 3.8), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    stores = list(dict.fromkeys(row["store"] for row in rows))
+    for (store, target), points in curves(rows).items():
+        near = target.endswith("step")
+        axes.errorbar(
+            [point["train"] for point in points],
+            [point["h_mae_uEh"] for point in points],
+            yerr=np.abs([np.subtract(point["h_mae_uEh_ci95"], point["h_mae_uEh"]) for point in points]).T,
+            color=COLOURS[stores.index(store) % len(COLOURS)],
+            marker="o" if near else "s",
+            markerfacecolor=None if near else "white",
+            linestyle="-" if near else ":",
+            label=f"{store}, Δ to {target.removeprefix('fock-minus-')}",
+        )
+    axes.set(
+        xscale="log", yscale="log", xlabel="training molecules", ylabel="error of F on test molecules / µEh"
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False)
+    FigureCanvasAgg(figure).print_figure(path)
+
+
+if __name__ == "__main__":
+    main()
