@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from pydantic import Field
 
 from helmol.config import Config, parse, read_yaml
@@ -218,6 +219,10 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set(
         xscale="log", yscale="log", xlabel="training molecules", ylabel="error of F on test molecules / µEh"
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False)
     FigureCanvasAgg(figure).print_figure(path)

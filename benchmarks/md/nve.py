@@ -55,7 +55,7 @@ def main() -> None:
     traces = {name: run(make(), name, arguments) for name, make in calculators.items()}
     result = {name: summary(trace) for name, trace in traces.items()}
     settings = {"ps": arguments.ps, "timestep_fs": arguments.timestep_fs, "seed": arguments.seed}
-    write_json(arguments.out / "result.json", {**settings, "start": str(arguments.start), "runs": result})
+    write_json(arguments.out / "result.json", {**settings, "start": arguments.start.name, "runs": result})
     draw(traces, arguments.out / "figure.png")
     for name, row in result.items():
         log.info("%s: %s", name, {k: v for k, v in row.items() if k != "bonds"})
