@@ -56,7 +56,7 @@ def evaluate_model(
             matrices = predict_fock(
                 network,
                 [sample.molecule for sample in chunk],
-                [sample.matrices.references for sample in chunk],
+                [sample.matrices.known for sample in chunk],
                 max_edges=max_edges,
             )
             seconds, count = seconds + time.perf_counter() - start, count + len(chunk)

@@ -38,7 +38,7 @@ def precision_table(
     from helmol.model import PRECISIONS, predict_fock
 
     molecules = [sample.molecule for sample in samples]
-    references = [sample.matrices.references for sample in samples]
+    references = [sample.matrices.known for sample in samples]
     double = copy.deepcopy(network).set_precision("fp32").to(torch.float64)
     single = copy.deepcopy(network).set_precision("fp32").to(torch.float32)
     rows: dict[str, dict[str, float]] = {}

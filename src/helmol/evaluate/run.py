@@ -100,7 +100,8 @@ def _from_fock(
 
     samples = [store[i] for i in indices]
     references = [sample.matrices.references for sample in samples]
-    matrices = predict_fock(network, [s.molecule for s in samples], references, max_edges=max_edges)
+    known = [sample.matrices.known for sample in samples]
+    matrices = predict_fock(network, [s.molecule for s in samples], known, max_edges=max_edges)
     common = set.intersection(*({*names} for names in references))
     tables = energies_from_fock(
         samples,
@@ -161,7 +162,7 @@ def _plot(
 
     samples = [store[i] for i in indices]
     predicted = predict_fock(
-        network, [s.molecule for s in samples], [s.matrices.references for s in samples], max_edges=max_edges
+        network, [s.molecule for s in samples], [s.matrices.known for s in samples], max_edges=max_edges
     )
     plots.parity(samples, predicted, store.basis, out / "parity.png")
     plots.shell_pairs(result["by_shell_pair"], out / "shell_pairs.png")

@@ -27,11 +27,13 @@ class ItemBucket:
         index: atom (diagonal) or pair (off-diagonal) of each block, ``[n]``.
         reverse: whether the block belongs to the edge j→i of its pair, ``[n]``.
         target: irreps of the blocks in the laboratory frame, Eh, ``[n, n_spins, dim]``, or ``None``.
+        given: irreps of matrices that the network reads, ``[n, n_matrices, dim]``, or ``None``.
     """
 
     index: npt.NDArray[np.int64]
     reverse: npt.NDArray[np.bool_]
     target: Array | None
+    given: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,13 @@ class Bucket:
     """Hold the blocks of one kind in a batch.
 
     A diagonal bucket has a key of one signature, ``index`` counts atoms. An off-diagonal bucket has
-    two (rows, columns), ``index`` counts directed edges. ``target`` as in :class:`ItemBucket`.
+    two (rows, columns), ``index`` counts directed edges. ``target`` and ``given`` as in :class:`ItemBucket`.
     """
 
     key: Key
     index: Tensor
     target: Tensor | None
+    given: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,22 @@ class Batch:
         labels = {"energy": self.energy, "forces": self.forces}
         moved |= {name: value.to(device) for name, value in labels.items() if value is not None}
         buckets = tuple(
-            Bucket(b.key, b.index.to(device), None if b.target is None else b.target.to(device))
+            Bucket(
+                b.key, b.index.to(device), *(None if x is None else x.to(device) for x in (b.target, b.given))
+            )
             for b in self.buckets
         )
         return replace(self, buckets=buckets, **moved)
 
 
-def prepare(molecule: Molecule, basis: BasisSet, *, cutoff: float, matrix: Array | None = None) -> Item:
+def prepare(
+    molecule: Molecule,
+    basis: BasisSet,
+    *,
+    cutoff: float,
+    matrix: Array | None = None,
+    given: Array | None = None,
+) -> Item:
     """Find the pairs of a molecule and cut its target matrix into irreps by signature.
 
     Args:
@@ -118,14 +130,16 @@ def prepare(molecule: Molecule, basis: BasisSet, *, cutoff: float, matrix: Array
         basis: shells of its elements.
         cutoff: largest distance of a pair, bohr; blocks beyond it are not part of the item.
         matrix: target matrix in house order, Eh, ``[nao, nao]`` or ``[2, nao, nao]``.
+        given: matrices that the network reads, house order, ``[n_matrices, nao, nao]``.
 
     Raises:
         InputError: element not in the basis, or a matrix of another size.
     """
     offsets = basis.offsets(molecule.numbers)
-    if matrix is not None and matrix.shape[-1] != offsets[-1]:
+    wrong = next((m for m in (matrix, given) if m is not None and m.shape[-1] != offsets[-1]), None)
+    if wrong is not None:
         raise InputError(
-            f"matrix has {matrix.shape[-1]} orbitals, the basis gives {offsets[-1]} for {molecule.formula}"
+            f"matrix has {wrong.shape[-1]} orbitals, the basis gives {offsets[-1]} for {molecule.formula}"
         )
     pairs = cKDTree(molecule.positions).query_pairs(cutoff, output_type="ndarray")
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int64).reshape(-1, 2)
@@ -142,14 +156,17 @@ def prepare(molecule: Molecule, basis: BasisSet, *, cutoff: float, matrix: Array
     for key, atoms in atoms_of.items():
         index = np.array(atoms)
         buckets[key] = ItemBucket(
-            index, np.zeros(len(index), bool), _irreps(key, matrix, offsets[index], offsets[index])
+            index,
+            np.zeros(len(index), bool),
+            *(_irreps(key, m, offsets[index], offsets[index]) for m in (matrix, given)),
         )
     for key, edges in edges_of.items():
         index = np.array([k for k, _ in edges])
         turned = np.array([reverse for _, reverse in edges])
         rows = np.where(turned, pairs[index, 1], pairs[index, 0])
         columns = np.where(turned, pairs[index, 0], pairs[index, 1])
-        buckets[key] = ItemBucket(index, turned, _irreps(key, matrix, offsets[rows], offsets[columns]))
+        irreps = (_irreps(key, m, offsets[rows], offsets[columns]) for m in (matrix, given))
+        buckets[key] = ItemBucket(index, turned, *irreps)
     return Item(molecule, np.ascontiguousarray(pairs.T), buckets)
 
 
@@ -189,11 +206,9 @@ def collate(items: Sequence[Item]) -> Batch:
         index = np.concatenate([part.index for part in parts])
         index += np.repeat(start[owners], [len(part.index) for part in parts])
         index += np.concatenate([part.reverse for part in parts]) * pair_start[-1]
-        targets = [part.target for part in parts if part.target is not None]
-        if targets and len(targets) != len(parts):
-            raise InputError("some molecules of the batch have a target matrix and some have not")
-        target = torch.from_numpy(np.concatenate(targets)) if targets else None
-        buckets.append(Bucket(key, torch.from_numpy(index), target))
+        target = _label([part.target for part in parts], "target")
+        given = _label([part.given for part in parts], "given matrices")
+        buckets.append(Bucket(key, torch.from_numpy(index), target, given))
     return Batch(
         molecules=tuple(item.molecule for item in items),
         numbers=torch.from_numpy(np.concatenate([item.molecule.numbers for item in items])),
@@ -211,7 +226,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 
 def _label(values: Sequence[float | Array | None], name: str) -> Tensor | None:
-    """Join the energies or forces of all molecules; ``None`` if no molecule has any."""
+    """Join the values of all molecules; ``None`` if no molecule has any."""
     there = [np.atleast_1d(value) for value in values if value is not None]
     if there and len(there) != len(values):
         raise InputError(f"some molecules of the batch have a label {name!r} and some have not")

@@ -36,7 +36,12 @@ class _Plan:
 
 
 def prepare_many(
-    molecules: Sequence[Molecule], basis: BasisSet, *, cutoff: float, packed: Array | None = None
+    molecules: Sequence[Molecule],
+    basis: BasisSet,
+    *,
+    cutoff: float,
+    packed: Array | None = None,
+    n_given: int = 0,
 ) -> list[Item]:
     """Do what :func:`helmol.graph.prepare` does, for molecules with the same atoms in the same order.
 
@@ -44,7 +49,9 @@ def prepare_many(
         molecules: of one composition.
         basis: shells of the elements.
         cutoff: largest distance of a pair, bohr.
-        packed: upper triangles of the target matrices, row after row, Eh, ``[n, n_spins · n_triangle]``.
+        packed: upper triangles of the target matrices, row after row, Eh, ``[n, n_spins · n_triangle]``,
+            then those of the matrices that the network reads.
+        n_given: number of the latter.
 
     Raises:
         InputError: the atoms differ, or the triangles do not fit.
@@ -64,7 +71,7 @@ def prepare_many(
     items = []
     for k, (molecule, *own) in enumerate(zip(molecules, *targets, strict=True)):
         buckets = {
-            key: ItemBucket(index, reverse, target)
+            key: ItemBucket(index, reverse, *_apart(target, n_given))
             for (key, (index, reverse, _, _)), target in zip(plan.buckets.items(), own, strict=True)
         }
         item = Item(molecule, pair_index, buckets)
@@ -90,6 +97,13 @@ def _targets(
     return irreps[:, :, start:end].reshape(n, irreps.shape[1], len(index), -1).swapaxes(1, 2)
 
 
+def _apart(irreps: Array | None, n_given: int) -> tuple[Array | None, Array | None]:
+    """Part irreps ``[n, n_spins + n_given, dim]`` into those of target and given matrices."""
+    if irreps is None or not n_given:
+        return irreps, None
+    return irreps[:, :-n_given], irreps[:, -n_given:]
+
+
 def _cut(item: Item, inside: npt.NDArray[np.bool_]) -> Item:
     """Return the item without the pairs beyond the cutoff."""
     place = np.cumsum(inside) - 1
@@ -98,8 +112,8 @@ def _cut(item: Item, inside: npt.NDArray[np.bool_]) -> Item:
         if len(key) == 1:
             buckets[key] = bucket
         elif (kept := inside[bucket.index]).any():
-            target = None if bucket.target is None else bucket.target[kept]
-            buckets[key] = ItemBucket(place[bucket.index[kept]], bucket.reverse[kept], target)
+            values = (None if x is None else x[kept] for x in (bucket.target, bucket.given))
+            buckets[key] = ItemBucket(place[bucket.index[kept]], bucket.reverse[kept], *values)
     return Item(item.molecule, np.ascontiguousarray(item.pair_index[:, inside]), buckets)
 
 

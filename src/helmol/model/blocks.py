@@ -47,3 +47,20 @@ def exchange(table: IrrepTable, signature: Signature) -> tuple[Tensor, Tensor]:
             signs += parity
         start += (2 * l + 1) * len(pairs)
     return torch.tensor(order), torch.tensor(signs, dtype=torch.float64)
+
+
+def key_name(key: Key) -> str:
+    """Return a parameter name for a bucket key, e.g. ``00011-000001`` (letters past l = 9)."""
+    return "-".join("".join("0123456789abcdef"[l] for l in signature) for signature in key)
+
+
+def exchange_irreps(table: IrrepTable, signature: Signature, n_matrices: int) -> list[tuple[Tensor, Tensor]]:
+    """Return for each l where irrep (a, b) finds (b, a), and the sign of the transposition."""
+    result = []
+    for l, pairs in enumerate(table.shell_pairs):
+        place = {pair: k for k, pair in enumerate(pairs)}
+        order = torch.tensor([place[b, a] for a, b in pairs], dtype=torch.long)
+        sign = torch.tensor([(-1.0) ** (signature[a] + signature[b] - l) for a, b in pairs])
+        spins = torch.arange(n_matrices)[:, None] * len(pairs)
+        result.append(((order + spins).reshape(-1), sign.repeat(n_matrices)))
+    return result

@@ -52,6 +52,9 @@ class ModelConfig(Config):
     """Fade messages and pair outputs smoothly at the cutoff (paper: no)."""
     residual_scale: float = Field(0.1, gt=0)
     """Size of what blocks add at the start: factor on the initial weights of their last maps (paper: 1)."""
+    inputs: tuple[Literal["reference", "overlap"], ...] = ()
+    """Matrices that the network reads besides the geometry: ``reference``, the H₀ of its delta target, and
+    ``overlap``; their blocks become node and edge features. For models of Fock matrices alone."""
     hamiltonian: bool = True
     """Whether there is a Hamiltonian head (and the edge blocks that serve only it)."""
     energy: EnergyConfig | None = None

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helmol.errors import ConfigError
+from helmol.errors import ConfigError, InputError
 from helmol.graph import Batch, EdgeGeometry, Item, collate, edge_geometry, prepare
 from helmol.model.backbone import Backbone, NodeStates
+from helmol.model.backbone.inputs import MatrixInput, edges_inside
 from helmol.model.backbone.layers import FeedForward
 from helmol.model.backbone.products import check_precision
 from helmol.model.backbone.so2 import SO2Convolution
 from helmol.model.blocks import rotate_pairs, table_of
 from helmol.model.config import ModelConfig
-from helmol.model.domain import Domain, reference_matrix
+from helmol.model.domain import Domain, reference_matrix, reference_name
 from helmol.model.heads import EnergyHead, HamiltonianHead
 from helmol.model.linear import LinearPart
 from helmol.model.reference import EnergyReference, blank_reference
@@ -55,7 +56,7 @@ class HamiltonianModel(nn.Module):
         self.config, self.domain = config, domain
         self.statistics: Statistics = blank(domain.basis, n_spins=domain.n_spins)
         self.linear: LinearPart | None = None
-        self.backbone = Backbone(config, lmax)
+        self.backbone = Backbone(config, lmax, matrix_input(config, domain, lmax))
         signatures = {element.shells for element in domain.basis.elements.values()}
         self.head: HamiltonianHead | None = None
         if config.hamiltonian:
@@ -138,7 +139,7 @@ class HamiltonianModel(nn.Module):
             for place, bucket in enumerate(batch.buckets):
                 values = outputs[place]
                 if isinstance(values, list):
-                    chosen, local = _inside(bucket.index, start, geometry.n_pairs, n_pairs)
+                    chosen, local = edges_inside(bucket.index, start, geometry.n_pairs, n_pairs)
                     values.append(self.head.pairs(edges, geometry, bucket.key, local))
                     orders[place].append(chosen)
         joined = [
@@ -147,20 +148,9 @@ class HamiltonianModel(nn.Module):
         ]
         return BlockIrreps(joined, states.geometry)
 
-    def prepare(self, molecule: Molecule, matrix: Array | None = None) -> Item:
-        """Prepare a molecule (and its target matrix) for :func:`helmol.graph.collate`."""
-        return prepare(molecule, self.domain.basis, cutoff=self.config.cutoff, matrix=matrix)
-
-
-def _inside(index: Tensor, start: int, n: int, n_pairs: int) -> tuple[Tensor, Tensor]:
-    """Find the directed edges that belong to the pairs ``start … start+n``.
-
-    Returns:
-        Their places in ``index``, and their numbers among the ``2n`` edges of those pairs.
-    """
-    pair, backward = index % n_pairs, index // n_pairs
-    chosen = ((pair >= start) & (pair < start + n)).nonzero()[:, 0]
-    return chosen, pair[chosen] - start + backward[chosen] * n
+    def prepare(self, molecule: Molecule, matrix: Array | None = None, given: Array | None = None) -> Item:
+        """Prepare a molecule (its target matrix, the matrices it reads) for :func:`helmol.graph.collate`."""
+        return prepare(molecule, self.domain.basis, cutoff=self.config.cutoff, matrix=matrix, given=given)
 
 
 def _in_order(values: list[Tensor], places: list[Tensor]) -> Tensor:
@@ -190,9 +180,57 @@ def _scale_residuals(backbone: Backbone, factor: float) -> None:
                 parameter.mul_(factor)
 
 
+def matrix_input(config: ModelConfig, domain: Domain, lmax: int) -> MatrixInput | None:
+    """Return what reads the matrices that a configuration names.
+
+    Raises:
+        ConfigError: the target has no H₀, or there is an energy head.
+    """
+    if not config.inputs:
+        return None
+    if config.energy is not None or not config.hamiltonian:
+        raise ConfigError("inputs are for models of Fock matrices alone: energies are read without H₀ and S")
+    if "reference" in config.inputs and reference_name(domain.target) is None:
+        raise ConfigError(f"inputs: target {domain.target!r} has no reference; take a delta target")
+    n_matrices = sum(domain.n_spins if name == "reference" else 1 for name in config.inputs)
+    return MatrixInput(lmax, config.channels, domain.basis, n_matrices)
+
+
+def given_matrices(network: HamiltonianModel, known: Mapping[str, Array]) -> Array | None:
+    """Return the matrices that a network reads, ``[n_matrices, nao, nao]``; ``None`` if it reads none.
+
+    Args:
+        network: the model.
+        known: a molecule's reference matrices by name, and ``overlap``.
+
+    Raises:
+        InputError: one is missing.
+    """
+    found = []
+    for name in network.config.inputs:
+        if name == "reference":
+            matrix = np.asarray(reference_matrix(known, network.domain.target))
+        elif "overlap" in known:
+            matrix = known["overlap"]
+        else:
+            raise InputError("the model reads the overlap matrix, which is not there")
+        found.append(matrix if matrix.ndim == 3 else matrix[None])
+    return np.concatenate(found) if found else None
+
+
 def fit_statistics(network: HamiltonianModel, items: Sequence[Item]) -> None:
     """Set the model's centring and scaling from prepared training molecules (with targets)."""
+    reader = network.backbone.given
+    if reader is not None:
+        n_matrices = reader.n_matrices
+        reader.set_statistics(fit(map(_given_as_target, items), network.domain.basis, n_spins=n_matrices))
     network.statistics = fit(items, network.domain.basis, n_spins=network.domain.n_spins)
+
+
+def _given_as_target(item: Item) -> Item:
+    """Return the item with the matrices it reads in the place of its target."""
+    buckets = {key: replace(bucket, target=bucket.given) for key, bucket in item.buckets.items()}
+    return replace(item, buckets=buckets)
 
 
 def predict_fock(
@@ -207,8 +245,8 @@ def predict_fock(
     Args:
         network: the model.
         molecules: inside the model's domain.
-        references: for each molecule its reference matrices by name (house order); empty mappings
-            serve for the target ``fock``.
+        references: for each molecule its reference matrices by name (house order), and under ``overlap`` its
+            overlap matrix if the network reads that; empty mappings serve for the target ``fock``.
         max_edges: molecules are processed together up to this many directed edges; a larger molecule
             is processed in parts.
 
@@ -220,7 +258,10 @@ def predict_fock(
     for molecule in molecules:
         network.domain.check(molecule)
     starts = [reference_matrix(reference, network.domain.target) for reference in references]
-    items = [network.prepare(molecule) for molecule in molecules]
+    items = [
+        network.prepare(molecule, given=given_matrices(network, known))
+        for molecule, known in zip(molecules, references, strict=True)
+    ]
     matrices: list[Array] = []
     for group in groups_of(items, max_edges):
         with torch.no_grad():

@@ -196,7 +196,10 @@ class TrainedModel:
         if not queries:
             return []
         matrices = predict_fock(
-            self.network, [q.molecule for q in queries], [q.references for q in queries], max_edges=max_edges
+            self.network,
+            [query.molecule for query in queries],
+            [{**query.references, "overlap": query.overlap} for query in queries],
+            max_edges=max_edges,
         )
         return [
             make_prediction(

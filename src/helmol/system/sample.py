@@ -48,6 +48,11 @@ class Matrices:
         """Number of atomic orbitals."""
         return int(self.fock.shape[-1])
 
+    @property
+    def known(self) -> dict[str, Array]:
+        """What is known without the SCF: the references by name, and ``overlap`` if there is one."""
+        return {**self.references, **({} if self.overlap is None else {"overlap": self.overlap})}
+
 
 @dataclass(frozen=True)
 class Sample:

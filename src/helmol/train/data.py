@@ -191,7 +191,7 @@ def _bytes(item: Item) -> int:
     size = item.pair_index.nbytes + item.molecule.positions.nbytes + item.molecule.numbers.nbytes
     for bucket in item.buckets.values():
         size += bucket.index.nbytes + bucket.reverse.nbytes
-        size += bucket.target.nbytes if bucket.target is not None else 0
+        size += sum(values.nbytes for values in (bucket.target, bucket.given) if values is not None)
     return size
 
 
@@ -226,7 +226,7 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             charge or spin that no training molecule has.
         ConfigError: data that the model in ``init`` cannot go on with.
     """
-    cutoff = config.network().cutoff
+    cutoff, inputs = config.network().cutoff, config.network().inputs
     rows = [store.row(identity) for identity in split.train]
     held_out = [store.row(identity) for identity in split.val]
     learnt = choose_target(store, config, [*rows, *held_out])
@@ -235,7 +235,7 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
     energies = [] if config.task == "hamiltonian" else [read_label(store, row) for row in rows]
 
     def load(ks: Sequence[int]) -> list[Item]:
-        items = stored_items(store, [rows[k] for k in ks], cutoff=cutoff, target=target)
+        items = stored_items(store, [rows[k] for k in ks], cutoff=cutoff, target=target, inputs=inputs)
         if not energies:
             return items
         labels = [energies[k] for k in ks]

@@ -13,8 +13,8 @@ from helmol.train.muon import Muon
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter, module: nn.Module | None) -> bool:
-    """Return whether Muon updates a parameter: a matrix of the backbone that is no embedding or norm."""
-    inside = name.startswith("backbone.")
+    """Return whether Muon updates a parameter: a matrix of the backbone, no embedding, norm or input."""
+    inside = name.startswith("backbone.") and not name.startswith("backbone.given.")
     return inside and parameter.ndim == 2 and isinstance(module, (nn.Linear, nn.ParameterList))
 
 

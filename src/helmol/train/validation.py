@@ -70,7 +70,7 @@ class Validation:
         for k in range(0, len(self._places), AT_A_TIME):
             samples = [self._store[place] for place in self._places[k : k + AT_A_TIME]]
             molecules = [sample.molecule for sample in samples]
-            references = [sample.matrices.references for sample in samples]
+            references = [sample.matrices.known for sample in samples]
             for sample, fock in zip(samples, predict_fock(network, molecules, references), strict=True):
                 table.add(sample, {"model": fock})
         return {**scalars(table.summary("model")), "seconds": time.perf_counter() - start}

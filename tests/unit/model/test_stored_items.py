@@ -50,6 +50,30 @@ def test_items_are_those_of_the_samples(path, target):
         assert collate(items).n_edges == sum(item.n_edges for item in items)
 
 
+@pytest.mark.parametrize("inputs", [("reference",), ("overlap",), ("overlap", "reference")])
+def test_matrices_that_the_network_reads_come_along(path, inputs):
+    rows = list(range(0, 80, 2))  # waters, which have an overlap matrix
+    with Store.open(path) as store:
+        items = stored_items(store, rows, cutoff=9.0, target="fock-minus-minao", inputs=inputs)
+        for row, item in zip(rows, items, strict=True):
+            sample = store[row]
+            wanted = {"reference": sample.matrices.references["minao"], "overlap": sample.matrices.overlap}
+            known = prepare(
+                sample.molecule,
+                BASIS,
+                cutoff=9.0,
+                matrix=target_matrix(sample, "fock-minus-minao"),
+                given=np.stack([wanted[name] for name in inputs]),
+            )
+            for key, bucket in known.buckets.items():
+                assert np.array_equal(item.buckets[key].target, bucket.target)
+                assert np.array_equal(item.buckets[key].given, bucket.given)
+        with pytest.raises(InputError, match="lacks the overlap matrix"):
+            stored_items(store, [1], cutoff=9.0, target="fock-minus-minao", inputs=("overlap",))
+        with pytest.raises(InputError, match="has no reference"):
+            stored_items(store, rows, cutoff=9.0, target="fock", inputs=("reference",))
+
+
 def test_a_damaged_sample_is_named_and_the_others_are_not(path, tmp_path):
     data = bytearray(path.read_bytes())
     data[data.find(water(77).matrices.fock[0, :3].tobytes())] ^= 1

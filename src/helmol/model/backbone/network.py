@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from helmol.graph import Batch, EdgeGeometry, Pairs, edge_geometry
+from helmol.graph import Batch, Bucket, EdgeGeometry, Pairs, edge_geometry
 from helmol.graph.frames import smooth_cutoff
+from helmol.model.backbone.inputs import MatrixInput
 from helmol.model.backbone.layers import EquivariantNorm, FeedForward
 from helmol.model.backbone.radial import EdgeScalars, NodeScalars, RadialNetwork
 from helmol.model.backbone.so2 import SO2Convolution
@@ -25,12 +26,14 @@ class NodeStates:
         final: nodes after the final norm.
         scalars: edge scalars of all directed edges, ``[2P, n_scalars]``.
         geometry: frames of all pairs.
+        buckets: of the batch, with the matrices that the edges read.
     """
 
     layers: list[Tensor]
     final: Tensor
     scalars: Tensor
     geometry: EdgeGeometry
+    buckets: tuple[Bucket, ...] = ()
 
 
 class NodeBlock(nn.Module):
@@ -81,13 +84,14 @@ class Backbone(nn.Module):
     Args:
         config: size and switches.
         lmax: largest degree (``config.lmax`` resolved for the basis).
+        given: reads matrices, if the network does.
     """
 
-    def __init__(self, config: ModelConfig, lmax: int) -> None:
+    def __init__(self, config: ModelConfig, lmax: int, given: MatrixInput | None = None) -> None:
         super().__init__()
         c = config.channels
         n_scalars = 2 * config.element_channels + config.n_radial
-        self.config, self.lmax = config, lmax
+        self.config, self.lmax, self.given = config, lmax, given
         self.edge_scalars = EdgeScalars(config.cutoff, config.n_radial, config.element_channels)
         self.node_scalars = NodeScalars(c)
         self.degree_embedding = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * c)
@@ -115,11 +119,13 @@ class Backbone(nn.Module):
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
         nodes = near.axis_to_nodes(self._radial(near_scalars, near), len(start)) / self.config.message_scale
         nodes = torch.cat([nodes[:, :1] + start[:, None], nodes[:, 1:]], dim=1)
+        if self.given is not None:
+            nodes = nodes + self.given.nodes(batch)
         layers, pairs = [], Pairs.of(near)
         for block in self.node_blocks:
             nodes = _run(block, nodes, near_scalars, pairs, checkpoint=checkpoint)
             layers.append(nodes)
-        return NodeStates(layers, self.node_norm(nodes), scalars, geometry)
+        return NodeStates(layers, self.node_norm(nodes), scalars, geometry, batch.buckets)
 
     def edges(self, states: NodeStates, part: slice | None = None, *, checkpoint: bool = False) -> Tensor:
         """Run the edge blocks for some pairs.
@@ -132,7 +138,7 @@ class Backbone(nn.Module):
         Returns:
             ``[2p, K, C]`` m-major in the edge frames: i→j of the pairs, then j→i.
         """
-        geometry, scalars = states.geometry, states.scalars
+        geometry, scalars, n_pairs = states.geometry, states.scalars, states.geometry.n_pairs
         if part is not None:
             scalars = torch.cat([half[part] for half in scalars.split(geometry.n_pairs)])
             geometry = geometry.select(part)
@@ -140,6 +146,9 @@ class Backbone(nn.Module):
         # In the edge frame the edge-degree embedding has m = 0 components only, which come first.
         rest = (self.lmax + 1) ** 2 - (self.lmax + 1)
         stream = torch.cat([radial, radial.new_zeros(len(radial), rest, radial.shape[2])], dim=1)
+        if self.given is not None:
+            start = 0 if part is None else part.start
+            stream = stream + self.given.edges(states.buckets, geometry, start, n_pairs)
         pairs = Pairs.of(geometry)
         for block, nodes in zip(self.edge_blocks, states.layers, strict=True):
             stream = _run(block, stream, nodes, scalars, pairs, checkpoint=checkpoint)

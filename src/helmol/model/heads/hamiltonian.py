@@ -17,6 +17,7 @@ from helmol.graph import EdgeGeometry
 from helmol.graph.batch import Key
 from helmol.graph.layout import rows_of_degree
 from helmol.model.backbone.layers import degree_index
+from helmol.model.blocks import exchange_irreps, key_name
 
 
 class Gate(nn.Module):
@@ -79,14 +80,16 @@ class HamiltonianHead(nn.Module):
         self.exchange: dict[Key, list[tuple[Tensor, Tensor]]] = {}
         ordered = sorted(signatures)
         for a, first in enumerate(ordered):
-            self.readouts[_name((first,))] = BlockReadout(diagonal_table(first), channels, n_spins)
+            self.readouts[key_name((first,))] = BlockReadout(diagonal_table(first), channels, n_spins)
             for second in ordered[a:]:
                 table = pair_table(first, second)
-                self.readouts[_name((first, second))] = BlockReadout(table, channels, n_spins)
+                self.readouts[key_name((first, second))] = BlockReadout(table, channels, n_spins)
                 if first == second:
-                    self.exchange[first, second] = _exchange(table, first, n_spins)
+                    self.exchange[first, second] = exchange_irreps(table, first, n_spins)
                 else:
-                    self.readouts[_name((second, first))] = BlockReadout(table, channels, n_spins, bias=False)
+                    self.readouts[key_name((second, first))] = BlockReadout(
+                        table, channels, n_spins, bias=False
+                    )
 
     def diagonal(self, nodes: Tensor, key: Key, index: Tensor) -> Tensor:
         """Return the irreps of blocks on the diagonal, ``[n, n_spins, dim]``, laboratory frame.
@@ -133,24 +136,7 @@ class HamiltonianHead(nn.Module):
         return readout.assemble(parts) * geometry.envelope[index % geometry.n_pairs][:, None, None]
 
     def _readout(self, key: Key) -> BlockReadout:
-        readout = self.readouts[_name(key)]
+        readout = self.readouts[key_name(key)]
         if not isinstance(readout, BlockReadout):
             raise TypeError(f"no read-out for {key}")
         return readout
-
-
-def _name(key: Key) -> str:
-    """Return a parameter name for a bucket key, e.g. ``00011-000001`` (letters past l = 9)."""
-    return "-".join("".join("0123456789abcdef"[l] for l in signature) for signature in key)
-
-
-def _exchange(table: IrrepTable, signature: Signature, n_spins: int) -> list[tuple[Tensor, Tensor]]:
-    """Return for each l where irrep (a, b) finds (b, a), and the sign of the transposition."""
-    result = []
-    for l, pairs in enumerate(table.shell_pairs):
-        place = {pair: k for k, pair in enumerate(pairs)}
-        order = torch.tensor([place[b, a] for a, b in pairs], dtype=torch.long)
-        sign = torch.tensor([(-1.0) ** (signature[a] + signature[b] - l) for a, b in pairs])
-        spins = torch.arange(n_spins)[:, None] * len(pairs)
-        result.append(((order + spins).reshape(-1), sign.repeat(n_spins)))
-    return result

@@ -1,0 +1,56 @@
+"""A network that reads H₀ learns what no geometry says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import helmol
+from helmol.config import parse
+from helmol.store import Store
+from helmol.system import Matrices
+from helmol.train import TrainConfig, run
+from toy_store import TINY, make_store, settings, toy_samples
+
+
+def with_hidden_numbers(samples):
+    """Hide a number in each H₀ that the target depends on, on atoms and between them."""
+    hidden = np.random.default_rng(7).uniform(-1, 1, size=len(samples))
+    for sample, number in zip(samples, hidden, strict=True):
+        h = sample.matrices.references["minao"]
+        reference = h * (1 + 0.3 * number)
+        yield replace(
+            sample,
+            matrices=Matrices(
+                fock=reference + 0.1 * number * h,
+                overlap=sample.matrices.overlap,
+                references={"minao": reference},
+            ),
+        )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("hidden") / "x.h5", list(with_hidden_numbers(toy_samples(60))))
+
+
+def learn(store, out, **more):
+    keys = settings(
+        store, train=50, val=10, target="fock-minus-minao", max_steps=120, validate_every=60, **more
+    )
+    return run(parse(TrainConfig, keys), out=out)
+
+
+def test_it_learns_from_them_what_the_geometry_does_not_say(store, tmp_path):
+    without = learn(store, tmp_path / "without")
+    inputs = {**TINY, "inputs": ["reference", "overlap"]}
+    read = learn(store, tmp_path / "with", model=inputs)
+    assert read["best"]["h_mae_uEh"] < 0.5 * without["best"]["h_mae_uEh"]
+    with Store.open(store) as samples:
+        sample = samples[0]
+        prediction = helmol.load(tmp_path / "with").predict(sample)
+        changed = replace(
+            sample,
+            matrices=replace(sample.matrices, references={"minao": sample.matrices.references["minao"] * 2}),
+        )
+        assert np.abs(prediction.fock - helmol.load(tmp_path / "with").predict(changed).fock).max() > 0.1
