@@ -127,7 +127,7 @@ class MatrixInput(nn.Module):
         )
 
     def _weights(self, key: Key) -> list[Tensor]:
-        return list(self.maps[key_name(key)])  # type: ignore[call-overload]
+        return list(self.maps[key_name(key)])
 
     def _turned(self, key: Key) -> list[Tensor]:
         """Return the maps of the transposed blocks, for irreps in the order of ``key``."""
