@@ -44,7 +44,9 @@ def estimate(network: HamiltonianModel, molecule: Molecule) -> dict[str, Any]:
     """
     device, clock = network.device, clock_for(network.device)
     probe = _centre(molecule, PROBE_ATOMS)
-    batch = collate([network.prepare(probe)]).to(device)
+    reader, n_probe = network.backbone.given, int(network.domain.basis.offsets(probe.numbers)[-1])
+    given = None if reader is None else np.zeros((reader.n_matrices, n_probe, n_probe))
+    batch = collate([network.prepare(probe, given=given)]).to(device)
     n_edges, n_ao = network.prepare(molecule).n_edges, int(network.domain.basis.offsets(molecule.numbers)[-1])
     scale = n_edges / max(batch.n_edges, 1)
 

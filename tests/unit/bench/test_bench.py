@@ -102,6 +102,11 @@ def test_estimate_grows_with_the_molecule():
     assert large["train_memory_GB"] > large["train_checkpoint_memory_GB"] > large["predict_memory_GB"]
 
 
+def test_estimate_of_a_network_that_reads_matrices():
+    network = build(ModelConfig(channels=4, n_layers=1, inputs=("overlap",)), domain(CASES["40-atoms"]))
+    assert estimate(network, largest(None, 6))["predict_seconds"] > 0
+
+
 def test_verbs(tmp_path, capsys):
     for verb, arguments in (
         ("bench", ["--case", "water", "--channels", "4", "--repeats", "1"]),
