@@ -21,9 +21,10 @@ AXES = [(0, 0, 1), (0, 0, -1), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)]
 SMALL = {"channels": 4, "n_layers": 1, "radial_channels": 8, "n_radial": 16}
 
 
-@pytest.fixture(scope="module", params=["linear", "convolution", "elements"])
+@pytest.fixture(scope="module", params=["linear", "convolution", "elements", "convolution, edge"])
 def network(request):
-    return make_energy_network(readout=request.param, channels=4)
+    readout, _, radial = request.param.partition(", ")
+    return make_energy_network(readout=readout, channels=4, radial=radial or "pair")
 
 
 def linear_molecule(axis, tilt):

@@ -186,7 +186,13 @@ def test_a_basis_of_s_shells_only():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"mmax": 2}, {"message_cutoff": 4.0}, {"edge_norm": "post", "gate": "tanh"}]
+    "settings",
+    [
+        {"mmax": 2},
+        {"message_cutoff": 4.0},
+        {"radial": "edge"},
+        {"radial": "edge", "edge_norm": "post", "gate": "tanh"},
+    ],
 )
 def test_every_switch_keeps_the_symmetry(settings, rng):
     network = make_network(torch.float64, **settings)

@@ -139,12 +139,9 @@ def _stages(
     def head() -> list[torch.Tensor]:
         edges = network.head.edge_gate(stream)
         gated = network.head.node_gate(gated_nodes)
-        return [
-            network.head.diagonal(gated, b.key, b.index)
-            if len(b.key) == 1
-            else network.head.pairs(edges, geometry, b.key, b.index)
-            for b in batch.buckets
-        ]
+        atoms = [network.head.diagonal(gated, b.key, b.index) for b in batch.buckets if len(b.key) == 1]
+        blocks = [(b.key, b.index) for b in batch.buckets if len(b.key) == 2]
+        return [*atoms, *network.head.pairs(edges, geometry, blocks)]
 
     def predict() -> None:
         with torch.no_grad():

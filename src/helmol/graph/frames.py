@@ -85,15 +85,18 @@ class EdgeGeometry:
             ``[2P, K, 2C]`` m-major, edge frame, channels ``[x_i ‖ x_j]``. Each pair is rotated once;
             its reverse edge is the same with signs and ends exchanged.
         """
-        channels = nodes.shape[-1]
+        forward = self.to_pairs(nodes)
+        first, second = forward.split(nodes.shape[-1], dim=-1)
+        backward = torch.cat([second, first], dim=-1) * self.flip[self.to_m_major, None]
+        return torch.cat([forward, backward], dim=0)
+
+    def to_pairs(self, nodes: Tensor) -> Tensor:
+        """Gather both ends of each pair into the frame of i→j, ``[P, K, 2C]``; see :meth:`to_edges`."""
         i, j = self.pair_index
         ends = torch.cat([nodes.index_select(0, i), nodes.index_select(0, j)], dim=-1)
         parts = ends.split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
         local = torch.cat([w.mT @ part for w, part in zip(self.frames, parts, strict=True)], dim=1)
-        forward = local.index_select(1, self.to_m_major)
-        first, second = forward.split(channels, dim=-1)
-        backward = torch.cat([second, first], dim=-1) * self.flip[self.to_m_major, None]
-        return torch.cat([forward, backward], dim=0)
+        return local.index_select(1, self.to_m_major)
 
     def to_nodes(self, edges: Tensor, n_nodes: int) -> Tensor:
         """Rotate directed edges to the laboratory and sum them at their source atoms.

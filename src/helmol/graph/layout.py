@@ -48,3 +48,18 @@ def flip_signs(lmax: int) -> torch.Tensor:
     """
     signs = [(-1.0) ** (l + m + (m < 0)) for l in range(lmax + 1) for m in range(-l, l + 1)]
     return torch.tensor(signs, dtype=torch.float64)
+
+
+@cache
+def quarter_turn(lmax: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows and signs of J, the product of ``x₊ + i x₋`` with i: ``(Jx)_k = sign_k x_{row_k}``.
+
+    ``(Jx)₊ = −x₋`` and ``(Jx)₋ = x₊`` for m > 0; rows of m = 0 stay. Rows are m-major.
+    ``J⁻¹ = Jᵀ`` has the same rows and, for m > 0, the other signs.
+    """
+    rows, signs = list(range(lmax + 1)), [1.0] * (lmax + 1)
+    for m in range(1, lmax + 1):
+        n, start = lmax + 1 - m, len(rows)
+        rows += [*range(start + n, start + 2 * n), *range(start, start + n)]
+        signs += [-1.0] * n + [1.0] * n
+    return torch.tensor(rows), torch.tensor(signs, dtype=torch.float64)

@@ -10,25 +10,29 @@
 #define IN const REAL *restrict
 #endif
 
+/* Numbers that the processor works on at once. */
+typedef REAL NAME(vector) __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
+
 /* out[r] (+)= sum_m W[m][r] x[m] for a fixed n = 2l+1; with back: out[m] (+)= sum_r W[m][r] x[r].
  * xrow and outrow give the place of each row. */
 static inline __attribute__((always_inline)) void NAME(turn_fixed)(
     const int n, const int back, const int add, IN W, IN x, const long *xrow, REAL *restrict out,
     const long *outrow, long C) {
+    const long tile = sizeof(NAME(vector)) / sizeof(REAL);
     long c = 0;
-    for (; c + TILE <= C; c += TILE) {
-        REAL acc[17][TILE];
+    for (; c + tile <= C; c += tile) {
+        NAME(vector) acc[17];
+#pragma GCC unroll 17
         for (int r = 0; r < n; r++)
-            for (int t = 0; t < TILE; t++) acc[r][t] = add ? out[outrow[r] + c + t] : 0;
+            acc[r] = add ? *(NAME(vector) *)(out + outrow[r] + c) : (NAME(vector)){0};
+#pragma GCC unroll 17
         for (int m = 0; m < n; m++) {
-            IN xm = x + xrow[m] + c;
-            for (int r = 0; r < n; r++) {
-                const REAL w = back ? W[r * n + m] : W[m * n + r];
-                for (int t = 0; t < TILE; t++) acc[r][t] += w * xm[t];
-            }
+            const NAME(vector) xm = *(const NAME(vector) *)(x + xrow[m] + c);
+#pragma GCC unroll 17
+            for (int r = 0; r < n; r++) acc[r] += (back ? W[r * n + m] : W[m * n + r]) * xm;
         }
-        for (int r = 0; r < n; r++)
-            for (int t = 0; t < TILE; t++) out[outrow[r] + c + t] = acc[r][t];
+#pragma GCC unroll 17
+        for (int r = 0; r < n; r++) *(NAME(vector) *)(out + outrow[r] + c) = acc[r];
     }
     for (; c < C; c++)
         for (int r = 0; r < n; r++) {
@@ -127,6 +131,86 @@ void NAME(gather_scale_backward)(
         for (long c = rows * S; c < K * S; c++) g_local[c] = 0;
         NAME(spread)(g_local, i[p], j[p], frames + p * D, row, lmax, C, g_nodes);
     }
+}
+
+/* x = radial[p] x_i and y = flip radial[P+p] x_j of each pair: even[p] = (x + y)/sqrt 2 in rows k < rows of
+ * folded[p], J (x - y)/sqrt 2 in those of folded[P+p]; J moves row k to turn[k], with the sign of that row. */
+void NAME(gather_fold)(
+    IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip, const long *row, const long *degree,
+    const long *turn, IN sign, long P, long lmax, long C, long rows, long begin, long end, REAL *restrict local,
+    REAL *restrict folded) {
+    const long D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3, R = (lmax + 1) * C;
+    const REAL half = NAME(root)((REAL)0.5);
+    for (long p = begin; p < end; p++) {
+        NAME(ends)(nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
+        for (long k = 0; k < rows; k++) {
+            IN x = local + k * 2 * C, f = half * flip[k], s = sign[turn[k]];
+            IN a = radial + p * R + degree[k] * C, *restrict b = a + P * R;
+            REAL *restrict even = folded + (p * rows + k) * C;
+            REAL *restrict odd = folded + ((P + p) * rows + turn[k]) * C;
+            for (long c = 0; c < C; c++) {
+                const REAL u = half * a[c] * x[c], v = f * b[c] * x[C + c];
+                even[c] = u + v;
+                odd[c] = s * (u - v);
+            }
+        }
+    }
+}
+
+/* Gradients of gather_fold: g_radial is written, g_nodes added to. Needs two scratch arrays [K, 2C]. */
+void NAME(gather_fold_backward)(
+    IN g_folded, IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip, const long *row,
+    const long *degree, const long *turn, IN sign, long P, long lmax, long C, long rows, long begin, long end,
+    REAL *restrict local, REAL *restrict g_nodes, REAL *restrict g_radial) {
+    const long K = (lmax + 1) * (lmax + 1), S = 2 * C, R = (lmax + 1) * C;
+    const long D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
+    const REAL half = NAME(root)((REAL)0.5);
+    REAL *restrict g_local = local + K * S;
+    for (long p = begin; p < end; p++) {
+        NAME(ends)(nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
+        REAL *restrict ga = g_radial + p * R, *restrict gb = ga + P * R;
+        for (long c = 0; c < R; c++) ga[c] = gb[c] = 0;
+        for (long k = 0; k < rows; k++) {
+            IN x = local + k * S, f = half * flip[k], s = sign[turn[k]];
+            IN a = radial + p * R + degree[k] * C, *restrict b = a + P * R;
+            IN even = g_folded + (p * rows + k) * C, *restrict odd = g_folded + ((P + p) * rows + turn[k]) * C;
+            REAL *restrict da = ga + degree[k] * C, *restrict db = gb + degree[k] * C, *restrict o = g_local + k * S;
+            for (long c = 0; c < C; c++) {
+                const REAL u = half * (even[c] + s * odd[c]), v = f * (even[c] - s * odd[c]);
+                da[c] += u * x[c];
+                db[c] += v * x[C + c];
+                o[c] = u * a[c];
+                o[C + c] = v * b[c];
+            }
+        }
+        for (long c = rows * S; c < K * S; c++) g_local[c] = 0;
+        NAME(spread)(g_local, i[p], j[p], frames + p * D, row, lmax, C, g_nodes);
+    }
+}
+
+/* Sums and differences of the two directions, x[p] and x[P+p], over sqrt 2; those of the second are turned by
+ * the inverse of J before, or, with fold, the differences are turned by J after. x and out are not the same. */
+void NAME(fold)(
+    IN x, const long *turn, IN sign, long P, long rows, long C, long fold, long begin, long end,
+    REAL *restrict out) {
+    const REAL half = NAME(root)((REAL)0.5);
+    for (long p = begin; p < end; p++)
+        for (long k = 0; k < rows; k++) {
+            const REAL s = half * sign[turn[k]];
+            const long there = fold ? k : turn[k], back = fold ? turn[k] : k;
+            IN a = x + (p * rows + k) * C, *restrict b = x + ((P + p) * rows + there) * C;
+            REAL *restrict sum = out + (p * rows + k) * C, *restrict rest = out + ((P + p) * rows + back) * C;
+            if (fold)
+                for (long c = 0; c < C; c++) {
+                    sum[c] = half * (a[c] + b[c]);
+                    rest[c] = s * (a[c] - b[c]);
+                }
+            else
+                for (long c = 0; c < C; c++) {
+                    sum[c] = half * a[c] + s * b[c];
+                    rest[c] = half * a[c] - s * b[c];
+                }
+        }
 }
 
 /* nodes[i] += W (weight * edge i to j), nodes[j] += W (flip * weight * edge j to i). Scratch [K, 2C]. */

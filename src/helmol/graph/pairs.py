@@ -1,6 +1,6 @@
 """Between atoms and edges, with gradients: the memory-bound part of the network.
 
-Two operations and their gradients, each in a form of torch operations and, on a CPU with a compiler,
+A few operations and their gradients, each in a form of torch operations and, on a CPU with a compiler,
 as one pass of C over the pairs. Both forms agree to rounding. Geometry is a constant here; where
 positions need gradients, :class:`helmol.graph.EdgeGeometry` has the plain form.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from helmol.graph import native
 from helmol.graph.frames import EdgeGeometry
-from helmol.graph.layout import degree_of_m_major, m_sizes
+from helmol.graph.layout import degree_of_m_major, m_sizes, quarter_turn
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class Pairs:
     def degree(self) -> Tensor:
         """Degree of each m-major row, ``[K]``."""
         return degree_of_m_major(self.geometry.lmax).to(self.geometry.flip.device)
+
+    @cached_property
+    def turn(self) -> tuple[Tensor, Tensor]:
+        """Rows and signs of J, see :func:`helmol.graph.layout.quarter_turn`."""
+        rows, signs = quarter_turn(self.geometry.lmax)
+        return rows.to(self.flip.device), signs.to(self.flip)
 
     @cached_property
     def _packed(self) -> Tensor:
@@ -137,6 +143,135 @@ class Pairs:
         forward, backward = other.split(len(other) // 2) if len(other) else (other, other)
         turned = torch.cat([backward, forward]) * self.flip[:, None]
         return self.geometry.to_nodes(own + turned, n), g_radial
+
+    def ends_folded(self, ends: Tensor, radial: Tensor, mmax: int) -> Tensor:
+        """Return what :meth:`gather_fold` does from ends that are in the frames of the pairs already.
+
+        Args:
+            ends: ``[P, K, 2C]``, see :meth:`EdgeGeometry.to_pairs`.
+            radial: ``[2P, L+1, C]``.
+            mmax: components of higher order are left out.
+        """
+        rows = sum(m_sizes(self.geometry.lmax)[: mmax + 1])
+        x, y = ends[:, :rows].chunk(2, dim=2)
+        own, other = radial.index_select(1, self.degree[:rows]).tensor_split([len(ends)])
+        return self.fold(torch.cat([own * x, other * y * self.flip[:rows, None]]), plain=True)
+
+    def ends_folded_gradient(self, gradient: Tensor, ends: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of :meth:`ends_folded` with respect to ends and radial weights."""
+        rows, p = gradient.shape[1], len(ends)
+        flip, degree = self.flip[:rows, None], self.degree[:rows]
+        u, v = self.unfold(gradient).tensor_split([p])
+        v = v * flip
+        x, y = ends[:, :rows].chunk(2, dim=2)
+        g_radial = torch.zeros_like(radial).index_add(1, degree, torch.cat([u * x, v * y]))
+        weight, other = radial.index_select(1, degree).tensor_split([p])
+        g_ends = torch.zeros_like(ends)
+        torch.cat([u * weight, v * other], dim=2, out=g_ends[:, :rows])
+        return g_ends, g_radial
+
+    def gather_fold(self, nodes: Tensor, radial: Tensor, mmax: int) -> Tensor:
+        """Return sum and difference of the two ends of each pair in its frame, with their radial weights.
+
+        With ``x = w_i x_i`` and ``y = flip w_j x_j`` (x_j as the edge j→i sees its source), rows of the pairs
+        are ``(x + y)/√2`` first, then ``J (x − y)/√2``; see :class:`helmol.model.backbone.so2.SO2PairLinear`.
+
+        Args:
+            nodes: ``[N, K, C]`` l-major.
+            radial: ``[2P, L+1, C]``, weights of i, then those of j.
+            mmax: components of higher order are left out.
+
+        Returns:
+            ``[2P, K', C]``, the m-major rows with |m| ≤ mmax.
+        """
+        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
+        rows = sum(m_sizes(lmax)[: mmax + 1])
+        if not self.native:
+            return self.ends_folded(self.geometry.to_pairs(nodes), radial, mmax)
+        folded, scratch = nodes.new_empty(2 * p, rows, c), self._scratch(c, 1)
+        nodes, radial = nodes.contiguous(), radial.contiguous()
+        kernel = native.function("gather_fold", nodes.dtype)
+        fixed = [native.pointer(nodes), *self._arguments(), native.pointer(radial), *self._fold_rows()]
+        sizes = [ctypes.c_long(n) for n in (p, lmax, c, rows)]
+
+        def work(begin: int, end: int, part: int) -> None:
+            kernel(
+                *fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(scratch[part]),
+                native.pointer(folded),
+            )  # fmt: skip
+
+        native.over_pairs(p, work)
+        return folded
+
+    def gather_fold_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of :meth:`gather_fold` with respect to nodes and radial weights."""
+        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
+        rows = gradient.shape[1]
+        if not self.native:
+            ends = self.geometry.to_pairs(nodes)
+            g_ends, g_radial = self.ends_folded_gradient(gradient, ends, radial)
+            own, other = g_ends.chunk(2, dim=2)
+            turned = torch.cat([own, other * self.flip[:, None]])
+            return self.geometry.to_nodes(turned, len(nodes)), g_radial
+        parts = native.n_parts(p)
+        g_nodes = nodes.new_zeros(parts, *nodes.shape)
+        g_radial, scratch = radial.new_empty(radial.shape), self._scratch(c, 2)
+        gradient, nodes, radial = gradient.contiguous(), nodes.contiguous(), radial.contiguous()
+        kernel = native.function("gather_fold_backward", nodes.dtype)
+        fixed = [
+            native.pointer(gradient), native.pointer(nodes), *self._arguments(), native.pointer(radial),
+            *self._fold_rows(),
+        ]  # fmt: skip
+        sizes = [ctypes.c_long(n) for n in (p, lmax, c, rows)]
+
+        def work(begin: int, end: int, part: int) -> None:
+            kernel(
+                *fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(scratch[part]),
+                native.pointer(g_nodes[part]), native.pointer(g_radial),
+            )  # fmt: skip
+
+        native.over_pairs(p, work)
+        return (g_nodes[0] if parts == 1 else g_nodes.sum(dim=0)), g_radial
+
+    def fold(self, x: Tensor, *, plain: bool = False) -> Tensor:
+        """Return sums and differences of the directions, ``(x_ij + x_ji)/√2`` and ``J (x_ij − x_ji)/√2``.
+
+        Args:
+            x: ``[2P, K', C]`` m-major, whole orders.
+            plain: by torch operations, which autograd knows.
+        """
+        if self.native and not plain:
+            return self._folded(x, 1)
+        rows, signs = (part[: x.shape[1]] for part in self.turn)
+        a, b = x.tensor_split([self.geometry.n_pairs])
+        turned = (a - b).index_select(1, rows) * signs[:, None]
+        return torch.cat([a + b, turned]) * 0.5**0.5
+
+    def unfold(self, x: Tensor, *, plain: bool = False) -> Tensor:
+        """Return the directions of what :meth:`fold` made; its inverse and its transpose."""
+        if self.native and not plain:
+            return self._folded(x, 0)
+        rows, signs = (part[: x.shape[1]] for part in self.turn)
+        a, b = x.tensor_split([self.geometry.n_pairs])
+        b = b.index_select(1, rows) * signs.index_select(0, rows)[:, None]
+        return torch.cat([a + b, a - b]) * 0.5**0.5
+
+    def _folded(self, x: Tensor, fold: int) -> Tensor:
+        """Run the kernel of :meth:`fold` and :meth:`unfold`."""
+        x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        kernel = native.function("fold", x.dtype)
+        fixed = [native.pointer(t) for t in (x, *self.turn)]
+        p = self.geometry.n_pairs
+        sizes = [ctypes.c_long(n) for n in (p, x.shape[1], x.shape[2], fold)]
+
+        def work(begin: int, end: int, _: int) -> None:
+            kernel(*fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(out))
+
+        native.over_pairs(p, work)
+        return out
+
+    def _fold_rows(self) -> list[ctypes.c_void_p]:
+        return [*self._rows(), *[native.pointer(t) for t in (self.degree, *self.turn)]]
 
     def weighted_sum(self, edges: Tensor, n_nodes: int) -> Tensor:
         """Sum edges ``[2P, K, C]``, faded by the envelope, at their atoms, ``[N, K, C]``; for autograd."""

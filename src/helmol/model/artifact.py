@@ -88,6 +88,7 @@ def describe_model(folder: Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
         raise InputError(f"the model in {folder} is damaged: {error}") from error
     if data.get("schema") != SCHEMA:
         raise InputError(f"the model in {folder} has schema {data.get('schema')}, this helmol reads {SCHEMA}")
+    data["model"].setdefault("radial", "edge")  # written before there was a choice
     return parse(ModelConfig, data["model"], source=str(folder)), Domain.from_json(data["domain"]), data
 
 

@@ -42,6 +42,9 @@ class ModelConfig(Config):
     """Length of the element embeddings in the edge scalars."""
     radial_channels: int = Field(64, ge=1)
     """Hidden width of the radial networks."""
+    radial: Literal["pair", "edge"] = "pair"
+    """What has radial weights of its own in a convolution: each end of a pair, the same in both directions,
+    which halves the arithmetic of the first map; or (HELM paper) each directed edge."""
     message_scale: float = Field(5.0, gt=0)
     """The edge-degree embedding, a sum over neighbours, is divided by this."""
     edge_norm: Literal["pre", "post"] = "pre"
@@ -67,6 +70,12 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
     "medium": ModelConfig(channels=64),
     "large": ModelConfig(channels=128, radial_channels=128),
     "helm-paper": ModelConfig(
-        channels=128, radial_channels=128, edge_norm="post", gate="tanh", envelope=False, residual_scale=1.0
+        channels=128,
+        radial_channels=128,
+        radial="edge",
+        edge_norm="post",
+        gate="tanh",
+        envelope=False,
+        residual_scale=1.0,
     ),
 }

@@ -136,12 +136,17 @@ class HamiltonianModel(nn.Module):
             part = None if step >= n_pairs else slice(start, min(start + step, n_pairs))
             geometry = states.geometry if part is None else states.geometry.select(part)
             edges = self.head.edge_gate(self.backbone.edges(states, part, checkpoint=checkpoint))
-            for place, bucket in enumerate(batch.buckets):
-                values = outputs[place]
-                if isinstance(values, list):
-                    chosen, local = edges_inside(bucket.index, start, geometry.n_pairs, n_pairs)
-                    values.append(self.head.pairs(edges, geometry, bucket.key, local))
-                    orders[place].append(chosen)
+            places = [place for place, values in enumerate(outputs) if isinstance(values, list)]
+            found = [
+                edges_inside(batch.buckets[place].index, start, geometry.n_pairs, n_pairs) for place in places
+            ]
+            kinds = [
+                (batch.buckets[place].key, local) for place, (_, local) in zip(places, found, strict=True)
+            ]
+            blocks = self.head.pairs(edges, geometry, kinds)
+            for place, (chosen, _), values in zip(places, found, blocks, strict=True):
+                outputs[place].append(values)
+                orders[place].append(chosen)
         joined = [
             values if isinstance(values, Tensor) else _in_order(values, order)
             for values, order in zip(outputs, orders, strict=True)

@@ -60,6 +60,38 @@ def test_gather_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native
             close(found, right, dtype)
 
 
+def folded_by_autograd(pairs, nodes, radial, mmax):
+    """Return sums and differences of the ends, by torch's own gradient, from the complex form of J."""
+    c, p, lmax = nodes.shape[2], pairs.geometry.n_pairs, pairs.geometry.lmax
+    ends = pairs.geometry.to_edges(nodes)[..., :c] * radial.index_select(1, pairs.degree)
+    total, rest = (ends[:p] + ends[p:]) / 2**0.5, (ends[:p] - ends[p:]) / 2**0.5
+    turned = []
+    for m, part in enumerate(rest.split(_sizes(lmax), dim=1)):
+        z = 1j * torch.complex(*part.chunk(2, dim=1)) if m else part
+        turned.append(torch.cat([z.real, z.imag], dim=1) if m else z)
+    return torch.cat([total, torch.cat(turned, dim=1)])[:, : sum(_sizes(lmax)[: mmax + 1])]
+
+
+@KINDS
+@NATIVE
+@pytest.mark.parametrize(
+    ("lmax", "channels", "mmax"), [(1, 3, 1), (4, 16, 4), (4, 19, 2), (8, 5, 8), (6, 33, 0)]
+)
+@pytest.mark.parametrize("n_pairs", [0, 1, 10])
+def test_fold_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
+    pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native)
+    radial = radial[..., :channels].detach().contiguous().requires_grad_()
+    expected = folded_by_autograd(pairs, nodes, radial, mmax)
+    weight = torch.randn_like(expected)
+    gradients = torch.autograd.grad((expected * weight).sum(), [nodes, radial])
+    with torch.no_grad():
+        close(pairs.gather_fold(nodes, radial, mmax), expected, dtype)
+        for found, right in zip(pairs.gather_fold_gradient(weight, nodes, radial), gradients, strict=True):
+            close(found, right, dtype)
+        close(pairs.unfold(pairs.fold(weight)), weight, dtype)
+        close(pairs.fold(weight), pairs.fold(weight, plain=True), dtype)
+
+
 @KINDS
 @NATIVE
 @pytest.mark.parametrize(("lmax", "channels"), [(1, 3), (4, 16), (8, 35)])
@@ -89,6 +121,9 @@ def test_several_threads_give_the_same(monkeypatch):
                 [
                     pairs.gather_scale(nodes, radial, 3),
                     *pairs.gather_scale_gradient(weight, nodes, radial),
+                    pairs.gather_fold(nodes, radial[..., :8], 3),
+                    *pairs.gather_fold_gradient(weight[..., :8], nodes, radial[..., :8].contiguous()),
+                    pairs.fold(weight),
                     pairs.scatter(weight[..., :8].contiguous(), pairs.geometry.envelope, 5),
                 ]
             )
@@ -101,6 +136,7 @@ def test_several_threads_give_the_same(monkeypatch):
 def test_a_wrong_sign_or_frame_is_seen(fault):
     pairs, nodes, radial = make(3, 4, 10, torch.float64, is_native=True)
     expected = by_autograd(pairs, nodes, radial, 3)
+    folded = folded_by_autograd(pairs, nodes, radial[..., :4], 3)
     geometry = pairs.geometry
     if fault == "flip":
         wrong = replace(geometry, flip=geometry.flip.abs())
@@ -108,6 +144,7 @@ def test_a_wrong_sign_or_frame_is_seen(fault):
         wrong = replace(geometry, frames=tuple(frame.mT for frame in geometry.frames))
     with torch.no_grad():
         assert not torch.allclose(Pairs(wrong, True).gather_scale(nodes, radial, 3), expected)
+        assert not torch.allclose(Pairs(wrong, True).gather_fold(nodes, radial[..., :4], 3), folded)
 
 
 def test_without_a_compiler_torch_does_it(monkeypatch):

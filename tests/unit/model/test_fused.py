@@ -1,48 +1,113 @@
-"""The fused convolution is the plain one: values and gradients, float64, and its fault is seen."""
-
-from dataclasses import replace
+"""The fused convolution is the plain one: values and gradients, float64, and its faults are seen."""
 
 import pytest
 import torch
 
 from helmol.graph import Pairs, edge_geometry
+from helmol.model import ModelConfig
 from helmol.model.backbone import fused
-from helmol.model.backbone.radial import RadialNetwork
-from helmol.model.backbone.so2 import SO2Convolution
+from helmol.model.backbone.so2 import SO2Convolution, SO2PairLinear
 
 PAIR_INDEX = torch.tensor([[0, 0, 0, 1, 1], [1, 2, 3, 2, 3]])
 
 
-def both_ways(lmax, gate, n_pairs, mmax=None):
+def make(lmax, n_pairs, **switches):
+    """Return a convolution with random weights, atoms, nodes and edge scalars."""
     torch.manual_seed(0)
-    convolution = SO2Convolution(lmax, 3, RadialNetwork(5, 8, (lmax + 1) * 6), gate=gate, mmax=mmax).double()
+    config = ModelConfig(channels=3, radial_channels=8, **switches)
+    convolution = SO2Convolution(lmax, config, 5).double()
+    for parameter in convolution.parameters():
+        torch.nn.init.normal_(parameter)
     positions = torch.randn(4, 3, dtype=torch.float64)
-    geometry = edge_geometry(positions, PAIR_INDEX[:, :n_pairs], lmax=lmax, cutoff=9.0, dtype=torch.float64)
     nodes = torch.randn(4, (lmax + 1) ** 2, 3, dtype=torch.float64, requires_grad=True)
     scalars = torch.randn(2 * n_pairs, 5, dtype=torch.float64, requires_grad=True)
-    for bias in (convolution.first.zero.bias, convolution.second.zero.bias):
-        torch.nn.init.normal_(bias)
+    return convolution, positions, nodes, scalars
+
+
+def every_way(lmax, n_pairs, **switches):
+    """Return output and gradients: plain form, fused with C, without, with moving atoms."""
+    convolution, positions, nodes, scalars = make(lmax, n_pairs, **switches)
     inputs = [nodes, scalars, *convolution.parameters()]
     results = []
-    for twice in (True, False):
-        out = convolution(nodes, scalars, Pairs.of(replace(geometry, twice=twice)))
+    for twice, native, moving in ((1, 1, 0), (0, 1, 0), (0, 0, 0), (0, 1, 1)):
+        geometry = edge_geometry(
+            positions.clone().requires_grad_(bool(moving)), PAIR_INDEX[:, :n_pairs], lmax=lmax, cutoff=9.0,
+            dtype=torch.float64, twice=bool(twice),
+        )  # fmt: skip
+        out = convolution(nodes, scalars, Pairs(geometry, bool(native)))
         torch.manual_seed(1)
         gradients = torch.autograd.grad((out * torch.randn_like(out)).sum(), inputs)
         results.append([out, *gradients])
     return results
 
 
+@pytest.mark.parametrize("radial", ["pair", "edge"])
 @pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
 @pytest.mark.parametrize("lmax", [1, 4, 6])
 @pytest.mark.parametrize("mmax", [None, 0, 2])
 @pytest.mark.parametrize("n_pairs", [0, 1, 5])
-def test_values_and_gradients_agree(lmax, gate, n_pairs, mmax):
-    for plain, other in zip(*both_ways(lmax, gate, n_pairs, mmax), strict=True):
-        torch.testing.assert_close(other, plain, atol=1e-12, rtol=1e-11)
+def test_values_and_gradients_agree(lmax, gate, n_pairs, mmax, radial):
+    plain, *others = every_way(lmax, n_pairs, gate=gate, mmax=mmax, radial=radial)
+    for other in others:
+        for expected, found in zip(plain, other, strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
 def test_a_wrong_sign_in_the_complex_product_is_seen(monkeypatch):
     right = fused._weight_gradient
     monkeypatch.setattr(fused, "_weight_gradient", lambda *a: tuple(-g for g in right(*a)))
-    plain, other = both_ways(2, "sigmoid", 5)
+    plain, other, *_ = every_way(2, 5)
     assert any(not torch.allclose(a, b) for a, b in zip(plain, other, strict=True))
+
+
+def two_maps(linear, ends, flip, n_pairs):
+    """Compute ``W u + V v`` and ``W S v + V S u`` with the W and V that make up the weights of ``linear``.
+
+    Also returns whether all W and V commute with turns about the axis.
+    """
+    turn = Pairs(edge_geometry(*GEOMETRY, lmax=linear.lmax, cutoff=9.0, dtype=torch.float64), False).turn
+    u, sv = ends.tensor_split([n_pairs])
+    sums, differences = (weight for weight in linear.zero)
+    n_zero = linear.lmax + 1
+    signs = flip[:n_zero].repeat_interleave(u.shape[2])[:, None]
+    whole, scalars, complex_maps = [], [], []
+    w, v = (sums + differences) / 2, signs * (sums - differences) / 2
+    for first, second in ((u, flip[:, None] * sv), (sv, flip[:, None] * u)):
+        out = first[:, :n_zero].flatten(1) @ w + second[:, :n_zero].flatten(1) @ v + linear.bias
+        parts = [out[:, : n_zero * linear.channels_out].unflatten(1, (n_zero, -1))]
+        scalars.append(out[:, n_zero * linear.channels_out :])
+        start = n_zero
+        for m, a in enumerate(linear.orders, start=1):
+            n = 2 * (linear.lmax + 1 - m)
+            rows = slice(start, start + n)
+            j = torch.zeros(n, n, dtype=torch.float64)
+            j[torch.arange(n), turn[0][rows] - start] = turn[1][rows]
+            j = torch.kron(j, torch.eye(u.shape[2], dtype=torch.float64)).T  # of rows from the right
+            s = flip[rows].repeat_interleave(u.shape[2])[:, None]
+            turned = j @ a @ torch.linalg.inv(j)
+            linear_part, other = (a + turned) / 2, s * (a - turned) / 2
+            complex_maps += [torch.allclose(j @ map_, map_ @ j) for map_ in (linear_part, other)]
+            result = first[:, rows].flatten(1) @ linear_part + second[:, rows].flatten(1) @ other
+            parts.append(result.unflatten(1, (n, -1)))
+            start += n
+        whole.append(torch.cat(parts, dim=1))
+    return torch.cat(whole), torch.cat(scalars), all(complex_maps)
+
+
+GEOMETRY = (torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3)), PAIR_INDEX)
+
+
+@pytest.mark.parametrize("fault", [None, "flip"])
+def test_pairs_are_two_maps_of_both_ends(fault):
+    torch.manual_seed(2)
+    geometry = edge_geometry(*GEOMETRY, lmax=3, cutoff=9.0, dtype=torch.float64)
+    pairs = Pairs(geometry, False)
+    linear = SO2PairLinear(3, 2, 2, mmax=3, n_scalars=4).double()
+    for parameter in linear.parameters():
+        torch.nn.init.normal_(parameter)
+    ends = torch.randn(10, 16, 2, dtype=torch.float64)  # x_i in the frame of i→j, x_j in that of j→i
+    flip = pairs.flip.abs() if fault else pairs.flip
+    found = linear(pairs.fold(ends), pairs)
+    *expected, commute = two_maps(linear, ends, flip, 5)
+    agree = [torch.allclose(a, b) for a, b in zip(found, expected, strict=True)]
+    assert (commute and all(agree)) == (fault is None)

@@ -50,7 +50,7 @@ def test_the_fit_is_the_ridge_solution_and_the_head_says_the_same(data):
     )
     assert result["start"]["energy_mae_meV"] == pytest.approx(result["last"]["energy_mae_meV"], rel=1e-3)
     zero = run(parse(TrainConfig, energy_settings(data, max_steps=1)), out=data.parent / "from-zero")
-    assert result["start"]["energy_mae_meV"] < 0.6 * zero["start"]["energy_mae_meV"]
+    assert result["start"]["energy_mae_meV"] < 0.7 * zero["start"]["energy_mae_meV"]
 
 
 def test_a_start_that_training_spoils_stays_the_best(data, tmp_path):

@@ -1,4 +1,4 @@
-"""The SO(2) convolution as one differentiable step with hand-written gradients.
+"""The SO(2) convolution as two differentiable steps with hand-written gradients.
 
 Same function as the plain form in :mod:`helmol.model.backbone.so2`, tested equal to it. What it saves:
 
@@ -96,80 +96,186 @@ def _summed_by_degree(x: Tensor, y: Tensor, lmax: int, mmax: int) -> Tensor:
     return result
 
 
-class FusedConvolution(torch.autograd.Function):
-    """Ends of the edge times radial weights, first SO(2) map, gate, second SO(2) map; see above."""
+class FusedFirst(torch.autograd.Function):
+    """Ends of each directed edge times radial weights, then the first SO(2) map."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, radial: Tensor, pairs: Pairs | None, tanh: bool, mmax: int, precision: str,
-        *weights: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """Return ``[E, K, C]``.
+        ctx: Any, x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int, precision: str, *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return hidden features ``[E, K', C]``, |m| ≤ mmax, and raw gates ``[E, L·C]``.
 
         Args:
             ctx: autograd's.
             x: nodes ``[N, K, C]`` if there are ``pairs``, else both ends in the edge frame ``[E, K, 2C]``.
             radial: ``[E, L+1, 2C]``.
             pairs: where the nodes are rotated to.
+            mmax: largest order.
+            precision: of the matrix products.
+            weights: as ``SO2Linear.flat_weights`` lists them.
+        """
+        lmax, c = radial.shape[1] - 1, radial.shape[2] // 2
+        x, (_, *orders) = x.contiguous(), _slices(lmax, mmax)
+        weight, bias, complex_weights = _unpack(weights)
+        scaled = _scaled(x, radial, pairs, mmax)
+        hidden = x.new_empty(len(radial), scaled.shape[1], c)
+        zero = product(_half(scaled, 0, lmax + 1), weight.T, precision).add_(bias)
+        _half(hidden, 0, lmax + 1).copy_(zero[:, : (lmax + 1) * c])
+        for (first, n), pair in zip(orders, complex_weights, strict=True):
+            _product(hidden, scaled, pair, first, n, precision)
+        ctx.mmax, ctx.pairs, ctx.precision = mmax, pairs, precision
+        ctx.save_for_backward(x, radial, *weights)
+        return hidden, zero[:, (lmax + 1) * c :].contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_hidden: Tensor, g_gates: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of all inputs."""
+        x, radial, *weights = ctx.saved_tensors
+        lmax, mmax, pairs, precision = radial.shape[1] - 1, ctx.mmax, ctx.pairs, ctx.precision
+        weight, _, complex_weights = _unpack(weights)
+        g_hidden, slices = g_hidden.contiguous(), _slices(lmax, mmax)
+        scaled = _scaled(x, radial, pairs, mmax)
+        g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates], dim=1)
+        gradients: list[Tensor | None] = [None] * len(weights)
+        if any(ctx.needs_input_grad[5:]):  # forces alone need none of the weights' gradients
+            gradients = _weight_gradients(g0, scaled, g_hidden, slices, precision)
+        g_scaled = scaled  # its values are no longer needed
+        product(g0, weight, precision, out=_half(g_scaled, 0, lmax + 1))
+        for (first, n), pair in zip(slices[1:], complex_weights, strict=True):
+            _input_gradient(g_scaled, g_hidden, pair, first, n, precision)
+        g_x, g_radial = _scaled_gradient(g_scaled, x, radial, pairs, mmax)
+        return g_x, g_radial, None, None, None, *gradients
+
+
+class FusedFirstOfPairs(torch.autograd.Function):
+    """Sums and differences of the ends of each pair, then the first SO(2) map on them.
+
+    All orders m > 0 are plain matrix products; see :class:`helmol.model.backbone.so2.SO2PairLinear`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, radial: Tensor, pairs: Pairs, mmax: int, precision: str, *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return hidden features ``[2P, K', C]``, |m| ≤ mmax, and raw gates ``[2P, L·C]``.
+
+        Args:
+            ctx: autograd's.
+            x: nodes ``[N, K, C]``, or both ends in the frames of the pairs ``[P, K, 2C]`` if those move.
+            radial: ``[2P, L+1, C]``.
+            pairs: the pairs.
+            mmax: largest order.
+            precision: of the matrix products.
+            weights: as ``SO2PairLinear.flat_weights`` lists them.
+        """
+        p, zeros = pairs.geometry.n_pairs, radial.shape[1] * radial.shape[2]
+        x, (bias, sums, differences, *orders) = x.contiguous(), weights
+        folded = _folded(x, radial, pairs, mmax)
+        hidden = torch.empty_like(folded)
+        gates = x.new_empty(len(folded), len(bias) - zeros)
+        halves = (slice(0, p), sums), (slice(p, 2 * p), differences)
+        for rows, weight in halves:
+            left = _half(folded, 0, radial.shape[1])[rows]
+            product(left, weight[:, :zeros], precision, out=_half(hidden, 0, radial.shape[1])[rows])
+            product(left, weight[:, zeros:], precision, out=gates[rows])
+        for (first, n), weight in zip(_slices(radial.shape[1] - 1, mmax)[1:], orders, strict=True):
+            left, right = _half(folded, first, 2 * n), _half(hidden, first, 2 * n)
+            product(left, weight, precision, out=right)
+        hidden, gates = pairs.unfold(hidden), both_ways(gates, p) + bias[zeros:]
+        _half(hidden, 0, radial.shape[1]).add_(bias[:zeros])
+        ctx.mmax, ctx.pairs, ctx.precision = mmax, pairs, precision
+        ctx.save_for_backward(x, radial, *weights)
+        return hidden, gates
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_hidden: Tensor, g_gates: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of all inputs."""
+        x, radial, _, *weights = ctx.saved_tensors
+        pairs, mmax, precision = ctx.pairs, ctx.mmax, ctx.precision
+        p, degrees = pairs.geometry.n_pairs, radial.shape[1]
+        slices = _slices(degrees - 1, mmax)
+        g_hidden = g_hidden.contiguous()
+        g_bias = torch.cat([_half(g_hidden, 0, degrees).sum(dim=0), g_gates.sum(dim=0)])
+        g_hidden, g_gates = pairs.fold(g_hidden), both_ways(g_gates, p)
+        folded = _folded(x, radial, pairs, mmax)
+        halves = slice(p), slice(p, None)
+        g_zero = torch.cat([_half(g_hidden, 0, degrees), g_gates], dim=1)
+        left = _half(folded, 0, degrees)
+        gradients: list[Tensor | None] = [None] * len(ctx.needs_input_grad[5:])
+        if any(ctx.needs_input_grad[5:]):  # forces alone need none of the weights' gradients
+            gradients = [g_bias]
+            gradients += [product(left[some].T, g_zero[some], precision) for some in halves]
+            for first, n in slices[1:]:
+                rows = _half(folded, first, 2 * n), _half(g_hidden, first, 2 * n)
+                gradients.append(product(rows[0].T, rows[1], precision))
+        g_folded = folded  # its values are no longer needed
+        for some, weight in zip(halves, weights[:2], strict=True):
+            product(g_zero[some], weight.T, precision, out=_half(g_folded, 0, degrees)[some])
+        for (first, n), weight in zip(slices[1:], weights[2:], strict=True):
+            g_right = _half(g_hidden, first, 2 * n)
+            product(g_right, weight.T, precision, out=_half(g_folded, first, 2 * n))
+        if pairs.geometry.moving:
+            g_x, g_radial = pairs.ends_folded_gradient(g_folded, x, radial)
+        else:
+            g_x, g_radial = pairs.gather_fold_gradient(g_folded, x, radial)
+        return g_x, g_radial, None, None, None, *gradients
+
+
+class FusedSecond(torch.autograd.Function):
+    """Gate, then the second SO(2) map."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, raw: Tensor, tanh: bool, mmax: int, precision: str, *weights: Tensor
+    ) -> Tensor:
+        """Return ``[E, K, C]``.
+
+        Args:
+            ctx: autograd's.
+            hidden: ``[E, K', C]``, |m| ≤ mmax.
+            raw: gates before squashing, ``[E, L·C]``.
             tanh: gates by tanh, else sigmoid.
             mmax: largest order.
             precision: of the matrix products.
-            weights: of both maps, as ``SO2Linear.flat_weights`` lists them.
+            weights: as ``SO2Linear.flat_weights`` lists them.
         """
-        e, k, lmax = len(radial), x.shape[1], radial.shape[1] - 1
-        first_zero, first_bias, first_pairs, second_zero, second_bias, second_pairs = _unpack(weights, mmax)
-        c = second_bias.shape[0] // (lmax + 1)
-        x, (_, *orders) = x.contiguous(), _slices(lmax, mmax)
-        degree = degree_of_m_major(lmax).to(x.device)
-        scaled = _scaled(x, radial, pairs, mmax)
-        hidden = x.new_empty(e, _rows(lmax, mmax), c)
-        zero = product(_half(scaled, 0, lmax + 1), first_zero.T, precision).add_(first_bias)
-        _half(hidden, 0, lmax + 1).copy_(zero[:, : (lmax + 1) * c])
-        gates = zero[:, (lmax + 1) * c :].contiguous().view(e, lmax, c)
-        gates = gates.tanh_() if tanh else gates.sigmoid_()
-        for (first, n), pair in zip(orders, first_pairs, strict=True):
-            _product(hidden, scaled, pair, first, n, precision)
-        gated = gate(hidden, gates, degree)
-        out = x.new_empty(e, k, c)
-        out[:, hidden.shape[1] :] = 0
-        zero = _half(out, 0, lmax + 1)
-        product(_half(gated, 0, lmax + 1), second_zero.T, precision, out=zero).add_(second_bias)
-        for (first, n), pair in zip(orders, second_pairs, strict=True):
+        e, rows, c = hidden.shape
+        lmax = raw.shape[1] // c
+        weight, bias, complex_weights = _unpack(weights)
+        gates = (torch.tanh(raw) if tanh else torch.sigmoid(raw)).view(e, lmax, c)
+        gated = gate(hidden, gates, degree_of_m_major(lmax).to(hidden.device))
+        out = hidden.new_empty(e, (lmax + 1) ** 2, c)
+        out[:, rows:] = 0
+        zero, orders = _half(out, 0, lmax + 1), _slices(lmax, mmax)[1:]
+        product(_half(gated, 0, lmax + 1), weight.T, precision, out=zero).add_(bias)
+        for (first, n), pair in zip(orders, complex_weights, strict=True):
             _product(out, gated, pair, first, n, precision)
-        ctx.tanh, ctx.mmax, ctx.pairs, ctx.precision = tanh, mmax, pairs, precision
-        ctx.save_for_backward(x, radial, hidden, gates, *weights)
+        ctx.tanh, ctx.mmax, ctx.precision = tanh, mmax, precision
+        ctx.save_for_backward(hidden, gates, *weights)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of all inputs."""
-        x, radial, hidden, gates, *weights = ctx.saved_tensors
-        lmax, mmax, pairs, precision = radial.shape[1] - 1, ctx.mmax, ctx.pairs, ctx.precision
-        first_zero, _, first_pairs, second_zero, _, second_pairs = _unpack(weights, mmax)
-        grad, slices = grad.contiguous(), _slices(lmax, mmax)
-        orders = slices[1:]
+        hidden, gates, *weights = ctx.saved_tensors
+        lmax, precision = gates.shape[1], ctx.precision
+        weight, _, complex_weights = _unpack(weights)
+        grad, slices = grad.contiguous(), _slices(lmax, ctx.mmax)
         degree = degree_of_m_major(lmax).to(grad.device)
         gated = gate(hidden, gates, degree)
         g0 = _half(grad, 0, lmax + 1)
-        # Forces alone need none of the weights' gradients.
-        learns = any(ctx.needs_input_grad[6:])
-        nothing: list[Tensor | None] = [None] * (len(weights) // 2)
-        second = _weight_gradients(g0, gated, grad, slices, precision) if learns else nothing
+        gradients: list[Tensor | None] = [None] * len(weights)
+        if any(ctx.needs_input_grad[5:]):
+            gradients = _weight_gradients(g0, gated, grad, slices, precision)
         g_gated = gated  # its values are no longer needed
-        product(g0, second_zero, precision, out=_half(g_gated, 0, lmax + 1))
-        for (first, n), pair in zip(orders, second_pairs, strict=True):
+        product(g0, weight, precision, out=_half(g_gated, 0, lmax + 1))
+        for (first, n), pair in zip(slices[1:], complex_weights, strict=True):
             _input_gradient(g_gated, grad, pair, first, n, precision)
         g_hidden, g_gates = gate_gradient(g_gated, hidden, gates, degree, tanh=ctx.tanh)
-        scaled = _scaled(x, radial, pairs, mmax)
-        g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates.flatten(1)], dim=1)
-        first_grads = _weight_gradients(g0, scaled, g_hidden, slices, precision) if learns else nothing
-        g_scaled = scaled
-        product(g0, first_zero, precision, out=_half(g_scaled, 0, lmax + 1))
-        for (first, n), pair in zip(orders, first_pairs, strict=True):
-            _input_gradient(g_scaled, g_hidden, pair, first, n, precision)
-        g_x, g_radial = _scaled_gradient(g_scaled, x, radial, pairs, mmax)
-        return g_x, g_radial, None, None, None, None, *first_grads, *second
+        return g_hidden, g_gates.flatten(1), None, None, None, *gradients
 
 
 def _weight_gradients(
@@ -204,18 +310,24 @@ def _scaled_gradient(
     return g_x, g_radial
 
 
+def _folded(x: Tensor, radial: Tensor, pairs: Pairs, mmax: int) -> Tensor:
+    """Return sums and differences of the ends, ``[2P, K', C]``."""
+    if pairs.geometry.moving:
+        return pairs.ends_folded(x, radial, mmax)
+    return pairs.gather_fold(x, radial, mmax)
+
+
+def both_ways(x: Tensor, n_pairs: int) -> Tensor:
+    """Return sums and differences of the halves of ``[2P, …]`` over √2, its own inverse."""
+    a, b = x.tensor_split([n_pairs])
+    return torch.cat([a + b, a - b]) * 0.5**0.5
+
+
 def _rows(lmax: int, mmax: int) -> int:
     """Return the number of m-major rows with |m| ≤ mmax; they come first."""
     return sum(m_sizes(lmax)[: mmax + 1])
 
 
-def _unpack(
-    weights: tuple[Tensor, ...] | list[Tensor], mmax: int
-) -> tuple[Tensor, Tensor, list[Pair], Tensor, Tensor, list[Pair]]:
-    """Split the flat list of weights of both maps."""
-    half = 2 + 2 * mmax
-    parts = []
-    for some in (weights[:half], weights[half:]):
-        pairs = [(some[2 + 2 * k], some[3 + 2 * k]) for k in range(mmax)]
-        parts += [some[0], some[1], pairs]
-    return tuple(parts)  # type: ignore[return-value]
+def _unpack(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Pair]]:
+    """Return weight and bias of m = 0, and the complex weights, of ``SO2Linear.flat_weights``."""
+    return weights[0], weights[1], list(zip(weights[2::2], weights[3::2], strict=True))

@@ -42,9 +42,8 @@ class NodeBlock(nn.Module):
     def __init__(self, lmax: int, config: ModelConfig, n_scalars: int) -> None:
         super().__init__()
         c = config.channels
-        radial = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * 2 * c)
         self.norm = EquivariantNorm(lmax, c, edges=False)
-        self.convolution = SO2Convolution(lmax, c, radial, gate=config.gate, mmax=config.mmax)
+        self.convolution = SO2Convolution(lmax, config, n_scalars)
         self.norm_ffn = EquivariantNorm(lmax, c, edges=False)
         self.ffn = FeedForward(lmax, c, edges=False)
 
@@ -62,10 +61,9 @@ class EdgeBlock(nn.Module):
     def __init__(self, lmax: int, config: ModelConfig, n_scalars: int) -> None:
         super().__init__()
         c = config.channels
-        radial = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * 2 * c)
         self.pre = config.edge_norm == "pre"
         self.norm = EquivariantNorm(lmax, c, edges=not self.pre)
-        self.convolution = SO2Convolution(lmax, c, radial, gate=config.gate, mmax=config.mmax)
+        self.convolution = SO2Convolution(lmax, config, n_scalars)
         self.norm_ffn = EquivariantNorm(lmax, c, edges=True)
         self.ffn = FeedForward(lmax, c, edges=True)
 

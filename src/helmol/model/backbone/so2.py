@@ -8,7 +8,9 @@ from torch.nn import functional
 
 from helmol.graph import Pairs
 from helmol.graph.layout import m_sizes
-from helmol.model.backbone.fused import FusedConvolution
+from helmol.model.backbone.fused import FusedFirst, FusedFirstOfPairs, FusedSecond, both_ways
+from helmol.model.backbone.radial import RadialNetwork
+from helmol.model.config import ModelConfig
 
 
 class SO2Linear(nn.Module):
@@ -66,23 +68,96 @@ class SO2Linear(nn.Module):
         return outputs, scalars
 
 
-class SO2Convolution(nn.Module):
-    """Two SO(2) maps with a gate between, the first weighted by the edge's radial network.
+class SO2PairLinear(nn.Module):
+    """Map both ends of a pair to features of both of its edges, at half the cost of two maps.
 
-    Input ``[x_i ‖ x_j]`` (2C channels), times one radial factor per (l, channel) shared by ±m.
+    Let u and v be x_i and x_j, each with its own radial weights, in the frame of i→j, and S the signs between
+    the frames of the two directions. As the ends of the edge j→i are ``S v, S u``, the maps
+    ``y_ij = W u + V v`` and ``y_ji = W S v + V S u`` obey
+
+    ``y_ij ± y_ji = (W ± V S) (u ± S v)``.
+
+    For m > 0 the product V S is V after a complex conjugation, so ``A = W + V S`` is any real matrix over
+    (l ≥ m, ±m, channel) and ``W − V S = J⁻¹ A J`` with J the multiplication by i: one matrix serves both
+    signs. m = 0 has one matrix for each. Source: "pair parity", derived for HELM (arXiv 2510.00224).
+
+    Args:
+        lmax: largest degree.
+        channels_in: channels of one end.
+        channels_out: output channels.
+        mmax: largest order; components of higher order are neither read nor written.
+        n_scalars: further outputs of the m = 0 part (gates).
     """
 
     def __init__(
-        self, lmax: int, channels: int, radial: nn.Module, *, gate: str, mmax: int | None = None
+        self, lmax: int, channels_in: int, channels_out: int, *, mmax: int, n_scalars: int = 0
     ) -> None:
         super().__init__()
-        self.lmax, self.channels = lmax, channels
-        self.mmax = lmax if mmax is None else min(mmax, lmax)
-        self.radial = radial
+        n_in, n_out = (lmax + 1) * channels_in, (lmax + 1) * channels_out + n_scalars
+        self.lmax, self.channels_out = lmax, channels_out
+        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.zero = nn.ParameterList(nn.Parameter(torch.randn(n_in, n_out) / n_in**0.5) for _ in range(2))
+        self.orders = nn.ParameterList()
+        for m in range(1, mmax + 1):
+            n_in, n_out = 2 * (lmax + 1 - m) * channels_in, 2 * (lmax + 1 - m) * channels_out
+            self.orders.append(nn.Parameter(torch.randn(n_in, n_out) / n_in**0.5))
+
+    def flat_weights(self) -> list[Tensor]:
+        """Return bias and both weights of m = 0, then the weight of each m > 0."""
+        return [self.bias, *self.zero, *self.orders]
+
+    def forward(self, folded: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Map sums and differences of the ends; may be differentiated twice.
+
+        Args:
+            folded: ``[2P, K', C_in]``, see :meth:`helmol.graph.Pairs.gather_fold`.
+            pairs: the pairs.
+
+        Returns:
+            Features ``[2P, K', C_out]`` and scalars ``[2P, n_scalars]`` of both directions.
+        """
+        n_zero, c, p = self.lmax + 1, self.channels_out, pairs.geometry.n_pairs
+        first, *parts = folded.split(list(m_sizes(self.lmax))[: len(self.orders) + 1], dim=1)
+        halves = first.flatten(1).tensor_split([p])
+        zero, scalars = torch.cat(
+            [half @ weight for half, weight in zip(halves, self.zero, strict=True)]
+        ).split([n_zero * c, len(self.bias) - n_zero * c], dim=1)
+        outputs = [zero.reshape(len(zero), n_zero, c)]
+        for x, weight in zip(parts, self.orders, strict=True):
+            outputs.append((x.flatten(1) @ weight).view(len(x), x.shape[1], c))
+        features = pairs.unfold(torch.cat(outputs, dim=1), plain=True)
+        bias, scalar_bias = self.bias.split([n_zero * c, len(self.bias) - n_zero * c])
+        features = torch.cat([features[:, :n_zero] + bias.view(n_zero, c), features[:, n_zero:]], dim=1)
+        return features, both_ways(scalars, p) + scalar_bias
+
+
+class SO2Convolution(nn.Module):
+    """Two SO(2) maps with a gate between, the first weighted by the edge's radial network.
+
+    Input ``[x_i ‖ x_j]`` (2C channels), times one radial factor per (l, channel) shared by ±m. With
+    ``config.radial = "edge"`` a directed edge weights both ends; with ``"pair"`` each end of a pair has its
+    weights, in both directions the same, and :class:`SO2PairLinear` is the first map.
+
+    Args:
+        lmax: largest degree.
+        config: channels, gate, largest order, radial weights.
+        n_scalars: edge scalars for the radial network.
+    """
+
+    def __init__(self, lmax: int, config: ModelConfig, n_scalars: int) -> None:
+        super().__init__()
+        c = config.channels
+        self.lmax, self.channels, self.gate = lmax, c, config.gate
+        self.mmax = lmax if config.mmax is None else min(config.mmax, lmax)
         self.precision = "fp32"
-        self.gate = gate
-        self.first = SO2Linear(lmax, 2 * channels, channels, mmax=self.mmax, n_scalars=lmax * channels)
-        self.second = SO2Linear(lmax, channels, channels, mmax=self.mmax)
+        per_edge = config.radial == "edge"
+        self.radial = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * c * (1 + per_edge))
+        self.first: SO2Linear | SO2PairLinear
+        if per_edge:
+            self.first = SO2Linear(lmax, 2 * c, c, mmax=self.mmax, n_scalars=lmax * c)
+        else:
+            self.first = SO2PairLinear(lmax, c, c, mmax=self.mmax, n_scalars=lmax * c)
+        self.second = SO2Linear(lmax, c, c, mmax=self.mmax)
 
     def forward(self, nodes: Tensor, scalars: Tensor, pairs: Pairs) -> Tensor:
         """Return edge features ``[E, K, C]``, m-major in the edge frames.
@@ -92,30 +167,41 @@ class SO2Convolution(nn.Module):
             scalars: edge scalars for the radial network, ``[E, n_scalars]``.
             pairs: the edges.
         """
-        radial = self.radial(scalars).view(len(scalars), self.lmax + 1, 2 * self.channels)
-        geometry = pairs.geometry
+        radial = self.radial(scalars).unflatten(1, (self.lmax + 1, -1))
+        geometry, weights = pairs.geometry, self.first.flat_weights()
         if geometry.twice:
-            return self._plain(geometry.to_edges(nodes), radial)
+            return self._plain(nodes, radial, pairs)
         # Moving frames have gradients of their own: then the rotation is left to autograd.
-        x, where = (geometry.to_edges(nodes), None) if geometry.moving else (nodes, pairs)
-        weights = [*self.first.flat_weights(), *self.second.flat_weights()]
-        out: Tensor = FusedConvolution.apply(
-            x, radial, where, self.gate == "tanh", self.mmax, self.precision, *weights
+        if isinstance(self.first, SO2PairLinear):
+            x = geometry.to_pairs(nodes) if geometry.moving else nodes
+            hidden, gates = FusedFirstOfPairs.apply(x, radial, pairs, self.mmax, self.precision, *weights)
+        else:
+            x, where = (geometry.to_edges(nodes), None) if geometry.moving else (nodes, pairs)
+            hidden, gates = FusedFirst.apply(x, radial, where, self.mmax, self.precision, *weights)
+        weights = self.second.flat_weights()
+        out: Tensor = FusedSecond.apply(
+            hidden, gates, self.gate == "tanh", self.mmax, self.precision, *weights
         )
         return out
 
-    def _plain(self, ends: Tensor, radial: Tensor) -> Tensor:
-        """Compute the convolution step by step."""
-        parts = []
-        for m, x in enumerate(ends.split(list(m_sizes(self.lmax)), dim=1)[: self.mmax + 1]):
-            weight = radial[:, m:]
-            parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
-        hidden, gates = self.first(parts)
+    def _plain(self, nodes: Tensor, radial: Tensor, pairs: Pairs) -> Tensor:
+        """Compute the convolution step by step; may be differentiated twice."""
+        sizes = list(m_sizes(self.lmax))
+        if isinstance(self.first, SO2PairLinear):
+            folded = pairs.ends_folded(pairs.geometry.to_pairs(nodes), radial, self.mmax)
+            features, raw = self.first(folded, pairs)
+            hidden = list(features.split(sizes[: self.mmax + 1], dim=1))
+        else:
+            parts = []
+            for m, x in enumerate(pairs.geometry.to_edges(nodes).split(sizes, dim=1)[: self.mmax + 1]):
+                weight = radial[:, m:]
+                parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
+            hidden, raw = self.first(parts)
         squash = torch.tanh if self.gate == "tanh" else torch.sigmoid
-        gates = squash(gates).view(len(ends), self.lmax, self.channels)
+        gates = squash(raw).view(len(raw), self.lmax, self.channels)
         gated = [torch.cat([functional.silu(hidden[0][:, :1]), hidden[0][:, 1:] * gates], dim=1)]
         for m, x in enumerate(hidden[1:], start=1):
             weight = gates[:, m - 1 :]
             gated.append(x * torch.cat([weight, weight], dim=1))
-        rest = ends.new_zeros(len(ends), sum(m_sizes(self.lmax)[self.mmax + 1 :]), self.channels)
+        rest = nodes.new_zeros(len(raw), sum(sizes[self.mmax + 1 :]), self.channels)
         return torch.cat([*self.second(gated)[0], rest], dim=1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from helmol.graph import Pairs
 from helmol.model.backbone.layers import EquivariantNorm
-from helmol.model.backbone.radial import MAX_NUMBER, RadialNetwork
+from helmol.model.backbone.radial import MAX_NUMBER
 from helmol.model.backbone.so2 import SO2Convolution
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ class EnergyHead(nn.Module):
         self.convolution: SO2Convolution | None = None
         if energy.readout == "convolution":
             n_scalars = 2 * config.element_channels + config.n_radial
-            radial = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * 2 * c)
-            self.convolution = SO2Convolution(lmax, c, radial, gate=config.gate, mmax=config.mmax)
+            self.convolution = SO2Convolution(lmax, config, n_scalars)
             self.norm = EquivariantNorm(lmax, c, edges=False)
             self.readout = nn.Sequential(
                 nn.Linear(c, c), nn.SiLU(), nn.Linear(c, c), nn.SiLU(), nn.Linear(c, 1, bias=False)

@@ -8,14 +8,17 @@ permutation-equivariant by construction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from helmol.basis import IrrepTable, Signature, diagonal_table, pair_table
 from helmol.graph import EdgeGeometry
 from helmol.graph.batch import Key
-from helmol.graph.layout import rows_of_degree
 from helmol.model.backbone.layers import degree_index
 from helmol.model.blocks import exchange_irreps, key_name
 
@@ -59,6 +62,39 @@ class BlockReadout(nn.Module):
             for l, (part, count) in enumerate(zip(parts, self.counts, strict=True))
         ]
         return torch.cat(flat, dim=2)
+
+
+class BothEdges(torch.autograd.Function):
+    """Gather the edges i→j and j→i of pairs side by side, in the frame of i→j; once differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Tensor, geometry: EdgeGeometry, index: Tensor) -> Tensor:
+        """Return ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major.
+
+        Args:
+            ctx: autograd's.
+            edges: ``[2P, K, C]`` m-major.
+            geometry: of the pairs.
+            index: the edges i→j, no pair twice, ``[n]``.
+        """
+        _, k, c = edges.shape
+        both = torch.stack([index, (index + geometry.n_pairs) % (2 * geometry.n_pairs)], dim=1)
+        rows = (both[:, None] * k + geometry.to_l_major[:, None]).flatten()
+        ctx.shape, ctx.rows, ctx.flip = edges.shape, rows, geometry.flip[:, None]
+        ends = edges.reshape(-1, c).index_select(0, rows).view(len(index), k, 2 * c)
+        ends[..., c:] *= ctx.flip
+        return ends
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the edges."""
+        c = ctx.shape[2]
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        gradient[..., c:] *= ctx.flip
+        edges = gradient.new_zeros(ctx.shape)
+        edges.view(-1, c).index_copy_(0, ctx.rows, gradient.view(-1, c))
+        return edges, None, None
 
 
 class HamiltonianHead(nn.Module):
@@ -105,35 +141,42 @@ class HamiltonianHead(nn.Module):
         parts[0] = parts[0] + readout.bias
         return readout.assemble(parts)
 
-    def pairs(self, edges: Tensor, geometry: EdgeGeometry, key: Key, index: Tensor) -> Tensor:
-        """Return the irreps of blocks between two atoms, ``[n, n_spins, dim]``, edge frame, faded.
+    def pairs(
+        self, edges: Tensor, geometry: EdgeGeometry, blocks: Sequence[tuple[Key, Tensor]]
+    ) -> list[Tensor]:
+        """Return blocks between two atoms, edge frame, faded: irreps ``[n, n_spins, dim]`` of each kind.
 
         Args:
             edges: final edge features ``[2P, K, C]``, gated by :attr:`edge_gate`.
             geometry: of the same pairs.
-            key: signatures of rows and columns.
-            index: the directed edges, ``[n]``.
+            blocks: for each kind the signatures of rows and columns, and the directed edges, ``[n]``.
         """
-        readout = self._readout(key)
-        opposite = (index + geometry.n_pairs) % (2 * geometry.n_pairs)
-        forward, backward = edges.index_select(0, index), edges.index_select(0, opposite)
-        rows, parts = rows_of_degree(self.lmax), []
-        for l, weight in enumerate(readout.weights):
+        if not blocks:
+            return []
+        index = torch.cat([some for _, some in blocks])
+        ends: Tensor = BothEdges.apply(edges, geometry, index)
+        envelope = geometry.envelope[index % geometry.n_pairs][:, None, None]
+        sizes = [len(some) for _, some in blocks]
+        kinds = zip(blocks, ends.split(sizes), envelope.split(sizes), strict=True)
+        return [self._pairs(key, both) * faded for (key, _), both, faded in kinds]
+
+    def _pairs(self, key: Key, ends: Tensor) -> Tensor:
+        """Read blocks of one kind from ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major."""
+        readout, parts = self._readout(key), []
+        degrees = ends.split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
+        for l, (x, weight) in enumerate(zip(degrees, readout.weights, strict=False)):
             if key in self.exchange:
                 order, sign = self.exchange[key][l]
                 other = weight[:, order.to(weight.device)] * sign.to(weight)
             else:
                 other = self._readout(key[::-1]).weights[l]
-            flip = geometry.flip[l * l : (l + 1) ** 2, None]
-            row = rows[l].to(index.device)
-            both = torch.cat([forward.index_select(1, row), backward.index_select(1, row) * flip], dim=2)
-            parts.append(0.5 * (both @ torch.cat([weight, other], dim=0)))
+            parts.append(0.5 * (x @ torch.cat([weight, other], dim=0)))
         bias = readout.bias
         if key in self.exchange:
             order, sign = self.exchange[key][0]
             bias = 0.5 * (bias + bias[order.to(bias.device)] * sign.to(bias))
         parts[0] = parts[0] + bias
-        return readout.assemble(parts) * geometry.envelope[index % geometry.n_pairs][:, None, None]
+        return readout.assemble(parts)
 
     def _readout(self, key: Key) -> BlockReadout:
         readout = self.readouts[key_name(key)]
