@@ -125,8 +125,9 @@ def test_the_network_is_that_of_init(data, pretrained, tmp_path):
 
 def test_both_at_once(data, tmp_path):
     out = tmp_path / "run"
-    changes = {"max_steps": 100, "validate_every": 50, "model": {"channels": 8}}
-    result = run(config(data, task="both", force_weight=0.5, **changes), out=out)
+    model = {"channels": 8}
+    first = config(data, task="both", force_weight=0.5, max_steps=100, validate_every=50, model=model)
+    result = run(first, out=out)
     for key in ("h_mae_uEh", "energy_mae_meV", "force_mae_meV_per_angstrom"):
         assert 0 < result["last"][key] < 0.99 * result["start"][key]
     network = load_model(out / "checkpoints/best")
@@ -134,7 +135,7 @@ def test_both_at_once(data, tmp_path):
         sample = store[0]
     assert predict_fock(network, [sample.molecule], [sample.matrices.references])[0].shape == (13, 13)
     assert predict_energies(network, [sample.molecule])[0].forces.shape == (3, 3)
-    again = run(config(data, task="both", init=str(out), max_steps=4), out=tmp_path / "again")
+    again = run(config(data, task="both", init=str(out), max_steps=4, model=model), out=tmp_path / "again")
     assert again["start"]["h_mae_uEh"] == pytest.approx(result["best"]["h_mae_uEh"], rel=1e-5)
     assert again["start"]["energy_mae_meV"] == pytest.approx(result["best"]["energy_mae_meV"], rel=1e-4)
 
