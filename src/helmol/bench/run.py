@@ -137,11 +137,10 @@ def _stages(
     gated_nodes = states.final.clone().requires_grad_()
 
     def head() -> list[torch.Tensor]:
-        edges = network.head.edge_gate(stream)
         gated = network.head.node_gate(gated_nodes)
         atoms = [network.head.diagonal(gated, b.key, b.index) for b in batch.buckets if len(b.key) == 1]
         blocks = [(b.key, b.index) for b in batch.buckets if len(b.key) == 2]
-        return [*atoms, *network.head.pairs(edges, geometry, blocks)]
+        return [*atoms, *network.read_pairs(stream, geometry, blocks)]
 
     def predict() -> None:
         with torch.no_grad():

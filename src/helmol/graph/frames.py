@@ -129,9 +129,11 @@ class EdgeGeometry:
         """
         forward = torch.cat([w[:, :, l] for l, w in enumerate(self.frames)], dim=1)
         axes = torch.cat([forward, forward * self.parity], dim=0)
-        spread = radial.index_select(1, self.degree)
-        nodes = radial.new_zeros(n_nodes, axes.shape[1], radial.shape[2])
-        return nodes.index_add(0, self.source, axes[:, :, None] * spread)
+        messages = axes[:, :, None] * radial.index_select(1, self.degree)
+        # index_add would keep the messages for its gradient.
+        return radial.new_zeros(n_nodes, *messages.shape[1:]).scatter_add(
+            0, self.source[:, None, None].expand_as(messages), messages
+        )
 
     @property
     def degree(self) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from helmol.errors import ConfigError, InputError
 from helmol.graph import Batch, EdgeGeometry, Item, collate, edge_geometry, prepare
-from helmol.model.backbone import Backbone, NodeStates
+from helmol.graph.batch import Key
+from helmol.model.backbone import Backbone, NodeStates, run_block
 from helmol.model.backbone.inputs import MatrixInput, edges_inside
 from helmol.model.backbone.layers import FeedForward
 from helmol.model.backbone.products import check_precision
@@ -126,32 +127,35 @@ class HamiltonianModel(nn.Module):
         if states is None:
             states = self.backbone.nodes(batch, checkpoint=checkpoint)
         nodes = self.head.node_gate(states.final)
-        outputs: list[Tensor | list[Tensor]] = [
-            self.head.diagonal(nodes, b.key, b.index) if len(b.key) == 1 else [] for b in batch.buckets
-        ]
         n_pairs = states.geometry.n_pairs
         step = pairs_at_once or max(n_pairs, 1)
-        orders: list[list[Tensor]] = [[] for _ in batch.buckets]
+        between = [b for b in batch.buckets if len(b.key) == 2]
+        parts: list[list[Tensor]] = [[] for _ in between]
+        orders: list[list[Tensor]] = [[] for _ in between]
         for start in range(0, n_pairs, step):
             part = None if step >= n_pairs else slice(start, min(start + step, n_pairs))
             geometry = states.geometry if part is None else states.geometry.select(part)
-            edges = self.head.edge_gate(self.backbone.edges(states, part, checkpoint=checkpoint))
-            places = [place for place, values in enumerate(outputs) if isinstance(values, list)]
-            found = [
-                edges_inside(batch.buckets[place].index, start, geometry.n_pairs, n_pairs) for place in places
-            ]
-            kinds = [
-                (batch.buckets[place].key, local) for place, (_, local) in zip(places, found, strict=True)
-            ]
-            blocks = self.head.pairs(edges, geometry, kinds)
-            for place, (chosen, _), values in zip(places, found, blocks, strict=True):
-                outputs[place].append(values)
-                orders[place].append(chosen)
-        joined = [
-            values if isinstance(values, Tensor) else _in_order(values, order)
-            for values, order in zip(outputs, orders, strict=True)
+            stream = self.backbone.edges(states, part, checkpoint=checkpoint)
+            found = [edges_inside(b.index, start, geometry.n_pairs, n_pairs) for b in between]
+            kinds = [(b.key, local) for b, (_, local) in zip(between, found, strict=True)]
+            blocks = run_block(self.read_pairs, stream, geometry, kinds, checkpoint=checkpoint)
+            for k, (chosen, _) in enumerate(found):
+                parts[k].append(blocks[k])
+                orders[k].append(chosen)
+        joined = (_in_order(*values) for values in zip(parts, orders, strict=True))
+        outputs = [
+            self.head.diagonal(nodes, b.key, b.index) if len(b.key) == 1 else next(joined)
+            for b in batch.buckets
         ]
-        return BlockIrreps(joined, states.geometry)
+        return BlockIrreps(outputs, states.geometry)
+
+    def read_pairs(
+        self, stream: Tensor, geometry: EdgeGeometry, kinds: Sequence[tuple[Key, Tensor]]
+    ) -> list[Tensor]:
+        """Return blocks between two atoms, as the head's ``pairs``, from what the edge blocks left."""
+        if self.head is None:
+            raise ConfigError("this model has no Hamiltonian head: it predicts energies only")
+        return self.head.pairs(self.head.edge_gate(self.backbone.edge_norm(stream)), geometry, kinds)
 
     def prepare(self, molecule: Molecule, matrix: Array | None = None, given: Array | None = None) -> Item:
         """Prepare a molecule (its target matrix, the matrices it reads) for :func:`helmol.graph.collate`."""

@@ -7,6 +7,6 @@ commute with the rotation. Edges read nodes; nodes never read edges.
 Source: arXiv 2510.00224, section 3.
 """
 
-from helmol.model.backbone.network import Backbone, NodeStates
+from helmol.model.backbone.network import Backbone, NodeStates, run_block
 
-__all__ = ["Backbone", "NodeStates"]
+__all__ = ["Backbone", "NodeStates", "run_block"]

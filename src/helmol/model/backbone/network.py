@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +123,7 @@ class Backbone(nn.Module):
             nodes = nodes + self.given.nodes(batch)
         layers, pairs = [], Pairs.of(near)
         for block in self.node_blocks:
-            nodes = _run(block, nodes, near_scalars, pairs, checkpoint=checkpoint)
+            nodes = run_block(block, nodes, near_scalars, pairs, checkpoint=checkpoint)
             layers.append(nodes)
         return NodeStates(layers, self.node_norm(nodes), scalars, geometry, batch.buckets)
 
@@ -134,7 +136,8 @@ class Backbone(nn.Module):
             checkpoint: as in :meth:`nodes`.
 
         Returns:
-            ``[2p, K, C]`` m-major in the edge frames: i→j of the pairs, then j→i.
+            ``[2p, K, C]`` m-major in the edge frames: i→j of the pairs, then j→i. Heads read it after
+            :attr:`edge_norm`.
         """
         geometry, scalars, n_pairs = states.geometry, states.scalars, states.geometry.n_pairs
         if part is not None:
@@ -149,8 +152,8 @@ class Backbone(nn.Module):
             stream = stream + self.given.edges(states.buckets, geometry, start, n_pairs)
         pairs = Pairs.of(geometry)
         for block, nodes in zip(self.edge_blocks, states.layers, strict=True):
-            stream = _run(block, stream, nodes, scalars, pairs, checkpoint=checkpoint)
-        return torch.as_tensor(self.edge_norm(stream))
+            stream = run_block(block, stream, nodes, scalars, pairs, checkpoint=checkpoint)
+        return stream
 
     def messages(self, geometry: EdgeGeometry, scalars: Tensor) -> tuple[EdgeGeometry, Tensor]:
         """Return the pairs that exchange messages, and the scalars of their edges."""
@@ -170,8 +173,8 @@ class Backbone(nn.Module):
         return radial * envelope
 
 
-def _run(block: nn.Module, *inputs: Tensor | Pairs, checkpoint: bool) -> Tensor:
+def run_block(block: Callable[..., Any], *inputs: Any, checkpoint: bool) -> Any:
     """Call a block, keeping only its inputs for the gradient if ``checkpoint``."""
     if checkpoint and torch.is_grad_enabled():
-        return torch.as_tensor(recompute(block, *inputs, use_reentrant=False))
-    return torch.as_tensor(block(*inputs))
+        return recompute(block, *inputs, use_reentrant=False)
+    return block(*inputs)
