@@ -167,22 +167,22 @@ def power_laws(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[dict[str, Any]], laws: Sequence[dict[str, Any]]) -> str:
     """Return the table in Markdown, every store with its baselines."""
-    lines = [f"| molecules | training | target | {' | '.join(COLUMNS.values())} | test | steps | CPU min |"]
-    lines.append("|---|---:|---|" + "---:|" * (len(COLUMNS) + 3))
+    heads = ["molecules", "training", "target", *COLUMNS.values(), "test", "steps", "CPU min", "parameters"]
+    lines = [f"| {' | '.join(heads)} |", "|---|---:|---|" + "---:|" * (len(heads) - 3)]
     for store in dict.fromkeys(row["store"] for row in rows):
         mine = [row for row in rows if row["store"] == store]
         bases = {name: base for row in mine for name, base in row["baselines"].items()}
         for name, base in bases.items():
             without = " | ".join(number(base[key]) for key in COLUMNS)
-            lines.append(f"| {store} | – | none: {name} itself | {without} | {mine[0]['n_molecules']} | | |")
+            n = mine[0]["n_molecules"]
+            lines.append(f"| {store} | – | none: {name} itself | {without} | {n} | | | |")
         for row in sorted(mine, key=lambda row: (row["target"], row["train"])):
             low, high = row["h_mae_uEh_ci95"]
             values = [f"**{number(row['h_mae_uEh'])}** [{number(low)}, {number(high)}]"]
             values += [number(row[key]) for key in list(COLUMNS)[1:]]
-            lines.append(
-                f"| {store} | {row['train']} | {row['target']} | {' | '.join(values)} | "
-                f"{row['n_molecules']} | {row['steps']:,} | {row['cpu_minutes']:.1f} |"
-            )
+            values += [f"{row['n_molecules']}", f"{row['steps']:,}", f"{row['cpu_minutes']:.1f}"]
+            values.append(f"{row['parameters']:,}")
+            lines.append(f"| {store} | {row['train']} | {row['target']} | {' | '.join(values)} |")
     lines += ["", "[95 % interval over test molecules.]", ""]
     lines += [
         f"{law['store']}, {law['target']}: error ∝ n^−{law['exponent']:.2f}; extrapolated to "

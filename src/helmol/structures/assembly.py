@@ -121,7 +121,7 @@ def draw_fragments(
 
 
 def complexed(
-    fragments: Sequence[Structure], config: ComplexesConfig, *, seed: Sequence[int] = (0,), name: str
+    fragments: Sequence[Structure], config: SettleConfig, *, seed: Sequence[int] = (0,), name: str
 ) -> Structure:
     """Pack fragments one after another into contact, in random orientations, and let them settle.
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.errors import InputError
+from helmol.structures.assembly import complexed
 from helmol.structures.recipe import NOBLE_GASES, Composition, RandomConfig, filled
 from helmol.structures.settle import contacts, settle
 from helmol.structures.structure import Structure
@@ -24,6 +25,12 @@ PARTNERS: Mapping[int, int] = {
 NOBLE_GAS_ANG = 1.3
 """Noble gases are placed this far beyond the sum of covalent radii, Å."""
 
+PACKED_SHARE = 20
+"""Packed molecules are relaxed with so much fewer steps than their pieces."""
+
+PIECE_GAPS_EV = (2.0, 0.5)
+"""Smallest gap of a piece without and with dealt elements, eV: that of the whole is smaller."""
+
 DIRECTIONS = 60
 """Random places tried per atom and clearance."""
 
@@ -32,6 +39,8 @@ def random_molecule(
     composition: Composition, config: RandomConfig, *, seed: Sequence[int] = (0,), name: str = "random"
 ) -> Structure:
     """Make one molecule: grow it atom by atom at random, let it settle with GFN2-xTB, judge it.
+
+    A large one is packed from pieces made in this way, and settles again.
 
     Each atom is attached at bonding distance to an atom that has room, away from all others; elements
     with many partners first, hydrogen last. What does not relax, falls apart or has no gap is drawn anew,
@@ -48,6 +57,8 @@ def random_molecule(
 
     Source: the idea of random "mindless" molecules: Korth, Grimme, J. Chem. Theory Comput. 5, 993 (2009).
     """
+    if composition.pieces:
+        return _packed(composition, config, seed=seed, name=name)
     problem = ""
     for attempt in range(config.attempts):
         random = np.random.default_rng([*seed, attempt])
@@ -60,6 +71,51 @@ def random_molecule(
         provenance = {"source": "random", "seed": list(seed), "attempt": attempt, **facts}
         return Structure(name, molecule, provenance)
     raise InputError(f"no acceptable molecule in {config.attempts} attempts; the last: {problem}")
+
+
+def _packed(composition: Composition, config: RandomConfig, *, seed: Sequence[int], name: str) -> Structure:
+    """Make pieces, pack them into contact and let them settle; with new pieces if that fails.
+
+    Raises:
+        InputError: a piece cannot be made, or no attempt gave an acceptable whole.
+    """
+    # The pieces are relaxed already, and the time of a step grows with the cube of the size.
+    once = config.model_copy(update={"attempts": 1, "relax_steps": config.relax_steps // PACKED_SHARE})
+    problem = ""
+    for attempt in range(config.attempts):
+        pieces = [
+            random_molecule(piece, own, seed=(*seed, attempt, k), name=f"{name}.{k}")
+            for k, (piece, own) in enumerate(_pieces(composition, config))
+        ]
+        try:
+            whole = complexed(pieces, once, seed=(*seed, attempt), name=name)
+        except InputError as error:
+            problem = str(error)
+            continue
+        facts = {key: whole.provenance[key] for key in ("surface", "relaxed", "gap_ev")}
+        provenance = {"source": "random", "seed": list(seed), "attempt": attempt, "pieces": len(pieces)}
+        return Structure(name, whole.molecule, {**provenance, **facts})
+    raise InputError(f"no acceptable molecule in {config.attempts} attempts; the last: {problem}")
+
+
+def _pieces(composition: Composition, config: RandomConfig) -> list[tuple[Composition, RandomConfig]]:
+    """Return the pieces of a molecule, each with the recipe that keeps the whole within its bounds.
+
+    To pair its electrons a piece may lose or win a hydrogen atom.
+    """
+    fewer, more = composition.n_atoms - config.min_atoms, config.max_atoms - composition.n_atoms
+    recipes = []
+    for piece in composition.pieces:
+        less = int(fewer > 0)
+        plus = int(not less and more > 0)
+        fewer, more = fewer - less, more - plus
+        gap = PIECE_GAPS_EV[bool(piece.dealt)] if config.min_gap_ev else 0.0
+        changes = {
+            "min_atoms": piece.n_atoms - less, "max_atoms": piece.n_atoms + plus,
+            "min_gap_ev": max(config.min_gap_ev, gap),
+        }  # fmt: skip
+        recipes.append((piece, config.model_copy(update=changes)))
+    return recipes
 
 
 def grown(numbers: Sequence[int], charge: int, random: np.random.Generator) -> Molecule:

@@ -37,6 +37,10 @@ class RandomConfig(SettleConfig):
     max_atoms: int = Field(default=30, ge=2, le=500)
     """Most atoms; sizes are spread evenly on a logarithmic scale."""
 
+    piece_atoms: int = Field(default=16, ge=5)
+    """Larger molecules are packed from pieces of up to this many atoms, each grown and relaxed by itself; one
+    of them holds the dealt elements."""
+
     elements: tuple[str, ...] | None = None
     """Chemical symbols; ``null`` takes the 58 elements H to Bi without Sc–Zn and La–Lu."""
 
@@ -85,11 +89,13 @@ class Composition:
         dealt: atomic numbers of the atoms that were dealt to it.
         n_atoms: atoms in all.
         charge: asked for; a molecule without hydrogen may have to differ by one.
+        pieces: what a large molecule is packed from; together they have its atoms and charge.
     """
 
     dealt: tuple[int, ...]
     n_atoms: int
     charge: int
+    pieces: tuple[Composition, ...] = ()
 
 
 def compositions(config: RandomConfig, *, seed: int = 0) -> list[Composition]:
@@ -100,25 +106,47 @@ def compositions(config: RandomConfig, *, seed: int = 0) -> list[Composition]:
     """
     random = np.random.default_rng([seed, 1])
     guests = [z for z in config.numbers if z not in FILLERS]
-    has_fillers = len(guests) < len(config.numbers)
     deck: list[int] = []
-    dealt_all = []
+    dealt_all: list[Composition] = []
     for _ in range(config.n):
         low, high = np.log([config.min_atoms - 0.5, config.max_atoms + 0.5])
         size = int(np.clip(np.rint(np.exp(random.uniform(low, high))), config.min_atoms, config.max_atoms))
-        n_dealt = round(size * (1 - config.filler)) if has_fillers else size
-        n_dealt = max(n_dealt, 1) if guests else 0
-        # A handful of different elements, several atoms of each: molecules, not a zoo.
-        n_kinds = min(n_dealt, int(random.integers(1, 5)), len(guests))
-        kinds: list[int] = []
-        while len(kinds) < n_kinds:
-            deck = deck or random.permutation(guests).tolist()
-            kinds.append(_next_card(deck, kinds))
-        several = [z for z in kinds if z in REPEATED or not has_fillers]
-        extra = random.choice(several, n_dealt - n_kinds).tolist() if several and n_dealt > n_kinds else []
+        n_pieces = -(-size // config.piece_atoms)
+        sizes = [size // n_pieces + (k < size % n_pieces) for k in range(n_pieces)]
+        # One piece holds the dealt elements, if there are others to fill the rest: many together have no gap.
+        only = len(guests) == len(config.numbers)
+        held = [guests if k == 0 or only else [] for k in range(n_pieces)]
+        parts = [_dealt(n, some, deck, config, random) for n, some in zip(sizes, held, strict=True)]
         charge = int(random.choice([-1, 1])) if random.uniform() < config.charged else 0
-        dealt_all.append(Composition(tuple(sorted([*kinds, *extra])), size, charge))
+        pieces = tuple(
+            Composition(part, n, 0 if k else charge)
+            for k, (part, n) in enumerate(zip(parts, sizes, strict=True))
+        )
+        if n_pieces == 1:
+            dealt_all += pieces
+        else:
+            dealt_all.append(Composition(tuple(sorted(sum(parts, ()))), size, charge, pieces))
     return dealt_all
+
+
+def _dealt(
+    size: int, guests: list[int], deck: list[int], config: RandomConfig, random: np.random.Generator
+) -> tuple[int, ...]:
+    """Deal elements to a molecule or piece of this many atoms, from the deck, which is filled when empty."""
+    if not guests:
+        return ()
+    has_fillers = len(guests) < len(config.numbers)
+    n_dealt = max(round(size * (1 - config.filler)), 1) if has_fillers else size
+    # A handful of different elements, several atoms of each: molecules, not a zoo.
+    n_kinds = min(n_dealt, int(random.integers(1, 5)), len(guests))
+    kinds: list[int] = []
+    while len(kinds) < n_kinds:
+        if not deck:
+            deck += random.permutation(guests).tolist()
+        kinds.append(_next_card(deck, kinds))
+    several = [z for z in kinds if z in REPEATED or not has_fillers]
+    extra = random.choice(several, n_dealt - n_kinds).tolist() if several and n_dealt > n_kinds else []
+    return tuple(sorted([*kinds, *extra]))
 
 
 def _next_card(deck: list[int], kinds: list[int]) -> int:

@@ -146,6 +146,30 @@ def test_random_molecules_are_whole_gapped_and_reproducible() -> None:
         structures.random_molecule(composition, impossible, seed=(4, k))
 
 
+def test_large_molecules_are_packed_from_pieces() -> None:
+    config = RandomConfig(n=200, min_atoms=50, max_atoms=150, charged=0.5)
+    holders: Counter[int] = Counter()
+    for composition in structures.compositions(config, seed=1):
+        pieces = composition.pieces
+        assert sum(piece.n_atoms for piece in pieces) == composition.n_atoms
+        assert max(piece.n_atoms for piece in pieces) <= config.piece_atoms
+        assert sum(piece.charge for piece in pieces) == composition.charge
+        assert sorted(z for piece in pieces for z in piece.dealt) == list(composition.dealt)
+        holders.update(z for piece in pieces for z in set(piece.dealt))
+    assert max(holders.values()) - min(holders.values()) <= 2
+    quick = RandomConfig(
+        n=2, min_atoms=30, max_atoms=31, elements=("H", "C", "O", "Na", "Br"), relax_steps=0, min_gap_ev=0
+    )
+    for k, composition in enumerate(structures.compositions(quick, seed=2)):
+        made = structures.random_molecule(composition, quick, seed=(2, k), name=f"r{k}")
+        again = structures.random_molecule(composition, quick, seed=(2, k), name=f"r{k}")
+        assert np.array_equal(made.molecule.positions, again.molecule.positions)
+        assert 30 <= made.molecule.n_atoms <= 31
+        assert made.provenance["pieces"] == 2
+        assert n_pieces(made.molecule) == 1
+        assert set(composition.dealt) <= set(made.molecule.numbers.tolist())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
