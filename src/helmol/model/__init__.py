@@ -3,9 +3,10 @@
 Knows: torch, irreps, its own domain. Does not know: PySCF, files other than its own, training.
 """
 
-from helmol.model.artifact import describe_model, find_model, load_model, save_model
+from helmol.model.artifact import describe_model, find_model, load_model, save_model, set_overlap_floor
 from helmol.model.backbone.products import PRECISIONS, Precision
 from helmol.model.config import MODEL_PRESETS, EnergyConfig, ModelConfig
+from helmol.model.damping import damped
 from helmol.model.domain import TARGETS, Domain, Target, reference_matrix, reference_name, target_matrix
 from helmol.model.energy import EnergyOutput, PredictedEnergy, energies, energy_loss, predict_energies
 from helmol.model.losses import LossKind, LossWeights, hamiltonian_loss
@@ -37,6 +38,7 @@ __all__ = [
     "PredictedEnergy",
     "Target",
     "build",
+    "damped",
     "describe_model",
     "energies",
     "energy_loss",
@@ -51,6 +53,7 @@ __all__ = [
     "reference_matrix",
     "reference_name",
     "save_model",
+    "set_overlap_floor",
     "stored_items",
     "target_matrix",
 ]

@@ -49,12 +49,19 @@ def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any]
         "model": network.config.model_dump(),
         "domain": network.domain.to_json(),
         "unit_Eh": statistics.unit,
+        "overlap_floor": network.overlap_floor,
         "linear": None if linear is None else _describe_linear(linear),
         "energy_scale_Eh": reference.scale,
         "force_scale_Eh_per_bohr": reference.force_scale,
         **(extra or {}),
     }
     write_json(folder / "model.json", description)
+
+
+def set_overlap_floor(folder: Path, floor: float) -> None:
+    """Note the floor of the overlap in a model folder that is there already."""
+    description = json.loads((folder / "model.json").read_text())
+    write_json(folder / "model.json", {**description, "overlap_floor": floor})
 
 
 def find_model(path: Path | str) -> Path:
@@ -134,6 +141,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> HamiltonianM
         scales = float(data["energy_scale_Eh"]), float(data["force_scale_Eh_per_bohr"])
         network.reference = EnergyReference(tensors["energy.per_element"], tensors["energy.span"], *scales)
     network.statistics = Statistics(mean, scale, pair_scale, float(data["unit_Eh"]))
+    network.overlap_floor = float(data.get("overlap_floor", 0.0))
     return network.to(device).eval()
 
 

@@ -19,6 +19,7 @@ from helmol.model.backbone.products import check_precision
 from helmol.model.backbone.so2 import SO2Convolution
 from helmol.model.blocks import rotate_pairs, table_of
 from helmol.model.config import ModelConfig
+from helmol.model.damping import damped
 from helmol.model.domain import Domain, reference_matrix, reference_name
 from helmol.model.heads import EnergyHead, HamiltonianHead
 from helmol.model.linear import LinearPart
@@ -63,6 +64,8 @@ class HamiltonianModel(nn.Module):
         if config.hamiltonian:
             self.head = HamiltonianHead(lmax, config.channels, signatures, n_spins=domain.n_spins)
         self.reference: EnergyReference = blank_reference()
+        self.overlap_floor = 0.0
+        """Below which predictions are damped, see :mod:`helmol.model.damping`."""
         self._precision = "fp32"
         self.energy = EnergyHead(lmax, config, config.energy) if config.energy is not None else None
 
@@ -255,7 +258,8 @@ def predict_fock(
         network: the model.
         molecules: inside the model's domain.
         references: for each molecule its reference matrices by name (house order), and under ``overlap`` its
-            overlap matrix if the network reads that; empty mappings serve for the target ``fock``.
+            overlap matrix, which some networks read and by which others damp what they predict (without it
+            they do not); empty mappings serve for the target ``fock``.
         max_edges: molecules are processed together up to this many directed edges; a larger molecule
             is processed in parts.
 
@@ -276,6 +280,12 @@ def predict_fock(
         with torch.no_grad():
             batch = collate(group).to(network.device)
             matrices += assemble(network, network(batch, pairs_at_once=max(max_edges // 2, 1)), batch)
+    floor = network.overlap_floor
+    if floor:
+        matrices = [
+            damped(matrix, known["overlap"], floor) if "overlap" in known else matrix
+            for matrix, known in zip(matrices, references, strict=True)
+        ]
     return [matrix + start for matrix, start in zip(matrices, starts, strict=True)]
 
 

@@ -76,10 +76,12 @@ class TrainedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights (and of a reduced precision): the same for one model wherever it lies."""
+        """Hash of what decides predictions: weights, floor of the overlap, a reduced precision."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        if self.network.overlap_floor:
+            digest.update(str(self.network.overlap_floor).encode())
         if self.network.precision != "fp32":
             digest.update(self.network.precision.encode())
         return digest.hexdigest()[:16]

@@ -22,6 +22,7 @@ from helmol.train import metrics
 from helmol.train.checkpoint import read_state
 from helmol.train.config import TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
+from helmol.train.floor import RECORD, choose_floor
 from helmol.train.fock_loss import training_orbitals
 from helmol.train.folder import check_same, check_split, describe, environment, logging_to, open_folder
 from helmol.train.loop import Surroundings, keep_if_best, train
@@ -46,7 +47,8 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
         ``run``, ``finished``, ``resumed_from`` (step, or ``None``), ``steps``, ``skipped_steps``,
         ``seconds``, ``cpu_seconds`` (without validation), ``parameters``, ``task``, ``target``, ``n_train``,
         ``n_val``, ``start`` (before the first step; empty where it says nothing), ``best`` and ``last``: the
-        validation error tables (keys of :func:`helmol.evaluate.errors` and ``step``).
+        validation error tables (keys of :func:`helmol.evaluate.errors` and ``step``), ``overlap_floor``: what
+        :func:`helmol.train.floor.choose_floor` returned.
 
     Raises:
         ConfigError: bad configuration, or one that the run in ``out`` was not started with.
@@ -63,6 +65,9 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
         if record["counters"]["finished"]:
             log.info("the run in %s is finished: nothing to do", out)
             counters = Counters(**record["counters"])
+            if config.task != "energy" and not (out / RECORD).exists():  # killed just before
+                with Store.open(config.data) as store:
+                    choose_floor(out, store, json.loads((out / "split.json").read_text())["val"])
             return _finish(out, config, counters, resumed_from=counters.step)
     with Store.open(config.data) as store, torch_settings(config) as device:
         fingerprint = {"config": settings, "content_hash": store.content_hash}
@@ -84,6 +89,8 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
             if not resuming and (config.init is not None or config.task != "hamiltonian"):
                 _report_start(state, around)
             train(state, around)
+            if config.task != "energy":
+                choose_floor(out, store, data.split.val)
             return _finish(out, config, state.counters, resumed_from=first if resuming else None)
 
 
@@ -187,6 +194,7 @@ def _finish(
         "start": counters.start,
         "best": counters.best,
         "last": counters.validation,
+        "overlap_floor": json.loads((out / RECORD).read_text()) if (out / RECORD).exists() else None,
     }
 
 
