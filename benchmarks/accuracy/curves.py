@@ -69,6 +69,8 @@ class CurvesConfig(Config):
     """Keys of ``helmol train`` for all runs."""
     seconds_per_molecule: dict[str, float]
     """CPU seconds per training molecule of each store."""
+    energies: int = Field(default=20, ge=0)
+    """Test molecules whose energy is computed from the predicted Fock matrix."""
     runs: list[Run]
     """In order of importance."""
 
@@ -109,7 +111,7 @@ def work(run: Run, config: CurvesConfig, store: Path, out: Path) -> None:
     sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     folder = str(out / run.name)
     subprocess.run([*helmol, "train", str(out / "base.yaml"), *sets, "--out", folder], check=True)
-    options = ["--split", "test", "--energy-from-h", "20", "--json", str(result)]
+    options = ["--split", "test", "--energy-from-h", str(config.energies), "--json", str(result)]
     subprocess.run([*helmol, "evaluate", folder, str(store), *options], check=True)
 
 
