@@ -11,6 +11,7 @@ from helmol.evaluate import ErrorTable
 from helmol.files import write_json
 from helmol.model import damped, load_model, predict_fock, reference_matrix, reference_name, set_overlap_floor
 from helmol.store import Store
+from helmol.system import Sample
 
 FLOORS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """What is tried."""
@@ -20,6 +21,8 @@ SMALLEST_GAIN = 0.95
 """The error of the density must become so many times smaller at least."""
 N_MOLECULES = 64
 """Validation molecules that are looked at."""
+WORK = 5e9
+"""No more molecules are looked at once the cubes of their numbers of orbitals add up to this (minutes)."""
 RECORD = "overlap_floor.json"
 """File in the run folder that says what was chosen."""
 
@@ -42,8 +45,7 @@ def choose_floor(out: Path, store: Store, ids: Sequence[str]) -> dict[str, Any]:
     folders = [folder for name in ("best", "last") if (folder := out / "checkpoints" / name).exists()]
     network = load_model(folders[0])
     network.overlap_floor = 0.0
-    samples = [store[store.row(identity)] for identity in ids[:N_MOLECULES]]
-    samples = [sample for sample in samples if sample.matrices.overlap is not None]
+    samples = _some(store, ids)
     found: dict[str, Any] = {"floor": 0.0}
     if network.head is not None and reference_name(network.domain.target) is not None and samples:
         known = [sample.matrices.known for sample in samples]
@@ -65,6 +67,20 @@ def choose_floor(out: Path, store: Store, ids: Sequence[str]) -> dict[str, Any]:
         )  # fmt: skip
     write_json(out / RECORD, found)
     return found
+
+
+def _some(store: Store, ids: Sequence[str]) -> list[Sample]:
+    """Return the first molecules with an overlap matrix, as many as can be looked at in some minutes."""
+    samples: list[Sample] = []
+    work = 0.0
+    for identity in ids[:N_MOLECULES]:
+        sample = store[store.row(identity)]
+        if sample.matrices.overlap is not None:
+            work += len(sample.matrices.overlap) ** 3
+            if samples and work > WORK:
+                break
+            samples.append(sample)
+    return samples
 
 
 def _best(errors: dict[float, dict[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from helmol.config import parse
 from helmol.model import damped, load_model, predict_fock, save_model, set_overlap_floor
 from helmol.store import Store
-from helmol.train import TrainConfig, run
+from helmol.train import TrainConfig, floor, run
 from helmol.train.floor import FLOORS, RECORD, _best
 from toy_store import make_store, settings
 
@@ -22,11 +22,11 @@ def finished(tmp_path_factory):
 
 def test_a_run_chooses_and_keeps_it(finished, tmp_path):
     config, out, result = finished
-    floor = result["overlap_floor"]["floor"]
-    assert floor in FLOORS
+    chosen = result["overlap_floor"]["floor"]
+    assert chosen in FLOORS
     assert json.loads((out / RECORD).read_text()) == result["overlap_floor"]
     networks = [load_model(out / "checkpoints" / name) for name in ("best", "last")]
-    assert [network.overlap_floor for network in networks] == [floor, floor]
+    assert [network.overlap_floor for network in networks] == [chosen, chosen]
     networks[0].overlap_floor = 0.25
     save_model(tmp_path, networks[0])
     assert load_model(tmp_path).overlap_floor == 0.25
@@ -35,7 +35,7 @@ def test_a_run_chooses_and_keeps_it(finished, tmp_path):
     for name in ("best", "last"):
         set_overlap_floor(out / "checkpoints" / name, 9.0)
     assert run(config, out=out)["overlap_floor"] == result["overlap_floor"]
-    assert load_model(out / "checkpoints/best").overlap_floor == floor
+    assert load_model(out / "checkpoints/best").overlap_floor == chosen
 
 
 def test_predictions_are_damped_where_the_overlap_is_known(finished):
@@ -45,8 +45,8 @@ def test_predictions_are_damped_where_the_overlap_is_known(finished):
         sample = store[0]
     known, start = sample.matrices.known, sample.matrices.references["minao"]
     plain, with_floor = [], []
-    for floor, found in ((0.0, plain), (0.5, with_floor)):
-        network.overlap_floor = floor
+    for value, found in ((0.0, plain), (0.5, with_floor)):
+        network.overlap_floor = value
         for matrices in (known, sample.matrices.references):
             found += predict_fock(network, [sample.molecule], [matrices])
     assert np.array_equal(plain[0], plain[1])
@@ -57,11 +57,22 @@ def test_predictions_are_damped_where_the_overlap_is_known(finished):
     assert not np.allclose(with_floor[0], plain[0])
 
 
+def test_large_molecules_are_few(finished, monkeypatch):
+    config, *_ = finished
+    with Store.open(config.data) as store:
+        ids = store.ids[:10]
+        assert len(floor._some(store, ids)) == 10
+        monkeypatch.setattr(floor, "WORK", 3.5 * len(store[0].matrices.overlap) ** 3)
+        assert len(floor._some(store, ids)) == 3
+        monkeypatch.setattr(floor, "WORK", 1.0)
+        assert len(floor._some(store, ids)) == 1
+
+
 def test_the_fock_matrix_may_not_suffer():
     def table(h, density):
         return {"h_mae_uEh": h, "eps_occ_mae_uEh": 1.0, "density_error_per_electron": density}
 
-    errors = {floor: table(10.0, 2.0) for floor in FLOORS}
+    errors = {value: table(10.0, 2.0) for value in FLOORS}
     assert _best(errors)["floor"] == 0.0
     assert _best(errors | {1e-3: table(9.0, 1.95)})["floor"] == 0.0
     errors |= {1e-3: table(10.1, 1.0), 1e-2: table(10.9, 0.1)}
@@ -69,4 +80,4 @@ def test_the_fock_matrix_may_not_suffer():
         "floor": 1e-3, "h_mae_uEh": [10.0, 10.1], "eps_occ_mae_uEh": [1.0, 1.0],
         "density_error_per_electron": [2.0, 1.0],
     }  # fmt: skip
-    assert _best({floor: table(10.0, None) for floor in FLOORS}) == {"floor": 0.0}
+    assert _best({value: table(10.0, None) for value in FLOORS}) == {"floor": 0.0}
