@@ -8,6 +8,7 @@ positions need gradients, :class:`helmol.graph.EdgeGeometry` has the plain form.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,17 +63,47 @@ class Pairs:
         i, j = self.geometry.pair_index
         return i.contiguous(), j.contiguous()
 
-    def _arguments(self) -> list[ctypes.c_void_p]:
-        """Return the addresses that all kernels begin their geometry with."""
-        return [native.pointer(t) for t in (*self._atoms, self._packed)]
+    def _geometry(self) -> list[Tensor]:
+        """Return what all kernels begin their geometry with."""
+        return [*self._atoms, self._packed]
 
-    def _rows(self) -> list[ctypes.c_void_p]:
-        return [native.pointer(self.flip), native.pointer(self.geometry.to_l_major)]
+    def _rows(self) -> list[Tensor]:
+        return [self.flip, self.geometry.to_l_major]
+
+    def _run(
+        self,
+        name: str,
+        inputs: Sequence[Tensor],
+        sizes: Sequence[int],
+        own: Sequence[Tensor],
+        out: Sequence[Tensor],
+    ) -> None:
+        """Run a kernel over all pairs.
+
+        Args:
+            name: of the kernel.
+            inputs: dense arrays that it reads, the first of the precision to compute in.
+            sizes: numbers that follow them.
+            own: scratch and sums; each part of the pairs has one along their first dimension.
+            out: arrays that all parts write to, at their own places.
+        """
+        kernel = native.function(name, inputs[0].dtype)
+        fixed = [*map(native.pointer, inputs), *map(ctypes.c_long, sizes)]
+
+        def work(begin: int, end: int, part: int) -> None:
+            written = [*(array[part] for array in own), *out]
+            kernel(*fixed, ctypes.c_long(begin), ctypes.c_long(end), *map(native.pointer, written))
+
+        native.over_pairs(self.geometry.n_pairs, work)
 
     def _scratch(self, channels: int, n: int) -> Tensor:
         """Return room for one pair in its frame, ``n`` times per part."""
         k = (self.geometry.lmax + 1) ** 2
         return self.flip.new_empty(native.n_parts(self.geometry.n_pairs), n, k, 2 * channels)
+
+    def _sums(self, like: Tensor) -> Tensor:
+        """Return zeros of this shape for each part."""
+        return like.new_zeros(native.n_parts(self.geometry.n_pairs), *like.shape)
 
     def gather_scale(self, nodes: Tensor, radial: Tensor, mmax: int) -> Tensor:
         """Return both ends of each directed edge in its frame, times its radial weights.
@@ -90,19 +121,11 @@ class Pairs:
         if not self.native:
             weights = radial.index_select(1, self.degree[:rows])
             return self.geometry.to_edges(nodes)[:, :rows] * weights
-        scaled, scratch = nodes.new_empty(2 * p, rows, 2 * c), self._scratch(c, 1)
-        nodes, radial = nodes.contiguous(), radial.contiguous()
-        kernel = native.function("gather_scale", nodes.dtype)
-        fixed = [native.pointer(nodes), *self._arguments(), native.pointer(radial), *self._rows()]
-        sizes = [ctypes.c_long(n) for n in (p, lmax, c, rows)]
-
-        def work(begin: int, end: int, part: int) -> None:
-            kernel(
-                *fixed, native.pointer(self.degree), *sizes, ctypes.c_long(begin), ctypes.c_long(end),
-                native.pointer(scratch[part]), native.pointer(scaled),
-            )  # fmt: skip
-
-        native.over_pairs(p, work)
+        scaled = nodes.new_empty(2 * p, rows, 2 * c)
+        inputs = [
+            nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._rows(), self.degree,
+        ]  # fmt: skip
+        self._run("gather_scale", inputs, (p, lmax, c, rows), [self._scratch(c, 1)], [scaled])
         return scaled
 
     def gather_scale_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,25 +134,14 @@ class Pairs:
         rows = gradient.shape[1]
         if not self.native:
             return self._plain_gradient(gradient, nodes, radial)
-        parts = native.n_parts(p)
-        g_nodes = nodes.new_zeros(parts, *nodes.shape)
-        g_radial, scratch = torch.empty_like(radial), self._scratch(c, 2)
-        gradient, nodes, radial = gradient.contiguous(), nodes.contiguous(), radial.contiguous()
-        kernel = native.function("gather_scale_backward", nodes.dtype)
-        fixed = [
-            native.pointer(gradient), native.pointer(nodes), *self._arguments(), native.pointer(radial),
-            *self._rows(), native.pointer(self.degree),
+        g_nodes, g_radial = self._sums(nodes), torch.empty_like(radial)
+        inputs = [
+            gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._rows(),
+            self.degree,
         ]  # fmt: skip
-        sizes = [ctypes.c_long(n) for n in (p, lmax, c, rows)]
-
-        def work(begin: int, end: int, part: int) -> None:
-            kernel(
-                *fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(scratch[part]),
-                native.pointer(g_nodes[part]), native.pointer(g_radial),
-            )  # fmt: skip
-
-        native.over_pairs(p, work)
-        return (g_nodes[0] if parts == 1 else g_nodes.sum(dim=0)), g_radial
+        own = [self._scratch(c, 2), g_nodes]
+        self._run("gather_scale_backward", inputs, (p, lmax, c, rows), own, [g_radial])
+        return _added(g_nodes), g_radial
 
     def _plain_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradients by torch operations."""
@@ -188,19 +200,9 @@ class Pairs:
         rows = sum(m_sizes(lmax)[: mmax + 1])
         if not self.native:
             return self.ends_folded(self.geometry.to_pairs(nodes), radial, mmax)
-        folded, scratch = nodes.new_empty(2 * p, rows, c), self._scratch(c, 1)
-        nodes, radial = nodes.contiguous(), radial.contiguous()
-        kernel = native.function("gather_fold", nodes.dtype)
-        fixed = [native.pointer(nodes), *self._arguments(), native.pointer(radial), *self._fold_rows()]
-        sizes = [ctypes.c_long(n) for n in (p, lmax, c, rows)]
-
-        def work(begin: int, end: int, part: int) -> None:
-            kernel(
-                *fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(scratch[part]),
-                native.pointer(folded),
-            )  # fmt: skip
-
-        native.over_pairs(p, work)
+        folded = nodes.new_empty(2 * p, rows, c)
+        inputs = [nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._fold_rows()]
+        self._run("gather_fold", inputs, (p, lmax, c, rows), [self._scratch(c, 1)], [folded])
         return folded
 
     def gather_fold_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,25 +215,14 @@ class Pairs:
             own, other = g_ends.chunk(2, dim=2)
             turned = torch.cat([own, other * self.flip[:, None]])
             return self.geometry.to_nodes(turned, len(nodes)), g_radial
-        parts = native.n_parts(p)
-        g_nodes = nodes.new_zeros(parts, *nodes.shape)
-        g_radial, scratch = radial.new_empty(radial.shape), self._scratch(c, 2)
-        gradient, nodes, radial = gradient.contiguous(), nodes.contiguous(), radial.contiguous()
-        kernel = native.function("gather_fold_backward", nodes.dtype)
-        fixed = [
-            native.pointer(gradient), native.pointer(nodes), *self._arguments(), native.pointer(radial),
+        g_nodes, g_radial = self._sums(nodes), radial.new_empty(radial.shape)
+        inputs = [
+            gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(),
             *self._fold_rows(),
         ]  # fmt: skip
-        sizes = [ctypes.c_long(n) for n in (p, lmax, c, rows)]
-
-        def work(begin: int, end: int, part: int) -> None:
-            kernel(
-                *fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(scratch[part]),
-                native.pointer(g_nodes[part]), native.pointer(g_radial),
-            )  # fmt: skip
-
-        native.over_pairs(p, work)
-        return (g_nodes[0] if parts == 1 else g_nodes.sum(dim=0)), g_radial
+        own = [self._scratch(c, 2), g_nodes]
+        self._run("gather_fold_backward", inputs, (p, lmax, c, rows), own, [g_radial])
+        return _added(g_nodes), g_radial
 
     def fold(self, x: Tensor, *, plain: bool = False) -> Tensor:
         """Return sums and differences of the directions, ``(x_ij + x_ji)/√2`` and ``J (x_ij − x_ji)/√2``.
@@ -258,20 +249,13 @@ class Pairs:
 
     def _folded(self, x: Tensor, fold: int) -> Tensor:
         """Run the kernel of :meth:`fold` and :meth:`unfold`."""
-        x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-        kernel = native.function("fold", x.dtype)
-        fixed = [native.pointer(t) for t in (x, *self.turn)]
-        p = self.geometry.n_pairs
-        sizes = [ctypes.c_long(n) for n in (p, x.shape[1], x.shape[2], fold)]
-
-        def work(begin: int, end: int, _: int) -> None:
-            kernel(*fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(out))
-
-        native.over_pairs(p, work)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        sizes = (self.geometry.n_pairs, x.shape[1], x.shape[2], fold)
+        self._run("fold", [x.contiguous(), *self.turn], sizes, [], [out])
         return out
 
-    def _fold_rows(self) -> list[ctypes.c_void_p]:
-        return [*self._rows(), *[native.pointer(t) for t in (self.degree, *self.turn)]]
+    def _fold_rows(self) -> list[Tensor]:
+        return [*self._rows(), self.degree, *self.turn]
 
     def weighted_sum(self, edges: Tensor, n_nodes: int) -> Tensor:
         """Sum edges ``[2P, K, C]``, faded by the envelope, at their atoms, ``[N, K, C]``; for autograd."""
@@ -295,21 +279,10 @@ class Pairs:
         if not self.native:
             return self.geometry.to_nodes(edges * torch.cat([weight, weight])[:, None, None], n_nodes)
         p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, edges.shape[2]
-        parts, scratch = native.n_parts(p), self._scratch(c, 1)
-        nodes = edges.new_zeros(parts, n_nodes, edges.shape[1], c)
-        edges, weight = edges.contiguous(), weight.contiguous()
-        kernel = native.function("scatter", edges.dtype)
-        fixed = [native.pointer(edges), native.pointer(weight), *self._arguments(), *self._rows()]
-        sizes = [ctypes.c_long(n) for n in (p, lmax, c)]
-
-        def work(begin: int, end: int, part: int) -> None:
-            kernel(
-                *fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(scratch[part]),
-                native.pointer(nodes[part]),
-            )  # fmt: skip
-
-        native.over_pairs(p, work)
-        return nodes[0] if parts == 1 else nodes.sum(dim=0)
+        nodes = self._sums(edges.new_empty(n_nodes, *edges.shape[1:]))
+        inputs = [edges.contiguous(), weight.contiguous(), *self._geometry(), *self._rows()]
+        self._run("scatter", inputs, (p, lmax, c), [self._scratch(c, 1), nodes], [])
+        return _added(nodes)
 
     def scatter_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
         """Return the gradient of :meth:`scatter` with respect to the edges, ``[2P, K, C]``."""
@@ -317,20 +290,15 @@ class Pairs:
         if not self.native:
             own = self.geometry.to_edges(gradient)[..., :c]
             return own * torch.cat([weight, weight])[:, None, None]
-        edges, scratch = gradient.new_empty(2 * p, k, c), self._scratch(c, 1)
-        gradient, weight = gradient.contiguous(), weight.contiguous()
-        kernel = native.function("scatter_backward", gradient.dtype)
-        fixed = [native.pointer(gradient), native.pointer(weight), *self._arguments(), *self._rows()]
-        sizes = [ctypes.c_long(n) for n in (p, lmax, c)]
-
-        def work(begin: int, end: int, part: int) -> None:
-            kernel(
-                *fixed, *sizes, ctypes.c_long(begin), ctypes.c_long(end), native.pointer(scratch[part]),
-                native.pointer(edges),
-            )  # fmt: skip
-
-        native.over_pairs(p, work)
+        edges = gradient.new_empty(2 * p, k, c)
+        inputs = [gradient.contiguous(), weight.contiguous(), *self._geometry(), *self._rows()]
+        self._run("scatter_backward", inputs, (p, lmax, c), [self._scratch(c, 1)], [edges])
         return edges
+
+
+def _added(parts: Tensor) -> Tensor:
+    """Return the sum over the parts of the pairs."""
+    return parts[0] if len(parts) == 1 else parts.sum(dim=0)
 
 
 class Scatter(torch.autograd.Function):

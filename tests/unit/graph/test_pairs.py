@@ -9,6 +9,9 @@ from helmol.graph import Pairs, edge_geometry, native
 from helmol.graph.pairs import Scatter
 
 KINDS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+SIZES = pytest.mark.parametrize(
+    ("lmax", "channels", "mmax"), [(1, 3, 1), (4, 16, 4), (4, 19, 2), (8, 5, 8), (6, 33, 0)]
+)
 NATIVE = pytest.mark.parametrize("is_native", [False, True])
 
 
@@ -45,9 +48,7 @@ def _sizes(lmax):
 
 @KINDS
 @NATIVE
-@pytest.mark.parametrize(
-    ("lmax", "channels", "mmax"), [(1, 3, 1), (4, 16, 4), (4, 19, 2), (8, 5, 8), (6, 33, 0)]
-)
+@SIZES
 @pytest.mark.parametrize("n_pairs", [0, 1, 10])
 def test_gather_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
     pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native)
@@ -74,9 +75,7 @@ def folded_by_autograd(pairs, nodes, radial, mmax):
 
 @KINDS
 @NATIVE
-@pytest.mark.parametrize(
-    ("lmax", "channels", "mmax"), [(1, 3, 1), (4, 16, 4), (4, 19, 2), (8, 5, 8), (6, 33, 0)]
-)
+@SIZES
 @pytest.mark.parametrize("n_pairs", [0, 1, 10])
 def test_fold_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
     pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native)
