@@ -100,6 +100,14 @@ def reference_of(mf: Any, name: str) -> Array:
     return house(symmetric(REFERENCES[name](mf)), mf.mol)
 
 
+def on_grid(mf: Any, level: int) -> Any:
+    """Return a copy of a mean field with a grid of this level, or of its own if that is coarser."""
+    other = mf.copy()
+    other.grids = dft.gen_grid.Grids(mf.mol)
+    other.grids.level = min(level, mf.grids.level)
+    return other
+
+
 def minao_density(mf: Any) -> Any:
     """Return PySCF's minao density (gpu4pyscf's is another), PySCF order."""
     if isinstance(mf, dft.uks.UKS):
@@ -133,20 +141,12 @@ def _minao_df(mf: Any) -> Any:
 
 def _minao_coarse(mf: Any) -> Any:
     """Return :func:`_minao_df` with the functional on a coarse grid, PySCF order."""
-    return _minao_df(_on_grid(mf, COARSE_GRID_LEVEL))
-
-
-def _on_grid(mf: Any, level: int) -> Any:
-    """Return a mean field with a grid of this level, or its own if that is coarser."""
-    other = mf.copy()
-    other.grids = dft.gen_grid.Grids(mf.mol)
-    other.grids.level = min(level, mf.grids.level)
-    return other
+    return _minao_df(on_grid(mf, COARSE_GRID_LEVEL))
 
 
 def _minao_step(mf: Any) -> Any:
     """Return the Fock matrix after a damped SCF step from the minao density, PySCF order."""
-    energies, orbitals = mf.eig(_minao_df(_on_grid(mf, STEP_GRID_LEVEL)), mf.get_ovlp())
+    energies, orbitals = mf.eig(_minao_df(on_grid(mf, STEP_GRID_LEVEL)), mf.get_ovlp())
     stepped = mf.make_rdm1(orbitals, mf.get_occ(energies, orbitals))
     return mf.get_fock(dm=(1 - STEP) * np.asarray(minao_density(mf)) + STEP * np.asarray(stepped))
 

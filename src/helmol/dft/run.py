@@ -16,7 +16,7 @@ from helmol.dft.integrals import dipole_integrals, house, overlap, symmetric
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import build_mole
-from helmol.dft.scf import converge, keep_orbitals
+from helmol.dft.scf import coarse_pays, converge, keep_orbitals
 from helmol.errors import ConvergenceError, InputError
 from helmol.system import Matrices, Molecule, Sample
 
@@ -37,7 +37,7 @@ def run(
 ) -> tuple[Sample, BasisSet]:
     """Converge the SCF of a molecule and return its labels in house order.
 
-    The Fock matrix is built once more from the final density, so that F and D belong together.
+    The Fock matrix is that of the final density: F and D belong together.
 
     Args:
         molecule: nuclei, charge, spin.
@@ -66,11 +66,12 @@ def run(
     mf = mean_field(mole, level)
     if engine == "cpu":
         keep_fitted_integrals(mf, level)
-        keep_orbitals(mf, level)
+        if not coarse_pays(mf):
+            keep_orbitals(mf, level)
     field = GpuField(mf) if engine == "gpu" else mf
     cheap = {name: _reference(mf, field, name) for name in references}
-    energy = converge(field, level)
-    fock, densities = np.asarray(field.get_fock()), np.asarray(field.make_rdm1())
+    energy, fock = converge(field, level)
+    densities = np.asarray(field.make_rdm1())
     check_labels(
         converged=bool(field.converged),
         fock=fock,

@@ -1,4 +1,4 @@
-"""The SCF, with what every cycle needs kept in memory."""
+"""The SCF: most of its cycles on a coarse grid, what every cycle needs kept in memory."""
 
 from __future__ import annotations
 
@@ -6,27 +6,50 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pyscf.dft import numint
+from pyscf.scf import hf
 
+from helmol.dft.field import on_grid
 from helmol.dft.level import LevelConfig
 from helmol.errors import ConvergenceError
+
+Array = npt.NDArray[np.float64]
+Evaluated = tuple[Any, ...]
+"""Electrons, energy and potential."""
 
 SHARE_FOR_ORBITALS = 0.35
 """Share of ``max_memory_mb`` that values of the basis functions on the grid may take."""
 
+START_GRID_LEVEL = 0
+"""PySCF grid level of the cycles whose functional is corrected."""
 
-def converge(mf: Any, level: LevelConfig) -> float:
-    """Run the SCF and return the energy, Eh.
+FIRST_TOLERANCE = 1e-6
+"""Convergence of the energy on the coarse grid before the first correction, Eh."""
+
+CORRECTIONS = 8
+"""Corrections after which the SCF goes on on its own grid."""
+
+ROUNDING = 1e-13
+"""Relative error of an energy, which no density makes smaller."""
+
+
+def converge(mf: Any, level: LevelConfig) -> tuple[float, Array]:
+    """Run the SCF and return the energy and the Fock matrix of the final density.
 
     Args:
         mf: PySCF's mean field, or gpu4pyscf's behind :class:`helmol.dft.gpu.GpuField`.
         level: its level of theory.
 
+    Returns:
+        Eh; ``[nao, nao]`` or ``[2, nao, nao]``, the mean field's order, Eh.
+
     Raises:
         ConvergenceError: the SCF broke down, or needs more than ``max_cycle`` cycles.
     """
     try:
-        energy = float(mf.kernel())
+        found = _on_two_grids(mf, level) if coarse_pays(mf) else None
+        energy, fock = found or (float(mf.kernel()), np.asarray(mf.get_fock()))
     except np.linalg.LinAlgError as error:
         raise ConvergenceError(f"the SCF broke down: {error}") from error
     if not mf.converged:
@@ -36,7 +59,59 @@ def converge(mf: Any, level: LevelConfig) -> float:
         )
     if not np.isfinite(energy):
         raise ConvergenceError(f"the SCF energy is {energy}")
-    return energy
+    return energy, fock
+
+
+def coarse_pays(mf: Any) -> bool:
+    """Return whether the functional on the grid is what a cycle of this mean field costs.
+
+    It is, where fitted integrals are in memory and there is a functional. Without fitting, labels stay to the
+    last digits those of PySCF's own SCF, as published data sets have them.
+    """
+    fitted = isinstance(mf, hf.SCF) and hasattr(mf, "with_df") and mf.with_df._cderi is not None
+    return fitted and mf._numint._xc_type(mf.xc) != "HF"
+
+
+def _on_two_grids(mf: Any, level: LevelConfig) -> tuple[float, Array] | None:
+    """Converge on the coarse grid plus a linear correction to the mean field's own, renewed until it stands.
+
+    With ``E_f, V_f`` energy and potential of the functional on the mean field's grid and ``E_c, V_c`` on the
+    coarse one, a round minimises the energy with ``E_c(D) + [E_f − E_c](D₀) + Tr [V_f − V_c](D₀) (D − D₀)``
+    in the place of ``E_f(D)``, where D₀ is the density of the round before. A density that reproduces itself
+    is one of the SCF on the mean field's grid: there the gradient of the energy is the same.
+    C6H7NO2 at PBE/def2-SVP: 195,432 points, 14,096 of them in the coarse grid; gradients after each round
+    0.04, 9e-5, 2e-5, 3e-6 Eh; four evaluations on the grid instead of fifteen.
+
+    Returns:
+        Energy and Fock matrix of the final density, ``None`` if this way does not lead there. The mean field
+        gets orbitals, ``converged`` and ``cycles`` (those on the coarse grid).
+    """
+    coarse = on_grid(mf, START_GRID_LEVEL)
+    corrected = CorrectedFunctional(coarse.grids, limit_mb=SHARE_FOR_ORBITALS * level.max_memory_mb)
+    coarse._numint = corrected
+    density, cycles = None, 0
+    for step in range(CORRECTIONS):
+        # The first density is only as good as the coarse grid, a later one may be the last.
+        coarse.conv_tol = 0.1 * level.conv_tol if step else max(FIRST_TOLERANCE, level.conv_tol)
+        coarse.conv_tol_grad = 0.1 * level.gradient_tolerance if step else coarse.conv_tol**0.5
+        coarse.kernel(dm0=density)
+        cycles += coarse.cycles
+        if not coarse.converged:
+            return None
+        density = coarse.make_rdm1()
+        potential = mf.get_veff(dm=density)
+        fock = np.asarray(mf.get_fock(vhf=potential, dm=density))
+        energy = float(mf.energy_tot(density, vhf=potential))
+        gradient = np.linalg.norm(mf.get_grad(coarse.mo_coeff, coarse.mo_occ, fock))
+        if gradient <= level.gradient_tolerance and abs(energy - coarse.e_tot) <= max(
+            level.conv_tol, ROUNDING * abs(energy)
+        ):
+            mf.mo_coeff, mf.mo_occ = coarse.mo_coeff, coarse.mo_occ
+            mf.mo_energy = mf.eig(fock, mf.get_ovlp())[0]
+            mf.e_tot, mf.converged, mf.cycles = energy, True, cycles
+            return energy, fock
+        corrected.correct(density, potential, coarse.get_veff(dm=density))
+    return None
 
 
 def keep_orbitals(mf: Any, level: LevelConfig) -> None:
@@ -87,3 +162,47 @@ class KeptOrbitals(numint.NumInt):  # type: ignore[misc]
             self._kept = [(orbitals.copy(order="K"), *rest) for orbitals, *rest in blocks]
             self._key = (grids.coords, deriv)
         yield from self._kept
+
+
+class CorrectedFunctional(KeptOrbitals):
+    """PySCF's numerical integration on one grid, with a term ``c + Tr(V D)`` added to the energy.
+
+    Non-local correlation, which has a grid of its own, is left to that term.
+    """
+
+    _constant: float = 0.0
+    _potential: Array | float = 0.0
+
+    def correct(self, density: Any, exact: Any, mine: Any) -> None:
+        """Change the term so that energy and potential become exact at a density.
+
+        Args:
+            density: ``[nao, nao]`` or ``[2, nao, nao]``.
+            exact: the potential wanted, as PySCF's ``get_veff`` gives it, with the energy ``exc``.
+            mine: the same, as it comes from this object.
+        """
+        change = np.asarray(exact) - np.asarray(mine)
+        self._potential = self._potential + change
+        self._constant += float(exact.exc - mine.exc) - float(np.sum(change * np.asarray(density)))
+
+    def nr_rks(
+        self, mol: Any, grids: Any, xc_code: str, dms: Any, *rest: Any, **other: Any
+    ) -> tuple[Any, ...]:
+        """Return electrons, energy and potential of a closed shell (PySCF's interface)."""
+        return self._corrected(super().nr_rks(mol, grids, xc_code, dms, *rest, **other), dms)
+
+    def nr_uks(
+        self, mol: Any, grids: Any, xc_code: str, dms: Any, *rest: Any, **other: Any
+    ) -> tuple[Any, ...]:
+        """Return electrons, energy and potential of both spins (PySCF's interface)."""
+        return self._corrected(super().nr_uks(mol, grids, xc_code, dms, *rest, **other), dms)
+
+    def nr_nlc_vxc(self, *_: Any, **__: Any) -> tuple[float, float, float]:
+        """Return nothing for non-local correlation (PySCF's interface)."""
+        return 0.0, 0.0, 0.0
+
+    def _corrected(self, found: tuple[Any, ...], dms: Any) -> tuple[Any, ...]:
+        """Add the term to what the coarse grid gives."""
+        electrons, energy, potential = found
+        energy += self._constant + float(np.sum(self._potential * np.asarray(dms)))
+        return electrons, energy, potential + self._potential
