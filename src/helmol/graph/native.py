@@ -90,7 +90,7 @@ def pointer(tensor: Tensor) -> ctypes.c_void_p:
 
 def over_pairs(n_pairs: int, work: Callable[[int, int, int], None]) -> None:
     """Call ``work(begin, end, part)`` for parts of the pairs, in as many threads as torch may use."""
-    parts = max(1, min(torch.get_num_threads(), n_pairs // PAIRS_PER_THREAD))
+    parts = n_parts(n_pairs)
     bounds = [n_pairs * k // parts for k in range(parts + 1)]
     if parts == 1:
         work(0, n_pairs, 0)
