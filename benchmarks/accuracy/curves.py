@@ -41,7 +41,7 @@ COLUMNS = {
     "dipole_mae_debye": "dipole / D",
     "energy_from_h_mae_meV": "E of predicted H / meV",
 }
-COLOURS = ("#0b6fb8", "#d9822b", "#3a7d44", "#8c3a8c")
+COLOURS = ("#0b6fb8", "#d9822b", "#3a7d44", "#8c3a8c", "#7a7a7a")
 
 
 class Run(Config):
@@ -55,11 +55,21 @@ class Run(Config):
     """Target of the network."""
     seconds_per_molecule: float | None = None
     """CPU seconds per training molecule; unset means the store's."""
+    keys: dict[str, Any] = Field(default_factory=dict)
+    """Keys of ``helmol train`` that differ from the others'."""
+    note: str = ""
+    """What differs, in a word; part of the name of the curve."""
 
     @property
     def name(self) -> str:
         """Name of the folder."""
-        return f"{self.store}-{self.train}-{self.target.removeprefix('fock-minus-')}"
+        words = (self.store, str(self.train), self.target.removeprefix("fock-minus-"), self.note)
+        return "-".join(filter(None, words))
+
+    @property
+    def curve(self) -> str:
+        """What the run's curve is called in table and figure, beside its target."""
+        return f"{self.store}, {self.note}" if self.note else self.store
 
 
 class CurvesConfig(Config):
@@ -86,7 +96,6 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = parse(CurvesConfig, read_yaml(arguments.config), source=str(arguments.config))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_text(arguments.out / "base.yaml", json.dumps(config.base))
     for run in config.runs:
         if not arguments.report:
             work(run, config, arguments.stores / f"{run.store}.h5", arguments.out)
@@ -109,8 +118,9 @@ def work(run: Run, config: CurvesConfig, store: Path, out: Path) -> None:
     changes = {"data": store, "train": run.train, "target": run.target}
     changes["max_cpu_minutes"] = round(minutes(run, config), 4)
     sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    folder = str(out / run.name)
-    subprocess.run([*helmol, "train", str(out / "base.yaml"), *sets, "--out", folder], check=True)
+    folder, keys = str(out / run.name), out / f"{run.name}.yaml"
+    write_text(keys, json.dumps({**config.base, **run.keys}))
+    subprocess.run([*helmol, "train", str(keys), *sets, "--out", folder], check=True)
     options = ["--split", "test", "--energy-from-h", str(config.energies), "--json", str(result)]
     subprocess.run([*helmol, "evaluate", folder, str(store), *options], check=True)
 
@@ -134,7 +144,7 @@ def report(config: CurvesConfig, out: Path) -> None:
             "n_molecules",
             "parameters",
         )
-        row = {"store": run.store, "train": run.train, "target": run.target, "steps": counters["step"]}
+        row = {"store": run.curve, "train": run.train, "target": run.target, "steps": counters["step"]}
         row |= {"cpu_minutes": counters["cpu"] / 60, **{key: errors.get(key) for key in kept}}
         rows.append({**row, "baselines": baselines})
     laws = power_laws(rows)
