@@ -158,15 +158,19 @@ def _validate(state: TrainingState, around: Surroundings) -> None:
     log.info(
         "step %d, epoch %.1f, loss %.4g, validation: %s %.4g %s%s, best %.4g %s (step %d), %.0f s",
         counters.step, row["epoch"], row["loss"] if n else math.nan, symbol, table[key], unit,
-        _orbitals(table), counters.best.get(key, math.nan), unit, counters.best.get("step", 0),
+        _other_errors(table, key), counters.best.get(key, math.nan), unit, counters.best.get("step", 0),
         counters.elapsed,
     )  # fmt: skip
 
 
-def _orbitals(table: dict[str, Any]) -> str:
-    """Return the errors of orbital energies as text, empty where there are no overlaps."""
-    parts = {"ε_occ": table.get("eps_occ_mae_uEh"), "gap": table.get("gap_mae_uEh")}
-    return "".join(f", {name} {value:.4g} µEh" for name, value in parts.items() if value is not None)
+def _other_errors(table: dict[str, Any], criterion: str) -> str:
+    """Return as text what else was validated: orbital energies, forces, in task ``both`` matrices."""
+    known = {**CRITERIA, "eps_occ_mae_uEh": ("ε_occ", "µEh"), "gap_mae_uEh": ("gap", "µEh")}
+    return "".join(
+        f", {name} {table[key]:.4g} {unit}"
+        for key, (name, unit) in known.items()
+        if key != criterion and table.get(key) is not None
+    )
 
 
 @contextmanager
