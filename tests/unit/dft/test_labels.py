@@ -82,6 +82,25 @@ def test_reference_alone_is_the_reference_of_the_sample(water: tuple[Sample, Bas
         dft.reference_fock(mole, LEVEL, "nosuch")
 
 
+@pytest.mark.parametrize(
+    ("molecule", "level"),
+    [
+        (Molecule(WATER.numbers, WATER.positions, charge=1, spin=1), {"density_fit": True, "method": "uks"}),
+        (Molecule.from_angstrom([53, 1], [[0, 0, 0], [0.1, 0, 1.6]]), {"density_fit": True, "basis": "def2-svp"}),
+        (Molecule(WATER.numbers[:2], WATER.positions[:2], charge=-1), {"xc": "pbe0"}),
+    ],
+)
+def test_reference_at_prediction_is_that_of_the_label_to_the_last_bit(molecule: Molecule, level: dict) -> None:
+    given = LevelConfig(**{"basis": "sto-3g", "grid_level": 0, "conv_tol": 1e-6} | level)
+    names = [name for name in dft.FOCK_BUILDS if name != "sap" or 53 not in molecule.numbers]
+    sample, _ = dft.run(molecule, given, id="x", references=names)
+    stored = dft.level_of_theory(given, method=dft.method_for(given, molecule.spin))
+    again = dft.level_from(type(stored).from_json(stored.to_json()))
+    for name in names:
+        alone = dft.reference_fock(dft.build_mole(molecule, again), again, name)
+        assert np.array_equal(alone, sample.matrices.references[name]), name
+
+
 def test_sap_refuses_core_potentials() -> None:
     mole = dft.build_mole(Molecule.from_angstrom([53, 1], [[0, 0, 0], [0, 0, 1.6]]), LEVEL)
     with pytest.raises(InputError, match="ECP"):
