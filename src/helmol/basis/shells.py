@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,11 @@ class BasisSet:
                     f"(hash {other.elements[number].hash})"
                 )
         return BasisSet(self.name, dict(sorted({**self.elements, **other.elements}.items())))
+
+    def part(self, numbers: Iterable[int]) -> BasisSet:
+        """Return the basis of those of some elements that are there."""
+        wanted = {int(number) for number in numbers}
+        return BasisSet(self.name, {z: entry for z, entry in self.elements.items() if z in wanted})
 
     def signature(self, number: int) -> Signature:
         """Return the shells of an element.

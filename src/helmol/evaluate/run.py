@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helmol.errors import InputError
+from helmol.errors import DomainError, InputError
 from helmol.evaluate.energies import energy_table, predict_labels, read_label
 from helmol.evaluate.from_fock import energies_from_fock
 from helmol.evaluate.network import evaluate_model
@@ -54,12 +54,12 @@ def evaluate_store(
 
     Raises:
         InputError: the store has no such split, or it is empty; no energies to compare with.
-        DomainError: the store's functional or basis is not the model's.
+        DomainError: the store's functional or basis is not the model's, or a molecule is outside its domain.
     """
     with Store.open(path) as store:
-        network.domain.check_data(store.level, store.basis)
         split = split or ("test" if "test" in store.splits else "unseen")
         chosen = split_indices(store, split, seen=seen)
+        _check(network, store, chosen)
         result: dict[str, Any] = {"baselines": {}, "missing": {}}
         if network.head is not None:
             table = evaluate_model(
@@ -82,6 +82,21 @@ def evaluate_store(
         result |= {"store": str(path), "split": split}
         write_json(out / "evaluation.json", result)
     return result
+
+
+def _check(network: HamiltonianModel, store: Store, indices: Sequence[int]) -> None:
+    """Refuse a store of another level or basis, and molecules that the model has not learnt, by name.
+
+    Elements that only other molecules of the store have do not matter.
+    """
+    domain = network.domain
+    domain.check_data(store.level, store.basis.part(domain.basis.elements))
+    for index in indices:
+        molecule = store.molecule(index)
+        try:
+            domain.check(molecule)
+        except DomainError as error:
+            raise DomainError(f"{store.ids[index]} ({molecule.formula}): {error}") from error
 
 
 def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from helmol import __version__
 from helmol.config import parse
@@ -28,27 +29,17 @@ SCHEMA = 1
 
 def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any] | None = None) -> None:
     """Write a model folder; each file is replaced atomically, the description last."""
-    statistics = network.statistics
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    tensors |= {f"mean.{z}": value for z, value in statistics.mean.items()}
-    tensors |= {f"scale.{z}": value for z, value in statistics.scale.items()}
-    tensors |= {f"pair_scale.{_text(key)}": value for key, value in statistics.pair_scale.items()}
-    linear = network.linear
-    if linear is not None:
-        tensors |= {f"linear.{_label(label)}": value for label, value in linear.maps.items()}
-    reference = network.reference
-    if network.energy is not None:
-        tensors |= {"energy.per_element": reference.per_element, "energy.span": reference.span}
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as path:
-        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
+        save_file(model_tensors(network), path)
+    linear, reference = network.linear, network.reference
     description = {
         "schema": SCHEMA,
         "helmol": __version__,
         "dtype": str(network.dtype).removeprefix("torch."),
         "model": network.config.model_dump(),
         "domain": network.domain.to_json(),
-        "unit_Eh": statistics.unit,
+        "unit_Eh": network.statistics.unit,
         "overlap_floor": network.overlap_floor,
         "linear": None if linear is None else _describe_linear(linear),
         "energy_scale_Eh": reference.scale,
@@ -56,6 +47,21 @@ def save_model(folder: Path, network: HamiltonianModel, *, extra: dict[str, Any]
         **(extra or {}),
     }
     write_json(folder / "model.json", description)
+
+
+def model_tensors(network: HamiltonianModel) -> dict[str, Tensor]:
+    """Return by name all numbers that a model has learnt: weights, statistics, maps, element energies."""
+    statistics, reference = network.statistics, network.reference
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"mean.{z}": value for z, value in statistics.mean.items()}
+    tensors |= {f"scale.{z}": value for z, value in statistics.scale.items()}
+    tensors |= {f"pair_scale.{_text(key)}": value for key, value in statistics.pair_scale.items()}
+    linear = network.linear
+    if linear is not None:
+        tensors |= {f"linear.{_label(label)}": value for label, value in linear.maps.items()}
+    if network.energy is not None:
+        tensors |= {"energy.per_element": reference.per_element, "energy.span": reference.span}
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 
 def set_overlap_floor(folder: Path, floor: float) -> None:

@@ -7,13 +7,14 @@ import io
 import itertools
 import logging
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from helmol.errors import DomainError
+from helmol.errors import DomainError, InputError
 from helmol.files import write_text
 from helmol.predict.prediction import Prediction
 from helmol.predict.trained import TrainedModel
@@ -42,8 +43,8 @@ def predict_file(
 ) -> dict[str, Any]:
     """Predict all molecules of a structure file or store.
 
-    A molecule whose ``.npz`` is there already, from the same model and geometry, is not predicted
-    again, so that an interrupted run continues; its row of the table is read back from the file.
+    A molecule whose ``.npz`` is there already, from the same model, geometry, charge and spin, is not
+    predicted again, so that an interrupted run continues; its row of the table is read back from the file.
 
     Args:
         model: the model.
@@ -59,8 +60,9 @@ def predict_file(
         ``n_molecules``, ``n_predicted``, ``n_kept``, ``molecules`` (rows of the table).
 
     Raises:
-        DomainError: a molecule outside the model's domain (named); what came before is kept.
-        InputError: an unreadable file.
+        DomainError: a store of another functional or basis, or a molecule outside the model's domain (named);
+            what came before is kept.
+        InputError: an unreadable file, or one in ``out`` that is no result of a prediction.
     """
     rows: list[dict[str, Any]] = []
     predicted = 0
@@ -105,7 +107,9 @@ class _open:
             from helmol.evaluate.run import split_indices
 
             self._store = store = Store.open(self._path)
-            self._model.domain.check_basis(store.basis)
+            domain = self._model.domain
+            # The store's reference matrices are taken as they are: another functional has others.
+            domain.check_data(store.level, store.basis.part(domain.basis.elements))
             chosen = split_indices(store, self._split)
             return ((store.ids[i], store[i]) for i in chosen), len(chosen)
         from helmol import structures
@@ -138,16 +142,28 @@ def _check(model: TrainedModel, name: str, molecule: Molecule) -> None:
 
 
 def _usable(item: Any, file: Path, model: TrainedModel, *, residual: bool) -> bool:
-    """Return whether a finished result of this model for this geometry is there."""
+    """Return whether a finished result of this model for this molecule is there.
+
+    Raises:
+        InputError: a file of that name is no result of a prediction; it is left alone.
+    """
     if not file.is_file():
         return False
-    with np.load(file) as data:
-        return (
-            str(data["model"]) == model.fingerprint
-            and np.array_equal(data["numbers"], item.molecule.numbers)
-            and np.array_equal(data["positions"], item.molecule.positions)
-            and (not residual or "residual" in data)
-        )
+    molecule: Molecule = item.molecule
+    wanted = {
+        "numbers": molecule.numbers, "positions": molecule.positions,
+        "charge": molecule.charge, "spin": molecule.spin,
+    }  # fmt: skip
+    try:
+        with np.load(file) as data:
+            # Earlier results have no charge and spin.
+            same = str(data["model"]) == model.fingerprint and {*wanted} <= {*data}
+            same = same and all(np.array_equal(data[key], value) for key, value in wanted.items())
+            return same and (not residual or "residual" in data)
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{file} is no result of 'helmol predict': choose another --out, or --overwrite it"
+        ) from error
 
 
 def _row(name: str, molecule: Molecule, file: Path) -> dict[str, Any]:

@@ -69,11 +69,13 @@ class Prediction:
         return self.lumo - self.homo
 
     def arrays(self) -> dict[str, Array | npt.NDArray[np.int64]]:
-        """Return what a ``.npz`` file holds; ``dipole`` and ``residual`` only where they exist."""
+        """Return what a ``.npz`` file holds, ``spin`` as 2S; ``dipole``, ``residual`` only where they exist."""
         names = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
         result: dict[str, Array | npt.NDArray[np.int64]] = {
             "numbers": self.molecule.numbers,
             "positions": self.molecule.positions,
+            "charge": np.array(self.molecule.charge),
+            "spin": np.array(self.molecule.spin),
         }
         result |= {name: getattr(self, name) for name in names}
         if self.dipole is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,10 +77,12 @@ class TrainedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of what decides predictions: weights, floor of the overlap, a reduced precision."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        """Hash of what decides predictions: all that was learnt, domain, floor of the overlap, precision."""
+        from helmol.model.artifact import model_tensors
+
+        digest = hashlib.sha256(json.dumps(self.domain.to_json(), sort_keys=True).encode())
+        for name, tensor in sorted(model_tensors(self.network).items()):
+            digest.update(name.encode() + tensor.numpy().tobytes())
         if self.network.overlap_floor:
             digest.update(str(self.network.overlap_floor).encode())
         if self.network.precision != "fp32":

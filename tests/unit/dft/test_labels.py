@@ -86,11 +86,16 @@ def test_reference_alone_is_the_reference_of_the_sample(water: tuple[Sample, Bas
     ("molecule", "level"),
     [
         (Molecule(WATER.numbers, WATER.positions, charge=1, spin=1), {"density_fit": True, "method": "uks"}),
-        (Molecule.from_angstrom([53, 1], [[0, 0, 0], [0.1, 0, 1.6]]), {"density_fit": True, "basis": "def2-svp"}),
+        (
+            Molecule.from_angstrom([53, 1], [[0, 0, 0], [0.1, 0, 1.6]]),
+            {"density_fit": True, "basis": "def2-svp"},
+        ),
         (Molecule(WATER.numbers[:2], WATER.positions[:2], charge=-1), {"xc": "pbe0"}),
     ],
 )
-def test_reference_at_prediction_is_that_of_the_label_to_the_last_bit(molecule: Molecule, level: dict) -> None:
+def test_reference_at_prediction_is_that_of_the_label_to_the_last_bit(
+    molecule: Molecule, level: dict
+) -> None:
     given = LevelConfig(**{"basis": "sto-3g", "grid_level": 0, "conv_tol": 1e-6} | level)
     names = [name for name in dft.FOCK_BUILDS if name != "sap" or 53 not in molecule.numbers]
     sample, _ = dft.run(molecule, given, id="x", references=names)
