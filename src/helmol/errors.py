@@ -31,3 +31,7 @@ class ConvergenceError(HelmolError):
 
 class TrainingError(HelmolError):
     """A training run that cannot go on: it diverged, or its checkpoint cannot be written or read."""
+
+
+class DivergedError(TrainingError):
+    """A training run whose loss stays non-finite: its settings are at fault, not the machine."""

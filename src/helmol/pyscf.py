@@ -270,8 +270,10 @@ def compare_starts(
         (``None`` without the start ``model``), ``reason``.
 
     Raises:
-        InputError: an unknown start.
+        InputError: an unknown start, or none.
     """
+    if not starts:
+        raise InputError(f"no start to compare: name some of {', '.join(STARTS)}")
     if unknown := [start for start in starts if start not in STARTS]:
         raise InputError(f"unknown start {unknown[0]!r}: known are {', '.join(STARTS)}")
     level = dft.level_from(model.domain.level)

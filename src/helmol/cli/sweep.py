@@ -22,6 +22,7 @@ def sweep(
     """
     with session("sweep", json_file=json_file, verbose=verbose) as s:
         from helmol.config import parse, read_yaml, with_overrides
+        from helmol.errors import DivergedError
         from helmol.train.sweep import SweepConfig, run_sweep, slug
         from helmol.train.sweep_table import HEADINGS, cells
 
@@ -33,6 +34,12 @@ def sweep(
             f"[ ] 95 % interval over {len(settings.seeds)} seeds; runs, sweep.json and table.md in {folder}"
         )
         s.result(result)
+        if result["failed"]:
+            first = result["failed"][0]
+            raise DivergedError(
+                f"{len(result['failed'])} of {result['total']} runs diverged; {first['case']!r}, seed "
+                f"{first['seed']}: {first['error']}"
+            )
         best = min(result["cases"], key=lambda case: result["cases"][case]["mean"]["h_mae_uEh"])
         run = folder / "runs" / slug(best) / f"seed-{settings.seeds[0]}"
         s.next(f"helmol evaluate {run} {settings.base['data']}")

@@ -34,6 +34,9 @@ MODEL, REFERENCE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
 FLOOR_UEH = 1e-3
 """Smallest error drawn on a log axis, µEh; float64 noise of a Fock matrix is far below."""
 
+LARGEST_SIDE = 15.0
+"""Largest side of a map of shell pairs, inches."""
+
 VALENCE_EV = 20.0
 """Levels deeper below the HOMO than this are not drawn, eV."""
 
@@ -235,7 +238,9 @@ def shell_pairs(by_shell_pair: Mapping[str, Mapping[str, Mapping[str, float]]], 
         raise InputError("no errors by shell pair to draw")
     # More than five decades of colour tell nothing.
     norm = LogNorm(max(min(values), max(values) / 1e5), 1.01 * max(values), clip=True)
-    side = 1.6 + 0.46 * len(names)
+    # A basis of many elements has hundreds of kinds of shells: a picture of all of it would take gigabytes.
+    side = min(1.6 + 0.46 * len(names), LARGEST_SIDE)
+    letters = min(10.0, 72 * 0.6 * side / len(names))
     figure = Figure(figsize=(2 * side + 1.2, side + 0.6), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, (title, table) in zip(panels, tables.items(), strict=True):
@@ -245,8 +250,8 @@ def shell_pairs(by_shell_pair: Mapping[str, Mapping[str, Mapping[str, float]]], 
             image[i, j] = image[j, i] = max(value, FLOOR_UEH)
         shown = axes.imshow(image, norm=norm, cmap="cividis")
         _write_cells(axes, image, norm)
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=letters)
+        axes.set_yticks(range(len(names)), names, fontsize=letters)
         axes.set_title("Same atom" if title == "onsite" else "Two atoms")
     figure.colorbar(shown, ax=panels, label="mean |ΔF| / µEh")
     return _save(figure, path)

@@ -69,7 +69,7 @@ class Prediction:
         return self.lumo - self.homo
 
     def arrays(self) -> dict[str, Array | npt.NDArray[np.int64]]:
-        """Return what a ``.npz`` file holds, ``spin`` as 2S; ``dipole``, ``residual`` only where they exist."""
+        """Return what a ``.npz`` holds, ``spin`` as 2S; ``dipole``, ``residual`` only where they exist."""
         names = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
         result: dict[str, Array | npt.NDArray[np.int64]] = {
             "numbers": self.molecule.numbers,

@@ -65,6 +65,7 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
         if record["counters"]["finished"]:
             log.info("the run in %s is finished: nothing to do", out)
             counters = Counters(**record["counters"])
+            _check_data(out, config, record["fingerprint"])
             if config.task != "energy" and not (out / RECORD).exists():  # killed just before
                 with Store.open(config.data) as store:
                     choose_floor(out, store, json.loads((out / "split.json").read_text())["val"])
@@ -92,6 +93,14 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
             if config.task != "energy":
                 choose_floor(out, store, data.split.val)
             return _finish(out, config, state.counters, resumed_from=first if resuming else None)
+
+
+def _check_data(out: Path, config: TrainConfig, fingerprint: dict[str, Any]) -> None:
+    """Raise ConfigError if a finished run is given other data than it was trained on; none at all will do."""
+    if config.data.exists():
+        with Store.open(config.data) as store:
+            now = {"config": config.resolved(), "content_hash": store.content_hash}
+        check_same(fingerprint, now, folder=out)
 
 
 def _begin(

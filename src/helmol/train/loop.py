@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from helmol.errors import TrainingError
+from helmol.errors import DivergedError
 from helmol.files import write_json
 from helmol.graph import Batch
 from helmol.model import HamiltonianModel, save_model
@@ -59,7 +59,8 @@ def train(state: TrainingState, around: Surroundings) -> None:
     """Train until the schedule ends.
 
     Raises:
-        TrainingError: the loss stays non-finite, or a checkpoint cannot be written.
+        DivergedError: the loss stays non-finite.
+        TrainingError: a checkpoint cannot be written.
         KeyboardInterrupt: Ctrl-C; ``checkpoints/last`` holds the last finished step.
     """
     config, counters, network = around.config, state.counters, state.network
@@ -108,7 +109,7 @@ def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) ->
     """Add a step to the sums and return whether it may be applied.
 
     Raises:
-        TrainingError: too many steps in a row had a non-finite loss or gradient.
+        DivergedError: too many steps in a row had a non-finite loss or gradient.
     """
     if math.isfinite(loss) and math.isfinite(norm):
         counters.loss_sum, counters.norm_sum = counters.loss_sum + loss, counters.norm_sum + norm
@@ -117,7 +118,7 @@ def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) ->
     counters.skipped, counters.skipped_in_a_row = counters.skipped + 1, counters.skipped_in_a_row + 1
     log.warning("step %d skipped: loss %g, gradient norm %g", counters.step, loss, norm)
     if counters.skipped_in_a_row >= config.max_skipped:
-        raise TrainingError(
+        raise DivergedError(
             f"the loss or its gradient was not finite in {counters.skipped_in_a_row} steps in a row (up to "
             f"step {counters.step}): lower lr and muon_lr, raise warmup_steps, or use dtype float64, "
             "with another --out"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from helmol.config import Config, parse
-from helmol.errors import ConfigError
+from helmol.errors import ConfigError, DivergedError
 from helmol.evaluate import evaluate_model
 from helmol.evaluate.run import split_indices
 from helmol.files import write_json, write_text
@@ -65,8 +65,12 @@ class SweepConfig(Config):
         if "seed" in self.base or "seed" in changes:
             raise ConfigError(f"case {case!r}: 'seed' is set by the sweep; list seeds under 'seeds'")
         merged = {**self.base, **changes, "seed": seed}
-        merged["model"] = {**self.base.get("model", {}), **changes.get("model", {})}
-        return parse(TrainConfig, merged, source=f"case {case!r}")
+        merged["model"] = {**(self.base.get("model") or {}), **(changes.get("model") or {})}
+        config = parse(TrainConfig, merged, source=f"case {case!r}")
+        if config.task == "energy":
+            raise ConfigError(f"case {case!r}: a sweep compares errors of Fock matrices, not task 'energy'")
+        config.network()
+        return config
 
 
 def run_sweep(config: SweepConfig, *, out: Path, runner: Runner | None = None) -> dict[str, Any]:
@@ -80,33 +84,62 @@ def run_sweep(config: SweepConfig, *, out: Path, runner: Runner | None = None) -
 
     Returns:
         ``title``, ``seeds``, ``split``, ``finished`` (how many runs of ``total``), ``cases``: for each
-        case ``changes``, ``runs`` and the summary of :func:`helmol.train.sweep_table.summarise`.
+        case ``changes``, ``runs`` and the summary of :func:`helmol.train.sweep_table.summarise`; ``failed``:
+        ``case``, ``seed`` and ``error`` of runs that diverged, which are in no mean.
 
     Raises:
         ConfigError: a case is no valid training configuration, or ``out`` holds a run with another one.
+        InputError: the data have no such split.
+        DivergedError: every run diverged.
     """
+    _check_names(config.cases)
     plans = {(case, seed): config.training(case, seed) for seed in config.seeds for case in config.cases}
+    if runner is None:
+        _check_split({settings.data for settings in plans.values()}, config.split)
     rows: dict[str, list[dict[str, Any]]] = {case: [] for case in config.cases}
+    failed: list[dict[str, Any]] = []
     result: dict[str, Any] = {}
     for count, ((case, seed), settings) in enumerate(plans.items(), start=1):
         folder = out / "runs" / slug(case) / f"seed-{seed}"
         log.info("run %d of %d: %s, seed %d", count, len(plans), case, seed)
-        if runner is not None:
-            row = runner(settings, folder)
-        else:
-            row = train_and_evaluate(settings, folder, split=config.split, choose=config.choose)
-        rows[case].append({"seed": seed, **row})
+        try:
+            if runner is not None:
+                row = runner(settings, folder)
+            else:
+                row = train_and_evaluate(settings, folder, split=config.split, choose=config.choose)
+            rows[case].append({"seed": seed, **row})
+        except DivergedError as error:
+            log.warning("%s, seed %d: %s", case, seed, error)
+            failed.append({"case": case, "seed": seed, "error": str(error)})
         result = {
             "title": config.title,
             "seeds": list(config.seeds),
             "split": config.split,
             "finished": count,
             "total": len(plans),
+            "failed": failed,
             "cases": summarise(rows, config.cases),
         }
         write_json(out / "sweep.json", result)
         write_text(out / "table.md", markdown(result))
+    if not result["cases"]:
+        raise DivergedError(f"every run diverged, the first one: {failed[0]['error']}")
     return result
+
+
+def _check_names(cases: Iterable[str]) -> None:
+    """Raise ConfigError if two cases would share a folder, or one has no name for it."""
+    owners: dict[str, str] = {}
+    for case in cases:
+        if (other := owners.setdefault(slug(case), case)) != case:
+            raise ConfigError(f"the cases {other!r} and {case!r} would share the folder {slug(case)!r}")
+
+
+def _check_split(paths: Iterable[Path], split: str) -> None:
+    """Raise InputError, before anything is trained, if there is nothing to evaluate on afterwards."""
+    for path in sorted(paths):
+        with Store.open(path) as store:
+            split_indices(store, split)
 
 
 def train_and_evaluate(config: TrainConfig, folder: Path, *, split: str, choose: str) -> dict[str, Any]:

@@ -101,6 +101,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     for case, summary in result["cases"].items():
         lines.append("| " + " | ".join(cells(case, summary)) + " |")
     runs = [run for summary in result["cases"].values() for run in summary["runs"]]
+    failed = ", ".join(f"{one['case']} (seed {one['seed']})" for one in result.get("failed", []))
+    if not runs:
+        return f"# {result['title']}\n\nNo run so far that did not diverge: {failed}.\n"
     molecules = (
         f"{runs[0]['n_train']} training molecules, {runs[0]['n_molecules']} of split {result['split']}"
     )
@@ -108,6 +111,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     note = f"{molecules}. [95 % interval over seeds.]" + (
         f" Without a model: {baselines}." if baselines else ""
     )
+    note += f"\n\nDiverged, in no mean: {failed}." if failed else ""
     state = "" if result["finished"] == result["total"] else (
         f"\n\n{result['finished']} of {result['total']} runs are finished."
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,16 @@ def test_wrong_shapes_are_refused() -> None:
         errors([sample], [np.eye(3)], BASIS)
     with pytest.raises(InputError, match="2 predicted"):
         errors([sample], [np.eye(3)] * 2, BASIS)
+
+
+def test_a_map_of_hundreds_of_shells_is_no_larger_than_a_page(tmp_path: Path) -> None:
+    import matplotlib.image
+
+    names = [f"X{k} {letter}" for k in range(50) for letter in "spdf"]
+    table = {f"{a}-{b}": {"h_mae_uEh": 1.0} for a, b in itertools.pairwise(names)}
+    plots.shell_pairs({"onsite": table, "offsite": table}, tmp_path / "map.png")
+    height, width, _ = matplotlib.image.imread(tmp_path / "map.png").shape
+    assert max(height, width) < 6000
 
 
 def test_plots_are_written(tmp_path: Path) -> None:

@@ -183,6 +183,8 @@ def test_wrong_arguments_are_refused(mole: gto.Mole) -> None:
         attach(mole, _model(mole))
     with pytest.raises(InputError, match="unknown start 'minoa'"):
         compare_starts(WATER, _model(mole), starts=["minoa"])
+    with pytest.raises(InputError, match="no start to compare"):
+        compare_starts(WATER, _model(mole), starts=[])
 
 
 def test_molden_file_is_read_back(

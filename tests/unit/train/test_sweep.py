@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helmol.config import parse
-from helmol.errors import ConfigError
+from helmol.errors import ConfigError, DivergedError, InputError, TrainingError
 from helmol.train.sweep import SweepConfig, run_sweep, slug
 from helmol.train.sweep_table import compare, interval
 from toy_store import settings
@@ -38,6 +38,16 @@ def test_a_wrong_case_is_refused_before_anything_is_trained(toy, tmp_path):
         run_sweep(sweep(toy, cases={"default": {"seed": 1}}), out=tmp_path)
     with pytest.raises(ConfigError, match="seeds must differ"):
         sweep(toy, seeds=[1, 1])
+    with pytest.raises(ConfigError, match="unknown key 'chanels'; did you mean 'channels'"):
+        run_sweep(sweep(toy, cases={"default": {}, "typo": {"model": {"chanels": 2}}}), out=tmp_path)
+    with pytest.raises(ConfigError, match="'Wide net' and 'wide-net' would share the folder 'wide-net'"):
+        run_sweep(sweep(toy, cases={"default": {}, "Wide net": {}, "wide-net": {}}), out=tmp_path)
+    with pytest.raises(ConfigError, match="needs a name"):
+        run_sweep(sweep(toy, cases={"default": {}, "?!": {}}), out=tmp_path)
+    with pytest.raises(ConfigError, match="not task 'energy'"):
+        run_sweep(sweep(toy, cases={"default": {}, "energies": {"task": "energy"}}), out=tmp_path)
+    with pytest.raises(InputError, match="no split 'test'"):
+        run_sweep(sweep(toy, split="test"), out=tmp_path)
     assert not list(tmp_path.iterdir())
     assert slug("H₀ / S as input!") == "h₀-s-as-input"
 
@@ -74,6 +84,32 @@ def test_a_stopped_sweep_goes_on_and_ends_with_the_same_table(toy, tmp_path):
     table = (tmp_path / "table.md").read_text()
     assert table.count("\n| ") == 4
     assert "of 6 runs" not in table
+
+
+def test_a_case_that_diverges_is_said_and_the_others_are_compared(toy, tmp_path):
+    row = {
+        "h_mae_uEh": 2.0, "steps": 1, "cpu_minutes": 1.0, "parameters": 1, "target": "fock", "n_train": 1,
+        "n_molecules": 1, "baselines_h_mae_uEh": {},
+    }  # fmt: skip
+
+    def runner(training, folder):
+        if training.lr == 0.5:
+            raise DivergedError("the loss was not finite")
+        return row
+
+    config = sweep(toy, cases={"default": {}, "hot": {"lr": 0.5}, "cold": {"lr": 1e-6}})
+    result = run_sweep(config, out=tmp_path, runner=runner)
+    assert result["failed"] == [{"case": "hot", "seed": 0, "error": "the loss was not finite"}]
+    assert list(result["cases"]) == ["default", "cold"]
+    assert "Diverged, in no mean: hot (seed 0)" in (tmp_path / "table.md").read_text()
+    with pytest.raises(DivergedError, match="every run diverged"):
+        run_sweep(sweep(toy, cases={"hot": {"lr": 0.5}}), out=tmp_path / "all", runner=runner)
+
+    def full_disk(training, folder):
+        raise TrainingError("no space left on the disk")
+
+    with pytest.raises(TrainingError, match="no space"):
+        run_sweep(config, out=tmp_path, runner=full_disk)
 
 
 def test_intervals_over_seeds():

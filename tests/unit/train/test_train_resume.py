@@ -126,6 +126,17 @@ def test_a_finished_run_says_so_and_changes_nothing(toy, tmp_path):
     assert same(before, end_of(tmp_path / "run"))
 
 
+def test_a_finished_run_is_not_one_of_other_data(tmp_path):
+    samples = toy_samples(24)
+    first = config(make_store(tmp_path / "a.h5", samples))
+    run(first, out=tmp_path / "run")
+    other = config(make_store(tmp_path / "other.h5", samples + toy_samples(1, seed=5)))
+    with pytest.raises(ConfigError, match="data have changed"):
+        run(other, out=tmp_path / "run")
+    (tmp_path / "a.h5").unlink()
+    assert run(first, out=tmp_path / "run")["finished"]
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [({"lr": 0.5}, "lr was"), ({"model": {"channels": 5}}, "model.channels"), ({"val": 5}, "val was")],
