@@ -12,6 +12,7 @@ from helmol.basis import BasisSet, wigner_d
 from helmol.errors import ConfigError, DomainError, StoreError
 from helmol.evaluate import errors
 from helmol.evaluate.run import evaluate_store
+from helmol.model import load_model
 from helmol.predict import TrainedModel
 from helmol.pyscf import attach, compare_starts, write_molden
 from helmol.store import Store
@@ -132,6 +133,15 @@ def test_charge_and_spin_tell_molecules_of_one_shape_apart(radicals):
     assert np.abs(neutral[0] - neutral[1]).max() < 0.2 * np.abs(charged[0] - charged[1]).max()
     with pytest.raises(DomainError, match="2S = 2"):
         model.predict(Molecule(water.numbers, water.positions, 0, 2))
+
+
+def test_a_charge_and_a_spin_that_never_came_together_are_refused(radicals):
+    place, _, _, model = radicals
+    # Cations were radicals, closed shells neutral.
+    nitrenium = replace(bent(0), charge=1, spin=0)
+    with pytest.raises(DomainError, match="spin 2S = 0, but not together"):
+        model.predict(nitrenium)
+    assert load_model(place / "run/checkpoints/best").domain.states == ((0, 0), (0, 1), (1, 1))
 
 
 def test_scf_starts_from_the_model(radicals, tmp_path):

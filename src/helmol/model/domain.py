@@ -62,13 +62,17 @@ def target_matrix(sample: Sample, target: str) -> Array:
 
 @dataclass(frozen=True)
 class Domain:
-    """Hold the level of theory, basis, target, charges and spins that a model was trained on."""
+    """Hold the level of theory, basis, target, charges and spins that a model was trained on.
+
+    ``states`` are the charges and spins that occurred together; empty: all combinations (older models).
+    """
 
     level: LevelOfTheory
     basis: BasisSet
     target: str
     charges: tuple[int, ...]
     spins: tuple[int, ...]
+    states: tuple[tuple[int, int], ...] = ()
 
     @property
     def n_spins(self) -> int:
@@ -90,6 +94,13 @@ class Domain:
         if molecule.spin not in self.spins:
             raise DomainError(
                 f"the model has not learnt spin 2S = {molecule.spin} (it knows {_join(self.spins)})"
+            )
+
+        if self.states and (molecule.charge, molecule.spin) not in self.states:
+            known = ", ".join(f"{charge} with {spin}" for charge, spin in self.states)
+            raise DomainError(
+                f"the model has learnt charge {molecule.charge} and spin 2S = {molecule.spin}, but not "
+                f"together (it knows charge {known})"
             )
 
     def check_basis(self, basis: BasisSet) -> None:
@@ -123,6 +134,7 @@ class Domain:
             "target": self.target,
             "charges": list(self.charges),
             "spins": list(self.spins),
+            "states": [list(state) for state in self.states],
         }
 
     @classmethod
@@ -134,6 +146,7 @@ class Domain:
             data["target"],
             tuple(data["charges"]),
             tuple(data["spins"]),
+            tuple((charge, spin) for charge, spin in data.get("states", ())),
         )
 
 

@@ -7,6 +7,7 @@ the stream stands is one number, and the batch of a step depends on nothing else
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -346,8 +347,7 @@ def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molec
         ConfigError: the data are of another functional, basis, target or other elements than ``init``.
     """
     elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
-    charges = {molecule.charge for molecule in molecules}
-    spins = {molecule.spin for molecule in molecules}
+    states = {(molecule.charge, molecule.spin) for molecule in molecules}
     basis = BasisSet(store.basis.name, {z: store.basis.elements[z] for z in elements})
     if config.init is not None:
         network, given, _ = describe_model(find_model(config.init))
@@ -364,7 +364,9 @@ def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molec
                 raise ConfigError(
                     f"init: {config.init} learnt the target {given.target!r}, the run wants {target!r}"
                 )
-            basis, charges, spins = given.basis, charges | {*given.charges}, spins | {*given.spins}
+            basis = given.basis
+            states |= {*(given.states or itertools.product(given.charges, given.spins))}
         elif store.level.xc_resolved != given.level.xc_resolved:
             log.warning("init learnt at %s, the data are %s", given.level.label, store.level.label)
-    return Domain(store.level, basis, target, tuple(sorted(charges)), tuple(sorted(spins)))
+    charges, spins = (tuple(sorted(set(values))) for values in zip(*states, strict=True))
+    return Domain(store.level, basis, target, charges, spins, tuple(sorted(states)))
