@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,10 @@ from helmol import dft
 from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
 from helmol.exchange.check import check_config, check_fock, check_overlaps
-from helmol.exchange.labels import Meaning, understand
+from helmol.exchange.labels import SMALLEST_FORCES, Meaning, understand
 from helmol.progress import Progress
 from helmol.store import Store
-from helmol.store.readers import READERS, Arrangement, Entry, Reader, Source, select
+from helmol.store.readers import READERS, Arrangement, Entry, Reader, read_sample, select
 from helmol.system import LevelOfTheory, Sample
 
 VALUES_PER_APPEND = 4_000_000
@@ -26,6 +27,9 @@ VALUES_PER_APPEND = 4_000_000
 
 SECONDS_BETWEEN_APPENDS = 5.0
 """What a kill can cost."""
+
+MOST_LOOKED_AT = 100
+"""Small molecules among which one with energy and forces is looked for."""
 
 log = logging.getLogger("helmol.exchange")
 
@@ -68,11 +72,14 @@ def import_file(
     with READERS[format](path) as reader:
         if split is not None and split not in reader.schemes:
             raise InputError(f"{format} has no split {split!r}: it has {', '.join(reader.schemes)}")
+        if split is not None:
+            # Before hours of reading: does the file have this split?
+            _official(reader, split, [])
         log.info("looking through %s", path)
         entries = select(reader, elements=elements, max_atoms=max_atoms, limit=limit)
         if not entries:
             raise InputError(f"{path} holds no molecule that was asked for")
-        arrangement, level = _expected(reader.source, entries)
+        arrangement, level = _expected(reader, entries)
         checks, meaning = _check(reader, entries, arrangement, n_checked)
         with _open(out, level, arrangement.basis, source=path.name, ids={e.id for e in entries}) as store:
             n_before = len(store)
@@ -87,11 +94,15 @@ def import_file(
             }  # fmt: skip
 
 
-def _expected(source: Source, entries: Iterable[Entry]) -> tuple[Arrangement, LevelOfTheory]:
+def _expected(reader: Reader, entries: Iterable[Entry]) -> tuple[Arrangement, LevelOfTheory]:
     """Return order and level of theory of a format's labels."""
+    source = reader.source
     config = check_config(source).model_copy(update={"density_fit": False, "conv_tol": source.conv_tol})
     numbers = sorted({int(n) for entry in entries for n in entry.numbers})
-    basis = dft.basis_set(config, numbers)
+    try:
+        basis = dft.basis_set(config, numbers)
+    except InputError as error:
+        raise InputError(f"{reader.path}, read with the basis of {source.name}: {error}") from error
     appended = {}
     if source.base is not None:
         appended = dft.appended_shells(numbers, basis=source.basis, base=source.base)
@@ -105,10 +116,10 @@ def _check(
     """Recompute overlaps of some samples and the Fock matrix of the smallest one."""
     source, where = reader.source, str(reader.path)
     rows = np.unique(np.linspace(0, len(entries) - 1, max(n_checked, 1)).astype(int))
-    drawn = [s for row in rows if (s := reader.read(entries[row], arrangement)) is not None]
+    drawn = [s for row in rows if (s := read_sample(reader, entries[row], arrangement)) is not None]
     log.info("recomputing overlaps and one Fock matrix at %s/%s", source.xc, source.basis)
     overlap_error = check_overlaps(drawn, source, arrangement, where=where)
-    sample = _smallest(reader, entries, arrangement)
+    sample = _telling(reader, entries, arrangement)
     error, rebuilt = check_fock(sample, source, arrangement, where=where, forces=sample.forces is not None)
     checks = {
         "n_overlaps": sum(s.matrices.overlap is not None for s in drawn),
@@ -119,14 +130,32 @@ def _check(
     return checks, understand(sample, rebuilt, reader.energy_shifts())
 
 
-def _smallest(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement) -> Sample:
-    """Return the converged closed-shell sample with the fewest orbitals."""
+def _telling(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement) -> Sample:
+    """Return a small converged closed-shell sample, with energy and forces if one of the smallest has them.
+
+    Forces of nearly nothing do not tell their unit, so those of an atom or a relaxed molecule do not count.
+    """
     size = {entry.id: int(arrangement.basis.offsets(entry.numbers)[-1]) for entry in entries}
-    for entry in sorted(entries, key=lambda entry: size[entry.id]):
-        sample = reader.read(entry, arrangement)
-        if sample is not None and sample.molecule.spin == 0:
-            return sample
-    raise InputError(f"{reader.path} holds no converged closed-shell molecule: nothing can be checked")
+    best: Sample | None = None
+    for seen, entry in enumerate(sorted(entries, key=lambda entry: size[entry.id])):
+        if best is not None and seen >= MOST_LOOKED_AT:
+            break
+        sample = read_sample(reader, entry, arrangement)
+        if sample is None or sample.molecule.spin:
+            continue
+        if best is None or _n_telling(sample) > _n_telling(best):
+            best = sample
+        if _n_telling(best) == 2:
+            break
+    if best is None:
+        raise InputError(f"{reader.path} holds no converged closed-shell molecule: nothing can be checked")
+    return best
+
+
+def _n_telling(sample: Sample) -> int:
+    """Return of how many kinds of labels the meaning can be told."""
+    forces = sample.forces is not None and float(np.linalg.norm(sample.forces)) > SMALLEST_FORCES
+    return (sample.energy is not None) + forces
 
 
 def _open(out: Path, level: LevelOfTheory, basis: BasisSet, *, source: str, ids: Collection[str]) -> Store:
@@ -162,13 +191,15 @@ def _read(
         log.info("%d of %d molecules are there already", len(entries) - len(missing), len(entries))
     waiting: list[Sample] = []
     unconverged, values, last = 0, 0, time.monotonic()
+    lost: Counter[str] = Counter()
     with Progress("Import", total=len(missing), unit="molecules") as bar:
         try:
             for entry in missing:
-                sample = reader.read(entry, arrangement)
+                sample = read_sample(reader, entry, arrangement)
                 if sample is None:
                     unconverged += 1
                 else:
+                    lost.update(meaning.unexpected(sample))
                     waiting.append(meaning.apply(sample))
                     values += sample.matrices.fock.size
                 if values > VALUES_PER_APPEND or time.monotonic() - last > SECONDS_BETWEEN_APPENDS:
@@ -178,14 +209,24 @@ def _read(
         finally:
             # Also before a damaged row: what was read is good and need not be read again.
             store.append(waiting)
+    for name, count in lost.items():
+        log.warning("%s of %d molecules left out: the small ones that were looked at have none", name, count)
     return unconverged
+
+
+def _official(reader: Reader, scheme: str, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return an official split; an error names the file."""
+    try:
+        return reader.splits(scheme, ids)
+    except InputError as error:
+        raise InputError(f"{reader.path}, split {scheme!r}: {error}") from error
 
 
 def _splits(reader: Reader, store: Store, scheme: str | None) -> dict[str, Any]:
     """Write the official split, as far as its molecules are in the store."""
     name = scheme or reader.schemes[0]
     try:
-        official = reader.splits(name, store.ids)
+        official = _official(reader, name, store.ids)
     except InputError as error:
         if scheme is not None:
             raise

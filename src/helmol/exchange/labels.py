@@ -34,6 +34,9 @@ _UNITS = {
 FORCE_UNITS = {**_UNITS, **{f"{unit}, gradients": -factor for unit, factor in _UNITS.items()}}
 """Factors to Eh/bohr and to forces; a gradient has the other sign."""
 
+MISSING = "missing"
+"""What is said about a label that the checked sample does not have."""
+
 log = logging.getLogger("helmol.exchange")
 
 
@@ -64,6 +67,11 @@ class Meaning:
             forces=None if forces is None or self.factor is None else forces * self.factor,
         )
 
+    def unexpected(self, sample: Sample) -> list[str]:
+        """Return which labels a sample has although nothing is known about them."""
+        labels = {"energies": (self.energy, sample.energy), "forces": (self.forces, sample.forces)}
+        return [name for name, (text, label) in labels.items() if text == MISSING and label is not None]
+
 
 def understand(sample: Sample, rebuilt: Rebuilt, shifts: Mapping[str, float]) -> Meaning:
     """Compare a sample's energy and forces with recomputed ones.
@@ -85,7 +93,7 @@ def _energy(
     sample: Sample, rebuilt: Rebuilt, shifts: Mapping[str, float]
 ) -> tuple[float | None, str, float | None]:
     if sample.energy is None:
-        return None, "missing", None
+        return None, MISSING, None
     stored = sample.energy
     name = min(shifts, key=lambda key: abs(stored + shifts[key] - rebuilt.energy))
     difference = stored + shifts[name] - rebuilt.energy
@@ -97,7 +105,7 @@ def _energy(
 
 def _forces(sample: Sample, rebuilt: Rebuilt) -> tuple[float | None, str]:
     if sample.forces is None or rebuilt.forces is None:
-        return None, "missing"
+        return None, MISSING
     norm = float(np.linalg.norm(rebuilt.forces))
     if norm < SMALLEST_FORCES:
         return None, f"left out: those of {sample.id!r} are too small to tell their unit"

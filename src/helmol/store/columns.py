@@ -227,5 +227,7 @@ def _check(sample: Sample, basis: BasisSet) -> None:
     expected = {"energy": (), "forces": (sample.molecule.n_atoms, 3), "dipole": (3,)}
     for name, shape in expected.items():
         label = getattr(sample, name)
-        if label is not None and (np.shape(label) != shape or not np.isfinite(label).all()):
-            raise StoreError(f"{what}: {name} must be finite and of shape {shape}, got {np.shape(label)}")
+        if label is not None and np.shape(label) != shape:
+            raise StoreError(f"{what}: {name} has shape {np.shape(label)}, expected {shape}")
+        if label is not None and not np.isfinite(label).all():
+            raise StoreError(f"{what}: {name} holds values that are not finite")

@@ -7,7 +7,7 @@ A reader never holds more than one row's matrices. What a file lacks is ``None``
 """
 
 from helmol.store.readers.arrangement import ARRANGEMENTS, Arrangement
-from helmol.store.readers.entry import Entry, Reader, Source, select
+from helmol.store.readers.entry import Entry, Reader, Source, read_sample, select
 from helmol.store.readers.md17 import Md17Reader
 from helmol.store.readers.nabladft import NablaDftReader
 from helmol.store.readers.omol_csh import OmolCshReader
@@ -22,4 +22,4 @@ READERS: dict[str, type[Reader]] = {
 }
 """Readers by the name of their format."""
 
-__all__ = ["ARRANGEMENTS", "READERS", "Arrangement", "Entry", "Reader", "Source", "select"]
+__all__ = ["ARRANGEMENTS", "READERS", "Arrangement", "Entry", "Reader", "Source", "read_sample", "select"]

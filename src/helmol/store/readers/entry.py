@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
-from helmol.errors import InputError
+from helmol.elements import SYMBOLS
+from helmol.errors import HelmolError, InputError
 from helmol.store.readers.arrangement import Arrangement
 from helmol.system import Sample
 
@@ -138,7 +139,7 @@ def select(
     """Return the molecules to read: the first ``limit`` that consist of ``elements`` only.
 
     Raises:
-        InputError: one id stands twice in the file.
+        InputError: one id stands twice in the file, or atoms that are none.
     """
     chosen: list[Entry] = []
     seen: set[str] = set()
@@ -150,6 +151,7 @@ def select(
                 f"{reader.path} holds {entry.id!r} twice: the file is damaged, or two were joined"
             )
         seen.add(entry.id)
+        _check_atoms(reader, entry)
         if max_atoms is not None and len(entry.numbers) > max_atoms:
             continue
         if elements is None or set(entry.numbers.tolist()) <= set(elements):
@@ -157,14 +159,52 @@ def select(
     return chosen
 
 
+def _check_atoms(reader: Reader, entry: Entry) -> None:
+    """Raise if a molecule has no atoms or one that is no element."""
+    wrong = [int(n) for n in entry.numbers if not 0 < n < len(SYMBOLS)]
+    if wrong or not len(entry.numbers):
+        problem = f"atomic number {wrong[0]} is not an element" if wrong else "it has no atoms"
+        raise InputError(f"{reader.path}, {entry.id!r}: {problem}; the row is damaged")
+
+
+def read_sample(reader: Reader, entry: Entry, arrangement: Arrangement) -> Sample | None:
+    """Read one sample, see :meth:`Reader.read`; forces that are all zero are taken for missing.
+
+    Raises:
+        InputError: a damaged row; always names the file and the molecule.
+    """
+    try:
+        sample = reader.read(entry, arrangement)
+    except (HelmolError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        where = "" if text.startswith(str(reader.path)) else f"{reader.path}, {entry.id!r}: "
+        raise InputError(f"{where}{text}") from error
+    if sample is None:
+        return None
+    for name, label in (("energy", sample.energy), ("forces", sample.forces)):
+        if label is not None and not np.isfinite(label).all():
+            raise InputError(f"{reader.path}, {entry.id!r}: {name} holds values that are not finite")
+    if sample.forces is not None and sample.molecule.n_atoms > 1 and not sample.forces.any():
+        log.warning("%s: the forces of %r are all zero and taken for missing", reader.path, entry.id)
+        return replace(sample, forces=None)
+    return sample
+
+
 def symmetric(matrix: Array, what: str) -> Array:
     """Return ``(M + Mᵀ)/2``, the same bits where M is symmetric.
 
     Raises:
-        InputError: M is not symmetric to ``ASYMMETRY_TOLERANCE`` or not finite.
+        InputError: M is not square, not finite, nothing but zeros, or not symmetric to
+            ``ASYMMETRY_TOLERANCE``.
     """
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise InputError(f"{what} has shape {matrix.shape}, expected a square matrix")
+    if not np.isfinite(matrix).all():
+        raise InputError(f"{what} holds values that are not finite: the row is damaged")
+    if not matrix.any():
+        raise InputError(f"{what} holds nothing but zeros: it is missing, or the row is damaged")
     difference = float(np.abs(matrix - matrix.T).max())
-    if not difference <= ASYMMETRY_TOLERANCE:
+    if difference > ASYMMETRY_TOLERANCE:
         raise InputError(
             f"{what} differs from its transpose by {difference:.1e} (at most {ASYMMETRY_TOLERANCE:.0e} is "
             "rounding): the row is damaged, or its shape is wrong"

@@ -81,19 +81,22 @@ class Md17Reader(Reader):
                 entry.numbers, array(positions, "<f8", (n, 3), f"{what}: positions")
             ),
             matrices=Matrices(fock, overlap),
-            energy=None if energy is None else float(energy.ravel()[0]),
-            forces=None if forces is None else forces.astype(np.float64).reshape(n, 3),
+            energy=None if energy is None else _shaped(energy, (), f"{what}: energy").item(),
+            forces=None if forces is None else _shaped(forces, (n, 3), f"{what}: forces"),
             provenance={"source": self.path.name, "row": entry.key},
         )
 
     def energy_shifts(self) -> Mapping[str, float]:
         row = self._database.one("SELECT value FROM information WHERE name = 'metadata'")
-        metadata = json.loads(row[0]) if row and row[0] else {}
         found = {}
-        for name in _SHIFTS:
-            value = _plain(metadata.get(name))
-            if value.size == 1:
-                found[name] = float(value.ravel()[0])
+        try:
+            metadata = json.loads(row[0]) if row and row[0] else {}
+            for name in _SHIFTS:
+                value = _plain(metadata.get(name))
+                if value.size == 1:
+                    found[name] = float(value.ravel()[0])
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: 'metadata' in table 'information' is damaged: {error}") from error
         sums = {"as stored": 0.0, **found, **{f"-{name}": -value for name, value in found.items()}}
         if len(found) == len(_SHIFTS):
             sums[" + ".join(_SHIFTS)] = sum(found.values())
@@ -152,9 +155,16 @@ def _array(data: dict[str, Any], name: str, what: str) -> npt.NDArray[Any] | Non
         raise InputError(f"{what}: {name} cannot be decoded, it is truncated or damaged: {error}") from error
 
 
+def _shaped(values: npt.NDArray[Any], shape: tuple[int, ...], what: str) -> npt.NDArray[np.float64]:
+    """Return numbers in float64 and a shape; a release that keeps an axis of one too many is right, too."""
+    if values.size != np.prod(shape, dtype=int):
+        raise InputError(f"{what} has shape {values.shape}, expected {shape or (1,)}")
+    return values.astype(np.float64).reshape(shape)
+
+
 def _matrix(data: dict[str, Any], name: str, what: str) -> npt.NDArray[np.float64]:
     value = _array(data, name, what)
     if value is None:
-        have = ", ".join(key for key in data if not key.startswith("_")) or "nothing"
+        have = ", ".join(k for k, v in data.items() if not k.startswith("_") and v is not None) or "nothing"
         raise InputError(f"{what} has no {name} (it has {have})")
     return value.astype(np.float64)

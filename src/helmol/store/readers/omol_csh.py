@@ -9,12 +9,14 @@ the end of an atom: the order is undone with that list and done again with the t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from helmol.errors import InputError
 from helmol.store.columns import unpack_triangle
@@ -48,7 +50,8 @@ class OmolCshReader(Reader):
         except OSError as error:
             raise InputError(f"{path} cannot be read as HDF5: {' '.join(str(error).split())}") from error
         # The two test files carry their sets' names.
-        if any(word in path.stem.lower() for word in ("test", "common", "all")):
+        words = set(re.split(r"[^a-z0-9]+", path.stem.lower()))
+        if words & {"test", "common", "all"} and "train" not in words:
             self.schemes = ("test", "train")
 
     @property
@@ -61,40 +64,42 @@ class OmolCshReader(Reader):
     def _walk(self, group: Any, name: str) -> Iterator[Entry]:
         """Yield the molecules in and below a group, without opening what comes later."""
         if "fock" in group:
-            numbers = np.asarray(_dataset(group, "elements", self.path, name)).astype(np.int64)
-            yield Entry(name.strip("/"), name, numbers)
+            where = name or "/"
+            numbers = _numbers(_dataset(group, "elements", self.path, where), f"{self.path}, group {where}")
+            yield Entry(name.strip("/") or "molecule", where, numbers)
             return
         for key in group:
-            child = group.get(key)
-            if isinstance(child, h5py.Group):
+            # Soft links would show a molecule twice, or lead in a circle.
+            hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
+            if hard and isinstance(child := group.get(key), h5py.Group):
                 yield from self._walk(child, f"{name}/{key}")
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, group {entry.key}", len(entry.numbers)
         group = self._file[entry.key]
         nao = int(arrangement.basis.offsets(entry.numbers)[-1])
-        packed = np.asarray(_dataset(group, "fock", self.path, str(entry.key)), dtype=np.float64)
+        packed = _floats(_dataset(group, "fock", self.path, str(entry.key)), f"{what}: fock")
         if packed.shape != (nao * (nao + 1) // 2,):
             raise InputError(
                 f"{what}: fock has shape {packed.shape}, the triangle of {nao} orbitals has "
                 f"{nao * (nao + 1) // 2}: truncated, or another basis"
             )
-        positions = np.asarray(_dataset(group, "coords", self.path, str(entry.key)), dtype=np.float64)
+        positions = _floats(_dataset(group, "coords", self.path, str(entry.key)), f"{what}: coords")
         if positions.shape != (n, 3):
             raise InputError(f"{what}: coords has shape {positions.shape}, expected {(n, 3)}")
         missing = [name for name in ("charge", "spin") if name not in group.attrs]
         if missing:
             raise InputError(f"{what} lacks the attribute {missing[0]!r}")
+        charge, multiplicity = (_whole(group.attrs[name], f"{what}: {name}") for name in ("charge", "spin"))
+        if multiplicity != 1:
+            raise InputError(
+                f"{what}: spin (the multiplicity 2S+1) is {multiplicity}, expected 1: this data set is of "
+                "closed shells, and one Fock matrix describes nothing else"
+            )
         fock = symmetric(unpack_triangle(packed, nao), f"{what}: fock")
         return Sample(
             id=entry.id,
-            # `spin` of the file is the multiplicity 2S+1.
-            molecule=Molecule.from_angstrom(
-                entry.numbers,
-                positions,
-                charge=int(group.attrs["charge"]),
-                spin=int(group.attrs["spin"]) - 1,
-            ),
+            molecule=Molecule.from_angstrom(entry.numbers, positions, charge=charge),
             matrices=Matrices(arrangement.to_house(fock, entry.numbers)),
             provenance={"source": self.path.name, "group": entry.key},
         )
@@ -110,6 +115,30 @@ def _dataset(group: Any, name: str, path: Path, where: str) -> Any:
     """Return a whole data set of a group; what HDF5 says of damage becomes one line."""
     try:
         return group[name][()]
-    except (OSError, KeyError, RuntimeError, AttributeError) as error:
+    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         text = " ".join(str(error).split())
         raise InputError(f"{path}, group {where}: {name} cannot be read: {text}") from error
+
+
+def _floats(values: Any, what: str) -> npt.NDArray[np.float64]:
+    """Return an array of numbers as float64."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} holds no numbers: {error}") from error
+
+
+def _numbers(values: Any, what: str) -> npt.NDArray[np.int64]:
+    """Return atomic numbers; fractions are an error, not rounded."""
+    found = _floats(values, f"{what}: elements")
+    if found.ndim != 1 or not np.array_equal(found, np.rint(found)):
+        raise InputError(f"{what}: elements has shape {found.shape}, expected atomic numbers of shape (n,)")
+    return found.astype(np.int64)
+
+
+def _whole(value: Any, what: str) -> int:
+    """Return a whole number from an attribute."""
+    found = _floats(value, what)
+    if found.size != 1 or not np.array_equal(found, np.rint(found)):
+        raise InputError(f"{what} is {value}, expected a whole number")
+    return int(found.item())

@@ -66,7 +66,9 @@ class _Qh9Reader(Reader):
             provenance={"source": self.path.name, **provenance},
         )
 
-    def _numbers(self, cell: Any, n: int, id: str) -> Any:
+    def _numbers(self, cell: Any, n: Any, id: str) -> Any:
+        if not isinstance(n, int):
+            raise InputError(f"{self.path}, row {id!r}: N is {n!r}, expected a number of atoms")
         return array(cell, "<i4", (n,), f"{self.path}, row {id!r}: Z").astype(np.int64)
 
 
@@ -125,6 +127,8 @@ class Qh9DynamicReader(_Qh9Reader):
         molecule = int.from_bytes(id, "little", signed=True) if isinstance(id, bytes) else id
         if isinstance(geometry, bytes):
             geometry = int.from_bytes(geometry, "little", signed=True)
+        if molecule is None or geometry is None:
+            raise InputError(f"{self.path} has a row without id or geo_id (id {molecule}, geo_id {geometry})")
         return f"qh9d-{molecule}-{geometry}"
 
     def entries(self) -> Iterator[Entry]:
