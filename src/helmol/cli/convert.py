@@ -19,9 +19,12 @@ def convert(
 ) -> None:
     """Write a store's samples for other programs in PySCF's AO order, or bring them back."""
     with session("convert", json_file=json_file, verbose=verbose) as s:
+        from helmol.errors import InputError
         from helmol.exchange import export_store, import_store
 
         back = to == "store"
+        if back and split is not None:
+            raise InputError("--split chooses from a store; with --to store everything comes back")
         result = import_store(source, out=out) if back else export_store(source, to, out=out, split=split)
         s.say(f"{result['n_molecules']} molecules in {out}")
         s.result(result)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from helmol import dft
+from helmol import dft, structures
 from helmol.basis import BasisSet
 from helmol.dft import LevelConfig
 from helmol.elements import SYMBOLS
@@ -121,8 +121,7 @@ class _Folder(Container):
         (self.path / NOTE).unlink()
 
     def abandon(self) -> None:
-        """Leave the files, which are whole, and allow another store."""
-        (self.path / NOTE).unlink(missing_ok=True)
+        """Leave the files, which are whole: with the store mended the same call goes on."""
 
     def header(self) -> dict[str, Any]:
         """Read the header."""
@@ -155,8 +154,11 @@ class NpzFolder(_Folder):
                 np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def _read(self, path: Path) -> dict[str, Any]:
-        with path.open("rb") as file:
-            return _from_npz(file, str(path))
+        try:
+            with path.open("rb") as file:
+                return _from_npz(file, str(path))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 class ExtxyzFolder(_Folder):
@@ -182,6 +184,7 @@ class ExtxyzFolder(_Folder):
 
     def finish(self, header: dict[str, Any]) -> None:
         """Give the structure file its name and write the header."""
+        (self.path / _FRAMES).touch()
         (self.path / _FRAMES).replace(self.path / "structures.extxyz")
         super().finish(header)
 
@@ -293,7 +296,8 @@ def _frame(sample: Sample, chkfile: str) -> str:
     header = "Properties=species:S:1:pos:R:3" + (":forces:R:3" if forces is not None else "")
     if sample.energy is not None:
         header += f" energy={sample.energy * EV_PER_HARTREE:.12f}"
-    header += f' name="{sample.id}" charge={molecule.charge} spin={molecule.spin + 1} chkfile="{chkfile}"'
+    header += f" name={structures.quoted(sample.id)} charge={molecule.charge} spin={molecule.spin + 1}"
+    header += f" chkfile={structures.quoted(chkfile)}"
     rows = molecule.positions_ang
     if forces is not None:
         rows = np.hstack([rows, forces * EV_PER_ANGSTROM_PER_AU])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from helmol import dft
 from helmol.basis import BasisSet
 from helmol.errors import HelmolError, InputError
 from helmol.exchange.arrays import sample_from
-from helmol.exchange.containers import CONTAINERS, HEADER, Container
+from helmol.exchange.containers import CONTAINERS, HEADER, NOTE, Container
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.unfinished import unfinished
@@ -40,7 +41,8 @@ def export_store(path: Path, to: str, *, out: Path, split: str | None = None) ->
     """
     if to not in CONTAINERS:
         raise InputError(f"unknown format {to!r}: known are {', '.join(CONTAINERS)} and store")
-    if out.exists() and not (out.is_dir() and not (out / HEADER).exists()):
+    # A folder with a note is one that a kill left; anything else in it could be overwritten.
+    if out.exists() and not (out.is_dir() and ((out / NOTE).exists() or not any(out.iterdir()))):
         raise InputError(f"{out} is there already: choose another --out")
     with Store.open(path) as store:
         rows = range(len(store)) if split is None else store.indices(split)
@@ -91,8 +93,12 @@ def import_store(path: Path, *, out: Path) -> dict[str, Any]:
     header = container.header()
     if header.get("format") != FORMAT:
         raise InputError(f"{path} says its format is {header.get('format')!r}, expected {FORMAT!r}")
-    basis = BasisSet.from_json(header["basis"])
-    level = LevelOfTheory.from_json(header["level"])
+    try:
+        basis = BasisSet.from_json(header["basis"])
+        level = LevelOfTheory.from_json(header["level"])
+        splits = {name: list(ids) for name, ids in header["splits"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: the header is damaged ({type(error).__name__}: {error})") from error
     if out.exists():
         raise InputError(f"{out} is there already: choose another --out")
     total = len(header.get("files", []))
@@ -104,14 +110,22 @@ def import_store(path: Path, *, out: Path) -> dict[str, Any]:
         bar.advance(len(store))
         waiting: list[Sample] = []
         for arrays in container.samples(len(store)):
-            waiting.append(sample_from(arrays, basis))
+            waiting.append(_sample(arrays, basis, path))
             bar.advance()
             if len(waiting) >= SAMPLES_PER_APPEND:
                 store.append(waiting)
                 waiting = []
         store.append(waiting)
-        store.set_splits(header["splits"])
+        store.set_splits(splits)
         return {"n_molecules": len(store), "content_hash": store.content_hash, "out": out}
+
+
+def _sample(arrays: Mapping[str, Any], basis: BasisSet, path: Path) -> Sample:
+    """Return a sample; an error names it."""
+    try:
+        return sample_from(arrays, basis)
+    except (HelmolError, TypeError, ValueError) as error:
+        raise InputError(f"{path}, sample {str(arrays.get('id', '?'))!r}: {error}") from error
 
 
 def _container(path: Path) -> Container:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from helmol.errors import InputError
 from helmol.progress import Progress
 from helmol.store import Store, group_split, random_split
@@ -93,7 +95,10 @@ def _scaffold(store: Store, row: int) -> str:
             f"{store.path} has no SMILES for {store.ids[row]!r}: a split by scaffold needs them in the "
             "provenance; split by molecule instead"
         )
-    return scaffold(smiles)
+    try:
+        return scaffold(smiles)
+    except InputError as error:
+        raise InputError(f"{store.path}, {store.ids[row]!r}: {error}") from error
 
 
 def parse_sizes(text: str) -> tuple[dict[str, int] | None, dict[str, float] | None]:
@@ -105,12 +110,13 @@ def parse_sizes(text: str) -> tuple[dict[str, int] | None, dict[str, float] | No
     try:
         pairs = [part.split("=") for part in text.split(",")]
         values = {name.strip(): float(value) for name, value in pairs}
-        if len(values) < len(pairs) or not all(values):
+        if len(values) < len(pairs) or not all(values) or not np.isfinite(list(values.values())).all():
             raise ValueError
     except ValueError:
         raise InputError(f"sizes {text!r}: expected name=number, e.g. train=0.8,val=0.1,test=0.1") from None
-    if all("." in value for _, value in pairs):
+    shares = [not value.strip().lstrip("+-").isdecimal() for _, value in pairs]
+    if all(shares):
         return None, values
-    if all(value.is_integer() for value in values.values()) and not any("." in value for _, value in pairs):
+    if not any(shares):
         return {name: int(value) for name, value in values.items()}, None
     raise InputError(f"sizes {text!r}: give either shares (0.8) or numbers (500), not both")

@@ -68,7 +68,7 @@ def write(path: Path | str, structures: Sequence[Structure]) -> None:
         molecule = structure.molecule
         lines.append(str(molecule.n_atoms))
         lines.append(
-            f'Properties=species:S:1:pos:R:3 name="{structure.id}" charge={molecule.charge} '
+            f"Properties=species:S:1:pos:R:3 name={quoted(structure.id)} charge={molecule.charge} "
             f'spin={molecule.spin + 1} pbc="F F F"{_provenance_header(structure)}'
         )
         lines += [
@@ -79,13 +79,16 @@ def write(path: Path | str, structures: Sequence[Structure]) -> None:
         temporary.write_text("\n".join(lines) + "\n")
 
 
+def quoted(text: str) -> str:
+    """Return a text as ASE's extended xyz writes it in a header, in quotes."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
+
+
 def _provenance_header(structure: Structure) -> str:
     """Return the provenance as ASE's extended xyz writes a dictionary."""
     if not structure.provenance:
         return ""
-    text = json.dumps(plain(dict(structure.provenance)), sort_keys=True)
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f' provenance="_JSON {quoted}"'
+    return f" provenance={quoted('_JSON ' + json.dumps(plain(dict(structure.provenance)), sort_keys=True))}"
 
 
 def _provenance(info: Mapping[str, Any], *, source: str, frame: int) -> dict[str, object]:

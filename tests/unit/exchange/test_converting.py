@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -228,3 +229,48 @@ def test_a_killed_return_goes_on(kind, many, tmp_path, monkeypatch):
     with Store.open(many) as before, Store.open(tmp_path / "back.h5") as after:
         assert after.content_hash == before.content_hash
     assert {p.name for p in tmp_path.iterdir()} == {"out", "back.h5"}
+
+
+def test_names_with_quotes_and_an_empty_store(full, tmp_path):
+    names = ['a "b" c', "d\\e", "it's"]
+    with Store.open(full) as store:
+        level, basis = store.level, store.basis
+        with Store.create(tmp_path / "x.h5", level=level, basis=basis) as other:
+            other.append([replace(store[0], id=name) for name in names])
+        Store.create(tmp_path / "none.h5", level=level, basis=basis).close()
+    export_store(tmp_path / "x.h5", "extxyz", out=tmp_path / "out")
+    frames = structures.read(tmp_path / "out" / "structures.extxyz")
+    assert [frame.id for frame in frames] == names
+    for kind in KINDS:
+        export_store(tmp_path / "none.h5", kind, out=tmp_path / kind)
+        assert import_store(tmp_path / kind, out=tmp_path / f"{kind}.h5")["n_molecules"] == 0
+
+
+def test_a_folder_with_other_files_is_not_written_into(full, tmp_path):
+    (tmp_path / "mol_0.npz").write_text("mine")
+    with pytest.raises(InputError, match="there already"):
+        export_store(full, "npz", out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mol_0.npz"]
+
+
+def test_a_damaged_header_file_or_sample_is_named(full, tmp_path):
+    export_store(full, "npz", out=tmp_path / "out")
+    header, file = tmp_path / "out" / "store.json", tmp_path / "out" / "mol_1.npz"
+    whole, arrays = header.read_text(), dict(np.load(file))
+    for key, value in (("basis", {}), ("level", {"a": 1}), ("splits", None)):
+        header.write_text(json.dumps({**json.loads(whole), key: value}))
+        with pytest.raises(InputError, match="the header is damaged"):
+            import_store(tmp_path / "out", out=tmp_path / "back.h5")
+    header.write_text(whole)
+    for change in (
+        {"fock": arrays["fock"][:, :-1]},
+        {"numbers": np.array([7, 1, 1])},
+        {"spin": np.array("x")},
+    ):
+        np.savez(file, **{**arrays, **change})
+        with pytest.raises(InputError, match="sample 'mol/1': "):
+            import_store(tmp_path / "out", out=tmp_path / "back.h5")
+    file.unlink()
+    with pytest.raises(InputError, match=r"mol_1\.npz cannot be read: No such file"):
+        import_store(tmp_path / "out", out=tmp_path / "back.h5")
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}

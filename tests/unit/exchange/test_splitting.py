@@ -107,9 +107,17 @@ def test_sizes_on_the_command_line():
     assert parse_sizes("train=500, val=20") == ({"train": 500, "val": 20}, None)
     assert parse_sizes("train=0.8,val=.2") == (None, {"train": 0.8, "val": 0.2})
     assert parse_sizes("all=1.0") == (None, {"all": 1.0})
-    for bad in ("train", "train=x", "=3", "train=0.5,val=3", "a=1,a=2", ""):
+    assert parse_sizes("train=9e-1,val=1e-1") == (None, {"train": 0.9, "val": 0.1})
+    for bad in ("train", "train=x", "=3", "train=0.5,val=3", "a=1,a=2", "", "train=nan", "train=inf"):
         with pytest.raises(InputError, match="sizes"):
             parse_sizes(bad)
+
+
+def test_a_smiles_that_cannot_be_read_names_its_sample(tmp_path):
+    with Store.create(tmp_path / "x.h5", level=LEVEL, basis=BASIS) as made:
+        made.append([water(0, provenance={"smiles": "O"}), water(1, provenance={"smiles": "C1CC"})])
+    with pytest.raises(InputError, match=r"x\.h5, 'water-1': SMILES 'C1CC' cannot be read"):
+        split_store(tmp_path / "x.h5", by="scaffold", fractions=THIRDS)
 
 
 def test_unknown_kind(store):
