@@ -88,7 +88,8 @@ def parse(model: type[C], data: dict[str, Any], *, source: str = "configuration"
             near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
             raise ConfigError(f"{source}: unknown key {key!r}; {hint}") from error
-        raise ConfigError(f"{source}: {key or 'value'}: {first['msg']} (got {first['input']!r})") from error
+        text = first["msg"].replace("a valid tuple", "a list")
+        raise ConfigError(f"{source}: {key or 'value'}: {text} (got {first['input']!r})") from error
 
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

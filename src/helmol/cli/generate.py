@@ -18,7 +18,7 @@ def generate(
             "--workers", help="Processes, one thread each; default one per core, or one with a GPU."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Overrides the spec's seed.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Overrides the spec's seed.")] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", help="i/n: the i-th of n parts, for job arrays; own --out each.")
     ] = None,

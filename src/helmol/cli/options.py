@@ -11,7 +11,7 @@ Precision = Annotated[
     str,
     typer.Option("--precision", help="Of matrix products: fp32, tf32, tf32x3, bf16x3, bf16 (fast on CUDA)."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file, machine-readable.")
 ]

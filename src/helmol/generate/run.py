@@ -18,7 +18,7 @@ from helmol.generate.engine import cluster_outcomes, started
 from helmol.generate.plans import Work, elements, spin
 from helmol.generate.pool import outcomes
 from helmol.generate.records import Records, beside, check_spec
-from helmol.generate.sources import Sources
+from helmol.generate.sources import Sources, refuse_equal_ids
 from helmol.generate.spec import GenerateConfig, identity
 from helmol.generate.worker import Outcome, Task
 from helmol.progress import Progress
@@ -99,7 +99,7 @@ def run(
             "n_failed": len(records.failed), "n_new": len(store) - n_before,
             "failures": list(records.failed.values()), "splits": splits, "workers": workers,
             "seconds": time.perf_counter() - begin, "cpu_seconds": cpu_seconds,
-            "molecules_per_core_hour": 3600 * len(missing) / cpu_seconds if cpu_seconds else None,
+            "molecules_per_core_hour": 3600 * (len(store) - n_before) / cpu_seconds if cpu_seconds else None,
             "content_hash": store.content_hash,
         }  # fmt: skip
 
@@ -160,7 +160,13 @@ def _works(sources: Sources, out: Path, *, progress: bool) -> list[Work]:
             structures.write(path, sources.sampled(progress=progress))
         # Always what the file says, so that a rerun labels the same geometries to the last bit.
         sampled = structures.read(path)
-    return sources.chosen([*sources.fixed, *sampled])
+    # Frames of dynamics are called NAME-00000, as those of a file with several are.
+    refuse_equal_ids([*sources.fixed, *sampled])
+    works = sources.chosen([*sources.fixed, *sampled])
+    if not works:
+        most = sources.config.max_atoms
+        raise InputError(f"no structure is left: all have more than max_atoms = {most} atoms")
+    return works
 
 
 def _open(out: Path, level: LevelOfTheory, basis: BasisSet) -> Store:
@@ -191,7 +197,7 @@ def _label(missing: Sequence[Work], config: GenerateConfig, records: Records, wo
                 records.add(outcome)
                 seconds += outcome.seconds
                 failed, done = failed + (outcome.sample is None), done + 1
-                rate = f"{3600 * done / seconds:.0f} per core-hour" if seconds else ""
+                rate = f"{3600 * (done - failed) / seconds:.0f} per core-hour" if seconds else ""
                 bar.advance(note=f"{rate}, {failed} failed" if failed else rate)
             records.flush()
     records.flush(force=True)

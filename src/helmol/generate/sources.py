@@ -161,8 +161,8 @@ class Sources:
             raise InputError(
                 "the spec names no structures: give structures.files or another source, such as structures.md"
             )
-        _refuse_equal_ids([*self.fixed, *(start for start, _ in self._md)])
-        _refuse_equal_ids([start for start, _ in self._modes])
+        for works in (self.fixed, [start for start, _ in self._md], [start for start, _ in self._modes]):
+            refuse_equal_ids(works)
         count = len(self.chosen(self.fixed))
         count += sum(md.n_frames for _, md in self._md) + sum(m.n_samples for _, m in self._modes)
         self.n_structures = count if config.limit is None else min(count, config.limit)
@@ -219,8 +219,12 @@ def _displaced(start: Structure, config: ModesSource, *, seed: int) -> list[Stru
     return structures.displaced(molecule, structures.hessian(molecule), config, seed=seed, name=start.id)
 
 
-def _refuse_equal_ids(works: Sequence[Work]) -> None:
-    """Raise if two structures have the same id."""
+def refuse_equal_ids(works: Sequence[Work]) -> None:
+    """Raise if two structures have the same id.
+
+    Raises:
+        InputError: names the id.
+    """
     twice = sorted(id for id, count in Counter(work.id for work in works).items() if count > 1)
     if twice:
         raise InputError(f"two structures are called {twice[0]!r}: give the files different names")

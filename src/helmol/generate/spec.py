@@ -40,7 +40,7 @@ class GenerateConfig(Config):
     splits: dict[str, int | float] = Field(default_factory=dict)
     """Random splits: numbers of molecules (``train: 200``) or fractions (``train: 0.8``)."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of everything random: sampled structures and splits."""
 
     executor: ExecutorConfig = ExecutorConfig()
@@ -54,11 +54,18 @@ class GenerateConfig(Config):
     """Memory of one worker, MB; molecules that would not fit are skipped with a reason. ``null`` shares 80 %
     of this machine among its processes, and checks nothing with Dask and Parsl."""
 
-    @field_validator("splits")
+    @field_validator("splits", mode="before")
     @classmethod
-    def _one_kind(cls, value: dict[str, int | float]) -> dict[str, int | float]:
-        if len({type(share) for share in value.values()}) > 1:
+    def _one_kind(cls, value: Any) -> Any:
+        shares = list(value.values()) if isinstance(value, dict) else []
+        if any(
+            isinstance(share, bool) or not share >= 0 for share in shares if isinstance(share, (int, float))
+        ):
+            raise ValueError("expected numbers of molecules (200) or fractions (0.8), none below 0")
+        if len({type(share) for share in shares}) > 1:
             raise ValueError("give either numbers of molecules or fractions, not both")
+        if shares and isinstance(shares[0], float) and sum(shares) > 1 + 1e-9:
+            raise ValueError(f"the splits ask for fractions that sum to {sum(shares):g}, more than 1")
         return value
 
 
@@ -75,7 +82,8 @@ def read_spec(path: Path, *, overrides: Sequence[str] = ()) -> GenerateConfig:
     """
     if path.suffix.lower() not in (".yaml", ".yml"):
         if not path.is_file():
-            raise InputError(f"{path} does not exist: expected a YAML spec or a structure file")
+            problem = "is no file" if path.exists() else "does not exist"
+            raise InputError(f"{path} {problem}: expected a YAML spec or a structure file")
         data = with_overrides({"structures": {"files": [str(path)]}}, overrides)
         return parse(GenerateConfig, data, source=str(path))
     config = parse(GenerateConfig, with_overrides(read_yaml(path), overrides), source=str(path))

@@ -105,6 +105,41 @@ def test_a_limit_may_be_raised_and_new_keys_do_not_estrange_old_stores(tmp_path:
     assert not continues({**old, "forces": True}, new)
 
 
+def test_frames_called_like_others_are_refused_before_any_label(tmp_path: Path) -> None:
+    pytest.importorskip("tblite")
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "w.xyz").write_text(WATER + WATER.replace("0.59", "0.6"))
+    md = {"start": "w.xyz", "n_frames": 1, "stride": 1, "equilibration_steps": 0, "relax": False}
+    with pytest.raises(InputError, match="two structures are called 'w-00000'"):
+        generate.run(written(tmp_path, {"files": ["many/w.xyz"], "md": md}), out=tmp_path / "x.h5", workers=1)
+    assert not (tmp_path / "x.h5").exists()
+    # A start may be labelled, too: it is called otherwise than its frames.
+    assert Sources(written(tmp_path, {"files": ["w.xyz"], "md": md}).structures, seed=0).n_structures == 2
+
+
+def test_a_spec_that_leaves_nothing_is_refused(tmp_path: Path) -> None:
+    config = written(tmp_path, {"files": ["w.xyz"], "max_atoms": 2})
+    with pytest.raises(InputError, match="no structure is left: all have more than max_atoms = 2"):
+        generate.run(config, out=tmp_path / "x.h5", workers=1)
+    assert not (tmp_path / "x.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"splits": {"train": True}}, "expected numbers of molecules"),
+        ({"splits": {"train": -1}}, "expected numbers of molecules"),
+        ({"splits": {"train": float("nan")}}, "expected numbers of molecules"),
+        ({"splits": {"train": 0.9, "test": 0.2}}, "sum to 1.1, more than 1"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"structures": {"files": "w.xyz"}}, "structures.files: Input should be a list"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_at_once(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(GenerateConfig, {"structures": {}, **change})
+
+
 def test_what_does_not_fit_is_skipped_with_a_reason() -> None:
     positions = np.array([[1.5 * k, 0.0, 0.0] for k in range(40)])
     large = Structure("c40", Molecule.from_angstrom(np.full(40, 6), positions))
