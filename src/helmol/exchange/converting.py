@@ -59,7 +59,7 @@ def export_store(path: Path, to: str, *, out: Path, split: str | None = None) ->
         with Progress("Convert", total=len(rows), unit="molecules") as bar:
             for row in rows:
                 try:
-                    container.write(store[row], store.basis, config)
+                    container.write(_with_fock(store[row]), store.basis, config)
                 except HelmolError:
                     container.abandon()
                     raise
@@ -118,6 +118,13 @@ def import_store(path: Path, *, out: Path) -> dict[str, Any]:
         store.append(waiting)
         store.set_splits(splits)
         return {"n_molecules": len(store), "content_hash": store.content_hash, "out": out}
+
+
+def _with_fock(sample: Sample) -> Sample:
+    """Return the sample; one of energy and forces alone is an error."""
+    if not sample.matrices.fock.size:
+        raise InputError(f"{sample.id!r} has no Fock matrix: these formats are for samples that have one")
+    return sample
 
 
 def _sample(arrays: Mapping[str, Any], basis: BasisSet, path: Path) -> Sample:

@@ -19,7 +19,7 @@ from helmol.errors import InputError
 from helmol.exchange import containers, converting, export_store, import_file, import_store
 from helmol.exchange.arrays import exact_arrays, sample_from
 from helmol.store import Store
-from helmol.system import Molecule
+from helmol.system import Matrices, Molecule
 from helmol.units import DEBYE_PER_AU
 from store_samples import assert_same
 
@@ -244,6 +244,16 @@ def test_names_with_quotes_and_an_empty_store(full, tmp_path):
     for kind in KINDS:
         export_store(tmp_path / "none.h5", kind, out=tmp_path / kind)
         assert import_store(tmp_path / kind, out=tmp_path / f"{kind}.h5")["n_molecules"] == 0
+
+
+def test_a_sample_of_energy_alone_is_refused(full, tmp_path):
+    with Store.open(full) as store:
+        level, basis, sample = store.level, store.basis, store[0]
+    with Store.create(tmp_path / "x.h5", level=level, basis=basis) as new:
+        new.append([replace(sample, matrices=Matrices(np.zeros((0, 0))))])
+    for kind in KINDS:
+        with pytest.raises(InputError, match="'mol/0' has no Fock matrix"):
+            export_store(tmp_path / "x.h5", kind, out=tmp_path / kind)
 
 
 def test_a_folder_with_other_files_is_not_written_into(full, tmp_path):
