@@ -291,12 +291,14 @@ def compare_starts(
 
 def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
     """Run one SCF and record it."""
-    mf = dft.mean_field(mole, dft.level_from(model.domain.level))
+    level = dft.level_from(model.domain.level)
+    mf = dft.mean_field(mole, level)
+    empirical, _ = dft.dispersion(dft.molecule_from_mole(mole), level)
     lib.set_class(mf, (_Counting, mf.__class__), mf.__class__.__name__)
     mf._helmol_builds = 0
     history: list[dict[str, float]] = []
     mf.callback = lambda step: history.append(
-        {"energy_Eh": float(step["e_tot"]), "gradient": float(step["norm_gorb"])}
+        {"energy_Eh": float(step["e_tot"]) + empirical, "gradient": float(step["norm_gorb"])}
     )
     if start == "model":
         attach(mf, model)
@@ -315,7 +317,7 @@ def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
     result |= {
         "cycles": int(mf.cycles),
         "fock_builds": int(mf._helmol_builds) + hidden,
-        "energy_Eh": float(mf.e_tot),
+        "energy_Eh": float(mf.e_tot) + empirical,
         "converged": bool(mf.converged),
         "history": history,
     }

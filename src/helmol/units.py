@@ -24,6 +24,9 @@ MICROHARTREE_PER_HARTREE: Final = 1e6
 EV_PER_ANGSTROM_PER_AU: Final = EV_PER_HARTREE / ANGSTROM_PER_BOHR
 """Atomic unit of force (Eh/bohr) in eV/Å."""
 
+JOULE_PER_MOL_PER_HARTREE: Final = 2625499.6394799
+"""Hartree energy times the Avogadro constant, in J/mol. Source: CODATA 2018."""
+
 WAVENUMBER_PER_HARTREE: Final = 219474.63136320
 """Hartree energy over hc, in 1/cm. Source: CODATA 2018."""
 

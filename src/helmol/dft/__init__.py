@@ -11,8 +11,9 @@ load_pyscf_blas()
 
 # isort: split
 from helmol.dft.chkfile import read_chkfile, write_chkfile
+from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock
-from helmol.dft.field import FOCK_BUILDS, mean_field, reference_fock
+from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
@@ -30,11 +31,13 @@ __all__ = [
     "LevelConfig",
     "Rebuilt",
     "appended_shells",
+    "auxiliary_name",
     "basis_set",
     "build_mole",
     "check_labels",
     "choose_engine",
     "dipole_integrals",
+    "dispersion",
     "energy_of_fock",
     "gpu_obstacle",
     "house_shells",

@@ -10,9 +10,11 @@ import numpy.typing as npt
 from pyscf import gto
 
 from helmol.basis import from_house
+from helmol.dft.dispersion import dispersion
 from helmol.dft.field import mean_field
 from helmol.dft.integrals import house_shells
 from helmol.dft.level import LevelConfig
+from helmol.dft.mole import molecule_from_mole
 from helmol.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -64,7 +66,8 @@ def energy_of_fock(mole: gto.Mole, level: LevelConfig, fock: Array) -> FockEnerg
     density = mf.make_rdm1(mo_coeff, mo_occ)
     hcore = mf.get_hcore()
     potential = mf.get_veff(mole, density)
-    energy = float(mf.energy_tot(density, hcore, potential))
+    empirical, _ = dispersion(molecule_from_mole(mole), level)
+    energy = float(mf.energy_tot(density, hcore, potential)) + empirical
     built = np.asarray(mf.get_fock(hcore, overlap, potential, density))
     gain, residual = 0.0, 0.0
     coefficients, occupied = np.asarray(mo_coeff), np.asarray(mo_occ)

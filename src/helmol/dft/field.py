@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy.typing as npt
 from pyscf import df, dft, gto
 
 from helmol.dft.integrals import house, symmetric
-from helmol.dft.level import LevelConfig, method_for, resolve_functional
+from helmol.dft.level import EVEN_TEMPERED, LevelConfig, method_for, resolve_functional
+from helmol.dft.mole import elements_mole, find_basis
 from helmol.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -22,14 +24,17 @@ SHARE_OF_MEMORY = 0.5
 def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
     """Return an RKS or UKS object set up for a level of theory; nothing is computed yet.
 
-    Hartree–Fock is ``xc="hf"`` of the same classes.
+    Hartree–Fock is ``xc="hf"`` of the same classes. Energies and gradients lack
+    :func:`helmol.dft.dispersion`.
 
     Raises:
-        InputError: unknown functional, or restricted asked for an open shell.
+        InputError: unknown functional or auxiliary basis, or restricted asked for an open shell.
     """
     resolve_functional(level.xc)
     mf = (dft.UKS if method_for(level, int(mole.spin)) == "uks" else dft.RKS)(mole, xc=level.xc)
     mf.verbose = 0
+    if level.dispersion is None:
+        mf.disp = False
     if level.density_fit:
         mf = mf.density_fit(auxbasis=auxiliary_basis(mole, level))
         # Else exchange is built from density differences, without the fast occupied-orbital route.
@@ -44,16 +49,54 @@ def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
 
 
 def auxiliary_basis(mole: gto.Mole, level: LevelConfig) -> dict[str, Any]:
-    """Return the auxiliary basis that PySCF takes for the name of the level's basis, by element.
+    """Return the auxiliary basis by element: that of the level, or what PySCF takes for the level's basis.
 
-    For Coulomb terms only where the functional has no exact exchange (``def2-universal-jfit`` for
+    That is for Coulomb terms only where the functional has no exact exchange (``def2-universal-jfit`` for
     PBE/def2-SVP), else for both (``def2-svp-jkfit``); even-tempered Gaussians where there is no such set.
     The ``Mole`` itself carries parsed functions without a name, for which PySCF would take the last
     everywhere.
+
+    Raises:
+        InputError: a set that PySCF does not have, or without functions for an element.
     """
+    symbols = sorted({symbol for symbol, _ in mole._atom})
+    if level.auxbasis == EVEN_TEMPERED:
+        return dict(df.aug_etb(mole))
+    if level.auxbasis != "auto":
+        if missing := [symbol for symbol in symbols if not find_basis(level.auxbasis, symbol)]:
+            raise InputError(
+                f"PySCF has no auxiliary basis {level.auxbasis!r} for {', '.join(missing)}: "
+                "name another one, such as def2-universal-jkfit, or 'auto'"
+            )
+        return dict.fromkeys(symbols, level.auxbasis)
     named = mole.copy(deep=False)
-    named.basis = dict.fromkeys((symbol for symbol, _ in mole._atom), level.basis)
-    return dict(df.make_auxbasis(named, xc=level.xc))
+    named.basis = dict.fromkeys(symbols, level.basis)
+    with warnings.catch_warnings():
+        # Elements that a set lacks.
+        warnings.simplefilter("ignore")
+        return dict(df.make_auxbasis(named, xc=level.xc))
+
+
+def auxiliary_name(level: LevelConfig, numbers: Iterable[int]) -> str | None:
+    """Return the auxiliary basis of some elements in words, ``None`` for a level without density fitting.
+
+    Returns:
+        The name of the set if it is one for all, else ``"H C: cc-pvdz-jkfit; K: even-tempered"``.
+
+    Raises:
+        InputError: as :func:`auxiliary_basis`.
+    """
+    if not level.density_fit:
+        return None
+    mole = elements_mole(level, numbers)
+    functions, elements = auxiliary_basis(mole, level), dict[str, list[str]]()
+    for symbol, _ in mole._atom:
+        found = functions[symbol]
+        name = found.lower() if isinstance(found, str) else EVEN_TEMPERED
+        elements.setdefault(name, []).append(symbol)
+    if len(elements) == 1:
+        return next(iter(elements))
+    return "; ".join(f"{' '.join(symbols)}: {name}" for name, symbols in elements.items())
 
 
 def keep_fitted_integrals(mf: Any, level: LevelConfig) -> None:

@@ -9,11 +9,18 @@ from typing import Any, Literal
 import pyscf
 from pydantic import Field, field_validator, model_validator
 from pyscf.dft import libxc
+from pyscf.scf.dispersion import parse_disp
 
 from helmol.config import Config
 from helmol.dft.presets import LEVEL_PRESETS
 from helmol.errors import InputError
 from helmol.system import LevelOfTheory
+
+CHAI_HEAD_GORDON = "chai-head-gordon"
+"""Stored name of the empirical dispersion in :mod:`helmol.dft.dispersion`."""
+
+EVEN_TEMPERED = "even-tempered"
+"""Name of the auxiliary basis that PySCF makes from the exponents of the basis."""
 
 
 class LevelConfig(Config):
@@ -42,9 +49,17 @@ class LevelConfig(Config):
     """PySCF's grid level. Functionals with a VV10 part get level 0 for that part: level 3 costs
     60 times more and moves the potential by 5e-7 Eh on average."""
 
+    dispersion: Literal["auto"] | None = "auto"
+    """Empirical dispersion, a part of energies and forces but not of the Fock matrix: ``auto`` takes what
+    the name of the functional stands for (that of ωB97X-D; ``b3lyp-d3bj`` and the like need
+    pyscf-dispersion), ``null`` leaves it out."""
+
     density_fit: bool = False
-    """Whether to fit densities in Coulomb and exchange, with the auxiliary basis that PySCF has for the
-    name of the basis (and the kind of functional)."""
+    """Whether to fit densities in Coulomb and exchange."""
+
+    auxbasis: str = "auto"
+    """Auxiliary basis of ``density_fit``: ``auto`` takes what PySCF has for the name of the basis and the
+    kind of functional, else the name of a set, or ``even-tempered``."""
 
     conv_tol: float = Field(default=1e-10, gt=0)
     """SCF convergence of the energy, Eh."""
@@ -69,12 +84,18 @@ class LevelConfig(Config):
             raise ValueError(f"unknown preset {name!r}: known are {', '.join(LEVEL_PRESETS)}")
         return {**LEVEL_PRESETS[name], **{key: value for key, value in keys.items() if key != "preset"}}
 
-    @field_validator("xc", "basis")
+    @field_validator("xc", "basis", "auxbasis")
     @classmethod
     def _not_empty(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("a name is needed")
         return value.strip()
+
+    @model_validator(mode="after")
+    def _fitted_by_name(self) -> LevelConfig:
+        if self.auxbasis != "auto" and not self.density_fit:
+            raise ValueError(f"auxbasis {self.auxbasis!r} is of no use without density_fit: true")
+        return self
 
     @property
     def gradient_tolerance(self) -> float:
@@ -117,9 +138,12 @@ def resolve_functional(xc: str) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             (hybrid, alpha, omega), parts = libxc.parse_xc(xc)
+            # Names that libxc resolves and the mean field refuses later, such as wb97x-d.
+            parse_disp(xc)
     except (KeyError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
         raise InputError(
-            f"unknown functional {xc!r}: expected a name that PySCF knows, such as pbe, pbe0, b3lyp5 or hf"
+            f"unknown functional {xc!r}: expected a name that PySCF knows, such as "
+            "pbe, b3lyp5, HYB_GGA_XC_WB97X_D or hf"
         ) from error
     weights: dict[int, float] = {}
     for number, weight in parts:
@@ -132,12 +156,23 @@ def resolve_functional(xc: str) -> str:
     return " + ".join(terms)
 
 
-def level_of_theory(level: LevelConfig, *, method: str | None = None) -> LevelOfTheory:
+def dispersion_of(level: LevelConfig) -> str | None:
+    """Return the name of the empirical dispersion in energies of a level, ``None`` if there is none."""
+    if level.dispersion is None:
+        return None
+    own = resolve_functional(level.xc) == resolve_functional("HYB_GGA_XC_WB97X_D")
+    return CHAI_HEAD_GORDON if own else parse_disp(level.xc)[1]
+
+
+def level_of_theory(
+    level: LevelConfig, *, method: str | None = None, auxbasis: str | None = None
+) -> LevelOfTheory:
     """Return the level of theory that is stored with data and models.
 
     Args:
         level: what the user set.
         method: ``"rks"`` or ``"uks"``; needed where the configuration says ``auto``.
+        auxbasis: see :func:`helmol.dft.auxiliary_name`.
 
     Raises:
         InputError: unknown functional, or no method.
@@ -156,11 +191,17 @@ def level_of_theory(level: LevelConfig, *, method: str | None = None) -> LevelOf
         density_fit=level.density_fit,
         conv_tol=level.conv_tol,
         code=f"pyscf {pyscf.__version__}",
+        auxbasis=auxbasis,
+        dispersion=dispersion_of(level),
     )
 
 
 def level_from(level: LevelOfTheory) -> LevelConfig:
-    """Return the configuration that reproduces a stored level of theory."""
+    """Return the configuration that reproduces a stored level of theory.
+
+    An auxiliary basis that is not one set for all elements comes from ``auto``, as does one not written down.
+    """
+    one_set = level.auxbasis is not None and " " not in level.auxbasis
     return LevelConfig.model_validate(
         {
             "xc": level.xc,
@@ -169,6 +210,8 @@ def level_from(level: LevelOfTheory) -> LevelConfig:
             "method": level.method,
             "grid_level": level.grid_level,
             "density_fit": level.density_fit,
+            "auxbasis": level.auxbasis if one_set else "auto",
+            "dispersion": None if level.dispersion is None else "auto",
             "conv_tol": level.conv_tol,
         }
     )

@@ -12,6 +12,7 @@ from pyscf import gto
 from scipy.linalg import eigh
 
 from helmol.basis import BasisSet
+from helmol.dft.dispersion import check_dispersion
 from helmol.dft.level import LevelConfig
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
@@ -27,8 +28,8 @@ def build_mole(molecule: Molecule, level: LevelConfig) -> gto.Mole:
     """Build PySCF's ``Mole`` (bohr, spherical functions, silent) of a molecule.
 
     Raises:
-        InputError: unknown basis or ECP, an element that it does not have, a valence basis
-            without its ECP, or electrons that do not go with the spin.
+        InputError: unknown basis or ECP, an element that it (or the dispersion) does not have, a
+            valence basis without its ECP, or electrons that do not go with the spin.
     """
     atoms = [
         (SYMBOLS[number], tuple(position))
@@ -43,12 +44,21 @@ def basis_set(level: LevelConfig, numbers: Iterable[int]) -> BasisSet:
     Raises:
         InputError: as :func:`build_mole`; nothing is computed, so it serves as a check before work.
     """
+    return BasisSet.from_mole(elements_mole(level, numbers), level.basis)
+
+
+def elements_mole(level: LevelConfig, numbers: Iterable[int]) -> gto.Mole:
+    """Build a ``Mole`` of one atom of each element, for what depends on elements alone.
+
+    Raises:
+        InputError: as :func:`build_mole`.
+    """
     elements = {int(n) for n in numbers}
     if not elements:
         raise InputError("a basis set of no elements was asked for")
     # Far apart: the functions do not depend on it, but coinciding nuclei are an error.
     atoms = [(SYMBOLS[number], (20.0 * k, 0.0, 0.0)) for k, number in enumerate(sorted(elements))]
-    return BasisSet.from_mole(_build(atoms, elements, level, charge=0, spin=None), level.basis)
+    return _build(atoms, elements, level, charge=0, spin=None)
 
 
 def molecule_from_mole(mol: gto.Mole) -> Molecule:
@@ -70,6 +80,7 @@ def _build(
     atoms: list[Any], elements: set[int], level: LevelConfig, *, charge: int, spin: int | None
 ) -> gto.Mole:
     """Build a ``Mole`` with basis and ECP looked up element by element."""
+    check_dispersion(elements, level)
     basis, ecp = {}, {}
     for number in sorted(elements):
         symbol = SYMBOLS[number]
@@ -93,15 +104,15 @@ def _build(
 @lru_cache(maxsize=512)
 def _basis_of(name: str, symbol: str) -> Any:
     """Return PySCF's parsed basis of one element."""
-    found = _find_basis(name, symbol)
+    found = find_basis(name, symbol)
     if not found:
-        known = any(_find_basis(name, other) for other in ("H", "C", "I"))
+        known = any(find_basis(name, other) for other in ("H", "C", "I"))
         what = f"the basis {name!r} has no functions for {symbol}" if known else f"unknown basis {name!r}"
         raise InputError(f"{what}: name one that PySCF has for every element, such as def2-svp")
     return found
 
 
-def _find_basis(name: str, symbol: str) -> Any:
+def find_basis(name: str, symbol: str) -> Any:
     """Return PySCF's parsed basis of one element, or ``None``."""
     try:
         with warnings.catch_warnings():

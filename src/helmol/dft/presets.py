@@ -9,8 +9,7 @@ LEVEL_PRESETS: Mapping[str, Mapping[str, object]] = {
     "md17": {"xc": "pbe", "basis": "def2-svp"},
     # Yu et al., NeurIPS 2023 (QH9): PySCF before 2.3, whose b3lyp is today's b3lyp5.
     "qh9": {"xc": "b3lyp5", "basis": "def2-svp", "conv_tol": 1e-13},
-    # Khrabrov et al., NeurIPS 2024: Psi4's wB97X-D. Its empirical dispersion adds to the energy and the
-    # forces, not to the Fock matrix, and is not in PySCF: energies here are without it.
+    # Khrabrov et al., NeurIPS 2024: Psi4's wB97X-D, with its empirical dispersion in energies and forces.
     "nabladft": {"xc": "HYB_GGA_XC_WB97X_D", "basis": "def2-svp"},
     # Levine et al., arXiv 2505.08762 (OMol25); VV10 is self-consistent.
     "omol": {"xc": "wb97m-v", "basis": "def2-tzvpd", "ecp": "auto"},

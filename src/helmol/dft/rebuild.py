@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.linalg import eigh
 
 from helmol.basis import from_house
+from helmol.dft.dispersion import dispersion
 from helmol.dft.field import mean_field
 from helmol.dft.integrals import house, house_shells, symmetric
 from helmol.dft.level import LevelConfig
@@ -61,8 +62,9 @@ def rebuild(molecule: Molecule, level: LevelConfig, fock: Array, *, forces: bool
     potential = mf.get_veff(mole, density)
     hcore = mf.get_hcore()
     rebuilt = house(symmetric(mf.get_fock(hcore, overlap, potential, density)), mole)
-    energy = float(mf.energy_tot(density, hcore, potential))
-    return Rebuilt(rebuilt, energy, _forces(mf, density) if forces else None)
+    empirical, slope = dispersion(molecule, level)
+    energy = float(mf.energy_tot(density, hcore, potential)) + empirical
+    return Rebuilt(rebuilt, energy, _forces(mf, density) - slope if forces else None)
 
 
 def _forces(mf: Any, density: Array) -> Array:

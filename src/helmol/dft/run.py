@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.basis import BasisSet
+from helmol.dft.dispersion import dispersion
 from helmol.dft.field import keep_fitted_integrals, mean_field, minao_density, reference_of
 from helmol.dft.gpu import GpuField, to_numpy
 from helmol.dft.integrals import dipole_integrals, house, overlap, symmetric
@@ -70,6 +71,7 @@ def run(
             keep_orbitals(mf, level)
     field = GpuField(mf) if engine == "gpu" else mf
     cheap = {name: _reference(mf, field, name) for name in references}
+    empirical, slope = dispersion(molecule, level)
     energy, fock = converge(field, level)
     densities = np.asarray(field.make_rdm1())
     check_labels(
@@ -91,8 +93,8 @@ def run(
         id=id,
         molecule=molecule,
         matrices=matrices,
-        energy=energy,
-        forces=_forces(field) if forces else None,
+        energy=energy + empirical,
+        forces=_forces(field) - slope if forces else None,
         dipole=_dipole(mole, house(densities, mole)) if dipole else None,
         provenance={
             **(provenance or {}),

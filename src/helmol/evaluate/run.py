@@ -54,7 +54,8 @@ def evaluate_store(
 
     Raises:
         InputError: the store has no such split, or it is empty; no energies to compare with.
-        DomainError: the store's functional or basis is not the model's, or a molecule is outside its domain.
+        DomainError: the store's functional, dispersion (of energies) or basis is not the model's, or a
+            molecule is outside its domain.
     """
     with Store.open(path) as store:
         split = split or ("test" if "test" in store.splits else "unseen")
@@ -90,7 +91,8 @@ def _check(network: HamiltonianModel, store: Store, indices: Sequence[int]) -> N
     Elements that only other molecules of the store have do not matter.
     """
     domain = network.domain
-    domain.check_data(store.level, store.basis.part(domain.basis.elements))
+    energies = network.energy is not None
+    domain.check_data(store.level, store.basis.part(domain.basis.elements), energies=energies)
     for index in indices:
         molecule = store.molecule(index)
         try:

@@ -166,7 +166,8 @@ def _open(out: Path, level: LevelOfTheory, basis: BasisSet, *, source: str, ids:
     try:
         if store.level != level:
             raise StoreError(
-                f"{out} holds {store.level.label}, the file has {level.label}: choose another --out"
+                f"{out} is of another level than the file ({store.level.differences(level)}): "
+                "choose another --out"
             )
         other = next((id for id in store.ids if id not in ids), None)
         begun = store.read(0, matrices=()).provenance.get("source") if len(store) else source

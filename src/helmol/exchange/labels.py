@@ -10,11 +10,11 @@ import numpy as np
 
 from helmol.dft import Rebuilt
 from helmol.system import Sample
-from helmol.units import ANGSTROM_PER_BOHR, EV_PER_ANGSTROM_PER_AU
+from helmol.units import ANGSTROM_PER_BOHR, EV_PER_ANGSTROM_PER_AU, JOULE_PER_MOL_PER_HARTREE
 
 ENERGY_TOLERANCE = 0.1
-"""Largest difference of a stored and a recomputed energy, Eh: grids, fitting and dispersion
-corrections stay below it, forgotten offsets are far above."""
+"""Largest difference of a stored and a recomputed energy, Eh: grids and fitting stay below it,
+forgotten offsets are far above."""
 
 FORCE_TOLERANCE = 0.2
 """Largest relative difference of forces; the units differ by factors of 1.9 and more."""
@@ -22,8 +22,7 @@ FORCE_TOLERANCE = 0.2
 SMALLEST_FORCES = 1e-3
 """Norm in Eh/bohr below which forces decide nothing."""
 
-KCAL_PER_MOL_PER_HARTREE = 627.5094740631
-"""Source: CODATA 2018."""
+KCAL_PER_MOL_PER_HARTREE = JOULE_PER_MOL_PER_HARTREE / 4184
 
 _UNITS = {
     "Eh/bohr": 1.0,

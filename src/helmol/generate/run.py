@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,11 @@ def _check(config: GenerateConfig, sources: Sources) -> tuple[GenerateConfig, Le
     # "uks" comes last: one open shell makes the whole store unrestricted.
     method = max(dft.method_for(config.level, two_s) for two_s in {spin(work) for work in known})
     config = config.model_copy(update={"level": config.level.model_copy(update={"method": method})})
-    level = dft.level_of_theory(config.level, method=method)
-    basis = dft.basis_set(config.level, set().union(*map(elements, known)))
+    numbers = set().union(*map(elements, known))
+    basis = dft.basis_set(config.level, numbers)
+    level = dft.level_of_theory(
+        config.level, method=method, auxbasis=dft.auxiliary_name(config.level, numbers)
+    )
     if "sap" in config.references and any(e.core_electrons for e in basis.elements.values()):
         raise InputError("the reference 'sap' has no potentials for elements with an ECP: use 'minao'")
     shares = list(config.splits.values())
@@ -174,12 +178,13 @@ def _open(out: Path, level: LevelOfTheory, basis: BasisSet) -> Store:
     if not out.exists():
         return Store.create(out, level=level, basis=basis)
     store = Store.open(out, "a")
+    if store.level.auxbasis is None:
+        # Of before auxiliary bases were written down; the spec has not changed.
+        level = replace(level, auxbasis=None)
     if store.level != level or store.basis.elements != basis.elements:
         store.close()
-        raise StoreError(
-            f"{out} holds {store.level.label} made with {store.level.code}, now asked for {level.label} "
-            f"with {level.code}: choose another --out"
-        )
+        what = store.level.differences(level) or f"other elements, or functions, of {basis.name}"
+        raise StoreError(f"{out} is of another level than asked for ({what}): choose another --out")
     return store
 
 

@@ -134,8 +134,9 @@ def continues(old: dict[str, Any], new: dict[str, Any]) -> bool:
 def _essence(config: GenerateConfig) -> dict[str, Any]:
     """Return the settings that decide what labels are."""
     data = config.model_dump(mode="json", exclude=NOT_THE_DATA)
-    # Memory decides how integrals are kept, not what they are.
-    del data["level"]["max_memory_mb"]
+    # Memory decides how integrals are kept, not what they are; the store itself says which dispersion it has.
+    for key in ("max_memory_mb", "dispersion"):
+        del data["level"][key]
     for key in CHOICES:
         del data["structures"][key]
     return data

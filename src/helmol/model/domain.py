@@ -115,8 +115,14 @@ class Domain:
                     f"(hash {entry.hash}, wanted {self.basis.elements[number].hash})"
                 )
 
-    def check_data(self, level: LevelOfTheory, basis: BasisSet) -> None:
-        """Raise DomainError if data of this level and basis cannot be compared with the model."""
+    def check_data(self, level: LevelOfTheory, basis: BasisSet, *, energies: bool = False) -> None:
+        """Raise DomainError if data of this level and basis cannot be compared with the model.
+
+        Args:
+            level: of the data.
+            basis: of the data.
+            energies: whether energies and forces are compared, too.
+        """
         if level.xc_resolved != self.level.xc_resolved:
             raise DomainError(
                 f"the data are {level.xc!r} ({level.xc_resolved}), the model learnt {self.level.xc!r} "
@@ -124,6 +130,11 @@ class Domain:
             )
         if level.method != self.level.method:
             raise DomainError(f"the data are {level.method}, the model learnt {self.level.method}")
+        if energies and level.dispersion != self.level.dispersion:
+            raise DomainError(
+                f"the energies of the data have the empirical dispersion {level.dispersion}, those that the "
+                f"model learnt {self.level.dispersion}"
+            )
         self.check_basis(basis)
 
     def to_json(self) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def check_members(models: Sequence[TrainedModel]) -> None:
     """
     if not models:
         raise InputError("an ensemble needs at least one model")
-    levels = {(m.domain.level.xc_resolved, m.domain.basis.name) for m in models}
+    levels = {(d.level.xc_resolved, d.level.dispersion, d.basis.name) for d in (m.domain for m in models)}
     if len(levels) > 1:
         names = sorted({model.domain.level.label for model in models})
         raise InputError(f"the models are of different levels of theory ({', '.join(names)})")

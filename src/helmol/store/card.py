@@ -197,6 +197,7 @@ def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]
         ["size_MB", card["size_MB"]],
         ["level_label", card["level_label"]],
         ["xc_resolved", card["level"]["xc_resolved"]],
+        *([["auxbasis", card["level"].get("auxbasis", "not written down")]] * card["level"]["density_fit"]),
         ["code", f"{card['level']['code']}, {card['code']}"],
         *_rows({key: _range_text(card[key]) for key in ("n_atoms", "n_ao", "n_edges")}),
         *_rows({key: _counts(card[key]) for key in ("formulas", "charges", "spins", "splits", "labels")}),

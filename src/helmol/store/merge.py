@@ -18,8 +18,9 @@ from helmol.store.unfinished import unfinished
 from helmol.system import LevelOfTheory, Sample
 
 SAMPLES_PER_APPEND = 256
-MUST_AGREE = ("method", "xc_resolved", "grid_level", "density_fit")
-"""Parts of a level of theory that decide whether labels belong together; so do the bases."""
+MUST_AGREE = ("method", "xc_resolved", "grid_level", "density_fit", "auxbasis", "dispersion")
+"""Parts of a level of theory that decide whether labels belong together; so do the bases. ``None`` of an
+auxiliary basis that was not written down is another one than any."""
 
 log = logging.getLogger("helmol.store")
 

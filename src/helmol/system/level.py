@@ -22,6 +22,9 @@ class LevelOfTheory:
         density_fit: whether Coulomb (and exchange) were density-fitted.
         conv_tol: SCF energy threshold, Eh.
         code: program and version, e.g. ``"pyscf 2.14.0"``.
+        auxbasis: auxiliary basis of density fitting: the name of a set, or ``"H C: one; K: other"``; ``None``
+            without fitting and in data of before this was written down.
+        dispersion: name of the empirical dispersion in energies and forces, ``None`` if they have none.
     """
 
     method: str
@@ -33,10 +36,21 @@ class LevelOfTheory:
     density_fit: bool
     conv_tol: float
     code: str
+    auxbasis: str | None = None
+    dispersion: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dictionary with the attribute names as keys."""
-        return asdict(self)
+        """Return a JSON-able dictionary with the attribute names as keys.
+
+        The last two only where they say something, so that hashes of data without them stay.
+        """
+        data = asdict(self)
+        return {k: v for k, v in data.items() if v is not None or k not in ("auxbasis", "dispersion")}
+
+    def differences(self, other: LevelOfTheory) -> str:
+        """Return what differs, e.g. ``"grid_level 3, now 4; code pyscf 2.13.0, now pyscf 2.14.0"``."""
+        new = asdict(other)
+        return "; ".join(f"{k} {v}, now {new[k]}" for k, v in asdict(self).items() if v != new[k])
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LevelOfTheory:
@@ -46,4 +60,5 @@ class LevelOfTheory:
     @property
     def label(self) -> str:
         """Short human name, e.g. ``RKS PBE/def2-svp``."""
-        return f"{self.method.upper()} {self.xc.upper()}/{self.basis}"
+        added = "" if self.dispersion is None else f" with {self.dispersion} dispersion"
+        return f"{self.method.upper()} {self.xc.upper()}/{self.basis}{added}"

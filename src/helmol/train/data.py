@@ -366,7 +366,8 @@ def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molec
                 )
             basis = given.basis
             states |= {*(given.states or itertools.product(given.charges, given.spins))}
-        elif store.level.xc_resolved != given.level.xc_resolved:
+        mine, theirs = ((level.xc_resolved, level.dispersion) for level in (store.level, given.level))
+        if mine != theirs:
             log.warning("init learnt at %s, the data are %s", given.level.label, store.level.label)
     charges, spins = (tuple(sorted(set(values))) for values in zip(*states, strict=True))
     return Domain(store.level, basis, target, charges, spins, tuple(sorted(states)))

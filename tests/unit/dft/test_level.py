@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from pyscf import dft as pyscf_dft
 from pyscf import gto
 
@@ -9,8 +10,9 @@ from helmol import dft
 from helmol.basis import BasisSet
 from helmol.dft import LevelConfig
 from helmol.errors import InputError
-from helmol.system import Molecule
+from helmol.system import LevelOfTheory, Molecule
 
+WB97X_D = "HYB_GGA_XC_WB97X_D"
 WATER = Molecule.from_angstrom([8, 1, 1], [[0, 0, 0], [0, 0.76, 0.59], [0.1, -0.76, 0.59]])
 
 
@@ -28,7 +30,7 @@ def test_functional_is_what_libxc_sees(xc: str, resolved: str) -> None:
     assert dft.level_of_theory(LevelConfig(xc=xc), method="rks").xc_resolved == resolved
 
 
-@pytest.mark.parametrize("xc", ["nosuch", "wb97x-d3", "0.5*"])
+@pytest.mark.parametrize("xc", ["nosuch", "wb97x-d", "wb97x-d3", "0.5*"])
 def test_unknown_functional_is_named(xc: str) -> None:
     with pytest.raises(InputError, match="unknown functional"):
         dft.mean_field(dft.build_mole(WATER, LevelConfig()), LevelConfig(xc=xc))
@@ -111,3 +113,62 @@ def test_the_auxiliary_basis_is_that_of_the_name_of_the_basis(xc: str, name: str
     plain = pyscf_dft.RKS(gto.M(atom=atoms, unit="Bohr", basis="def2-svp", verbose=0), xc=xc).density_fit()
     plain.conv_tol = 1e-10
     assert abs(plain.kernel() - mf.kernel()) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"preset": "fast"}, "def2-universal-jfit"),
+        ({"preset": "fast", "xc": "b3lyp5"}, "def2-svp-jkfit"),
+        ({"preset": "fast", "basis": "sto-3g"}, "even-tempered"),
+        ({"preset": "fast", "xc": "b3lyp5", "basis": "6-31g*"}, "H O: cc-pvdz-jkfit; K: even-tempered"),
+        ({"preset": "fast", "auxbasis": "DEF2-Universal-JKfit"}, "def2-universal-jkfit"),
+        ({"preset": "fast", "auxbasis": "even-tempered"}, "even-tempered"),
+        ({}, None),
+    ],
+)
+def test_the_auxiliary_basis_has_a_name_that_brings_it_back(
+    changes: dict[str, str], name: str | None
+) -> None:
+    config = LevelConfig(**changes)
+    assert dft.auxiliary_name(config, [1, 8, 19]) == name
+    level = dft.level_of_theory(config, method="rks", auxbasis=name)
+    assert LevelOfTheory.from_json(level.to_json()) == level
+    again = dft.level_from(level)
+    assert dft.auxiliary_name(again, [19, 8, 1]) == name
+    if name is not None:
+        bases = [dft.mean_field(dft.build_mole(WATER, c), c).with_df.auxbasis for c in (config, again)]
+        assert {k: str(v).lower() for k, v in bases[0].items()} == {
+            k: str(v).lower() for k, v in bases[1].items()
+        }
+
+
+def test_another_auxiliary_basis_is_another_energy_and_auto_is_the_named_one() -> None:
+    energies = [
+        dft.run(WATER, LevelConfig(preset="fast", grid_level=0, auxbasis=name), id="w")[0].energy
+        for name in ("auto", "def2-universal-jfit", "even-tempered")
+    ]
+    assert energies[0] == energies[1]
+    assert 1e-6 < abs(energies[2] - energies[0]) < 1e-3
+
+
+def test_unusable_auxiliary_bases_are_refused() -> None:
+    with pytest.raises(InputError, match="no auxiliary basis 'nosuch' for H, O"):
+        dft.auxiliary_name(LevelConfig(preset="fast", auxbasis="nosuch"), [1, 8])
+    level = LevelConfig(preset="fast", auxbasis="cc-pvdz-jkfit")
+    with pytest.raises(InputError, match="no auxiliary basis 'cc-pvdz-jkfit' for I"):
+        dft.auxiliary_name(level, [1, 53])
+    with pytest.raises(ValidationError, match="of no use without density_fit"):
+        LevelConfig(auxbasis="def2-universal-jfit")
+
+
+def test_a_level_of_before_has_no_dispersion_and_an_unnamed_auxiliary_basis() -> None:
+    now = dft.level_of_theory(LevelConfig(xc=WB97X_D, density_fit=True), method="rks", auxbasis="x")
+    old = {k: v for k, v in now.to_json().items() if k not in ("auxbasis", "dispersion")}
+    level = LevelOfTheory.from_json(old)
+    assert level.to_json() == old
+    config = dft.level_from(level)
+    assert (config.auxbasis, config.dispersion) == ("auto", None)
+    assert level.differences(now) == "auxbasis None, now x; dispersion None, now chai-head-gordon"
+    assert "dispersion" in now.label
+    assert "dispersion" not in level.label

@@ -16,7 +16,7 @@ import pytest
 
 from helmol import dft, generate
 from helmol.dft import LevelConfig
-from helmol.errors import ConfigError, ConvergenceError, InputError
+from helmol.errors import ConfigError, ConvergenceError, InputError, StoreError
 from helmol.generate import GenerateConfig, MdSource, StructuresConfig, read_spec
 from helmol.generate.pool import outcomes
 from helmol.generate.records import Records
@@ -143,6 +143,45 @@ def test_foreign_store_is_refused(spec: GenerateConfig, tmp_path: Path) -> None:
     Path(f"{out}.spec.json").unlink()
     with pytest.raises(InputError, match="not made by"):
         generate.run(spec, out=out, workers=1)
+
+
+def _limited(spec: GenerateConfig, limit: int, **level: Any) -> GenerateConfig:
+    """Return a spec of the first few structures at another level."""
+    structures = spec.structures.model_copy(update={"limit": limit})
+    changes = {"structures": structures, "level": LevelConfig(basis="sto-3g", **level), "splits": {}}
+    return spec.model_copy(update=changes)
+
+
+def test_the_auxiliary_basis_is_written_down_and_a_store_of_before_goes_on(
+    spec: GenerateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: dict[str, Any] = {"xc": "hf", "density_fit": True}
+    new, old = tmp_path / "new.h5", tmp_path / "old.h5"
+    generate.run(_limited(spec, 1, **fitted), out=new, workers=1)
+    assert "| auxbasis | def2-svp-jkfit |" in Path(f"{new}.card.md").read_text()
+    with monkeypatch.context() as before:
+        before.setattr(dft, "auxiliary_name", lambda *_: None)
+        generate.run(_limited(spec, 1, **fitted), out=old, workers=1)
+    assert "| auxbasis | not written down |" in Path(f"{old}.card.md").read_text()
+    kept = Path(f"{old}.spec.json")
+    text = json.loads(kept.read_text())
+    assert text["level"].pop("auxbasis") == "auto"
+    kept.write_text(json.dumps(text))
+    assert generate.run(_limited(spec, 2, **fitted), out=old, workers=1)["n_new"] == 1
+    with pytest.raises(InputError, match=r"level\.auxbasis: .*now def2-svp-jkfit"):
+        generate.run(_limited(spec, 3, auxbasis="def2-svp-jkfit", **fitted), out=old, workers=1)
+    monkeypatch.setattr(dft, "auxiliary_name", lambda *_: "another")
+    with pytest.raises(StoreError, match="auxbasis def2-svp-jkfit, now another"):
+        generate.run(_limited(spec, 2, **fitted), out=new, workers=1)
+
+
+def test_a_store_without_dispersion_goes_on_without_it_only(spec: GenerateConfig, tmp_path: Path) -> None:
+    out, xc = tmp_path / "old.h5", "HYB_GGA_XC_WB97X_D"
+    generate.run(_limited(spec, 1, xc=xc, grid_level=0, dispersion=None), out=out, workers=1)
+    with pytest.raises(StoreError, match="dispersion None, now chai-head-gordon"):
+        generate.run(_limited(spec, 2, xc=xc, grid_level=0), out=out, workers=1)
+    again = generate.run(_limited(spec, 2, xc=xc, grid_level=0, dispersion=None), out=out, workers=1)
+    assert again["n_new"] == 1
 
 
 def test_full_disk_ends_the_run_and_a_rerun_completes(

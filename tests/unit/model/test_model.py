@@ -161,6 +161,10 @@ def test_outside_the_domain_is_refused(network):
     domain.check_data(domain.level, domain.basis)
     with pytest.raises(DomainError, match="the data are 'b3lyp'"):
         domain.check_data(dataclasses.replace(domain.level, xc="b3lyp", xc_resolved="other"), domain.basis)
+    with_dispersion = dataclasses.replace(domain.level, dispersion="chai-head-gordon")
+    domain.check_data(with_dispersion, domain.basis)
+    with pytest.raises(DomainError, match="the empirical dispersion chai-head-gordon"):
+        domain.check_data(with_dispersion, domain.basis, energies=True)
     other = BasisSet("svp", {8: ElementBasis(SHELLS[8], 0, "another hash")})
     with pytest.raises(DomainError, match="is not the model's"):
         domain.check_data(domain.level, other)

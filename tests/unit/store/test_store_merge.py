@@ -66,6 +66,8 @@ def test_a_sample_in_two_splits_leaves_no_split(tmp_path, caplog):
         ({"level": replace(LEVEL, xc_resolved="1*402")}, "xc_resolved"),
         ({"level": replace(LEVEL, density_fit=True)}, "density_fit"),
         ({"level": replace(LEVEL, grid_level=2)}, "grid_level"),
+        ({"level": replace(LEVEL, auxbasis="def2-universal-jfit")}, "auxbasis"),
+        ({"level": replace(LEVEL, dispersion="chai-head-gordon")}, "dispersion"),
         (
             {"basis": BasisSet("def2-svp", {1: ElementBasis((0, 0, 1), 0, "x"), 8: OXYGEN})},
             "basis of H differs",
