@@ -75,13 +75,19 @@ def ensemble_energies(
 
 
 def check_members(models: Sequence[TrainedModel]) -> None:
-    """Refuse an ensemble of nothing or of several levels of theory.
+    """Refuse an ensemble of nothing, of several levels of theory, or where only some predict energies.
 
     Raises:
-        InputError: either.
+        InputError: any of these.
     """
     if not models:
         raise InputError("an ensemble needs at least one model")
+    without = [k for k, model in enumerate(models, start=1) if not model.has_energy]
+    if 0 < len(without) < len(models):
+        raise InputError(
+            f"model {without[0]} of {len(models)} predicts no energies, others do: an ensemble averages "
+            "energies, so leave it out"
+        )
     levels = {(d.level.xc_resolved, d.level.dispersion, d.basis.name) for d in (m.domain for m in models)}
     if len(levels) > 1:
         names = sorted({model.domain.level.label for model in models})

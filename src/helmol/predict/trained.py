@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from helmol import structures
 from helmol.basis import BasisSet
-from helmol.errors import ConfigError, InputError
+from helmol.errors import ConfigError, DomainError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
 from helmol.system import Molecule, Sample
 
@@ -149,11 +149,9 @@ class TrainedModel:
 
     @property
     def has_forces(self) -> bool:
-        """Whether the model predicts forces; direct ones only if they were trained."""
-        config = self.network.config.energy
-        return config is not None and (
-            config.forces == "conservative" or self.network.reference.force_scale > 0
-        )
+        """Whether the model predicts forces; a head that was never trained has none but zeros."""
+        head = self.network.energy
+        return head is not None and head.trained
 
     @overload
     def energies(
@@ -176,7 +174,8 @@ class TrainedModel:
 
         Raises:
             ConfigError: the model has no energy head.
-            DomainError: an element, composition, charge or spin that the model has not learnt.
+            DomainError: an element, composition, charge or spin that the model has not learnt, or forces of
+                a model whose head is still that of a new network.
             InputError: an input of another kind.
         """
         from helmol.model import predict_energies
@@ -185,6 +184,8 @@ class TrainedModel:
         molecules = [_molecule_of(item) for item in (what if several else [what])]
         if not self.has_energy:
             raise ConfigError("this model has no energy head: it predicts Fock matrices only")
+        if forces and not self.has_forces:
+            raise DomainError("the forces of this model were not trained: ask for energies only")
         found = predict_energies(self.network, molecules, forces=forces, max_edges=max_edges)
         return found if several else found[0]
 

@@ -152,7 +152,7 @@ def from_atoms(atoms: Any) -> Molecule:
     Raises:
         InputError: the numbers of the header or the geometry make no molecule.
     """
-    if atoms.pbc.any() and abs(atoms.cell.volume) > 0:
+    if (atoms.pbc & np.asarray(atoms.cell).any(axis=1)).any():
         raise InputError("the structure is periodic: helmol knows molecules only (set pbc to F F F)")
     info = atoms.info
     charge = _integer(info, "charge", 0)

@@ -170,13 +170,21 @@ def _report_start(state: TrainingState, around: Surroundings) -> None:
     """Validate before the first step: errors of a wrong reference are huge, those of a fitted head small."""
     table = around.validate(state.average)
     state.counters.start = {"step": 0, **table}
-    keep_if_best(state, around, state.counters.start)
+    head = state.network.energy
+    # The best is chosen by energies: a new head must not hide that forces and Fock matrices are not learnt.
+    if around.config.task == "hamiltonian" or head is None or head.trained or _energies_alone(around.config):
+        keep_if_best(state, around, state.counters.start)
     parts = [
         f"{symbol} {table[key]:.4g} {unit}"
         for key, (symbol, unit) in CRITERIA.items()
         if table.get(key) is not None
     ]
     log.info("step 0, validation: %s", ", ".join(parts))
+
+
+def _energies_alone(config: TrainConfig) -> bool:
+    """Return whether nothing but energies is learnt."""
+    return config.task == "energy" and config.force_weight == 0
 
 
 def _finish(

@@ -18,7 +18,6 @@ from helmol.model import (
     fit_statistics,
     load_model,
 )
-from helmol.model.heads import EnergyHead
 from helmol.train.config import TrainConfig
 from helmol.train.data import TrainingData
 
@@ -49,16 +48,11 @@ def starting_network(config: TrainConfig, data: TrainingData) -> HamiltonianMode
         )
     if given is not None:
         _take_over(network, given, config, data)
-    if network.energy is not None and network.energy.elements is not None and _untrained(network.energy):
+    if network.energy is not None and network.energy.elements is not None and not network.energy.trained:
         fit_readout(network, data.items, [label.energy for label in data.energies])
     if config.freeze:
         network.backbone.requires_grad_(False)
     return network
-
-
-def _untrained(head: EnergyHead) -> bool:
-    """Return whether the head ``elements`` is still that of a new network."""
-    return head.elements is not None and not bool(head.elements.weight.any())
 
 
 def _take_over(

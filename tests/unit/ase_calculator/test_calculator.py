@@ -190,6 +190,41 @@ def test_a_model_of_fock_matrices_has_no_energies(folder, tmp_path):
         calculator.calculate_many([atoms])
 
 
+def test_periodic_structures_are_refused(calculator):
+    """A slab or a chain has no volume as ASE counts it, and is periodic all the same."""
+    before = water()
+    before.cell = [20.0, 20.0, 20.0]
+    assert np.isfinite(calculator.get_potential_energy(before))
+    for cell, pbc in (([9, 9, 9], True), ([9, 9, 0], (True, True, False)), ([0, 0, 9], (False, False, True))):
+        atoms = water()
+        atoms.set_cell(cell)
+        atoms.pbc = pbc
+        with pytest.raises(InputError, match="periodic"):
+            calculator.get_potential_energy(atoms)
+
+
+def test_a_new_head_has_no_forces(folder, tmp_path):
+    """Its zeros would look like a converged structure."""
+    network = load_model(folder / "a/checkpoints/best")
+    network.energy.readout[-1].weight.data.zero_()
+    calculator, atoms = HelmolCalculator(TrainedModel(network)), water()
+    atoms.calc = calculator
+    assert calculator.implemented_properties == ["energy", "free_energy"]
+    assert np.isfinite(atoms.get_potential_energy())
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_forces()
+    with pytest.raises(DomainError, match="were not trained"):
+        TrainedModel(network).energies(atoms)
+
+
+def test_an_ensemble_of_models_with_and_without_energies_is_refused(folder):
+    network = load_model(folder / "both/checkpoints/best")
+    network.energy = None
+    for models in ([folder / "a", TrainedModel(network)], [TrainedModel(network), folder / "a"]):
+        with pytest.raises(InputError, match="of 2 predicts no energies"):
+            HelmolCalculator(models)
+
+
 def test_charge_and_spin_are_part_of_the_system(calculator):
     atoms = water()
     atoms.calc = calculator

@@ -88,6 +88,12 @@ class EnergyHead(nn.Module):
             nn.init.zeros_(self.readout[-1].weight)
         self.direct = nn.Parameter(torch.zeros(c)) if energy.forces == "direct" else None
 
+    @property
+    def trained(self) -> bool:
+        """Whether energies, or direct forces if these are wanted, are more than the zeros of a new head."""
+        last = self.readout[-1].weight if self.elements is None else self.elements.weight
+        return bool((last if self.direct is None else self.direct).any())
+
     def forward(
         self, states: NodeStates, geometry: EdgeGeometry, scalars: Tensor, numbers: Tensor
     ) -> tuple[Tensor, Tensor | None]:
