@@ -51,14 +51,20 @@ def evaluate(
     energy_from_h: Annotated[
         int,
         typer.Option(
-            "--energy-from-h", metavar="N", help="Evaluate the energy of the predicted F for N molecules."
+            "--energy-from-h",
+            metavar="N",
+            min=0,
+            help="Evaluate the energy of the predicted F for the first N molecules.",
         ),
     ] = 0,
     out: Out = None,
     precisions: Annotated[
         int,
         typer.Option(
-            "--precisions", metavar="N", help="Compare all precisions of matrix products on N molecules."
+            "--precisions",
+            metavar="N",
+            min=0,
+            help="Compare all precisions of matrix products on N molecules.",
         ),
     ] = 0,
     device: Device = "auto",

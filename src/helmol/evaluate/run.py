@@ -37,7 +37,8 @@ def evaluate_store(
     """Return the error table of a network on one split of a store; write it and plots to ``out``.
 
     A model with a Hamiltonian head gets the keys of :func:`evaluate_model`, one with an energy head those of
-    :func:`helmol.evaluate.energies.energy_table`, one with both heads all of them.
+    :func:`helmol.evaluate.energies.energy_table`, one with both heads all of them, or those of the one kind
+    of label that the molecules have.
 
     Args:
         network: the model.
@@ -53,7 +54,7 @@ def evaluate_store(
             (:func:`helmol.evaluate.precision.precision_table`).
 
     Raises:
-        InputError: the store has no such split, or it is empty; no energies to compare with.
+        InputError: the store has no such split, or it is empty; molecules without labels to compare with.
         DomainError: the store's functional, dispersion (of energies) or basis is not the model's, or a
             molecule is outside its domain.
     """
@@ -61,8 +62,15 @@ def evaluate_store(
         split = split or ("test" if "test" in store.splits else "unseen")
         chosen = split_indices(store, split, seen=seen)
         _check(network, store, chosen)
-        result: dict[str, Any] = {"baselines": {}, "missing": {}}
-        if network.head is not None:
+        fock, energy = _what_to_compare(network, store, chosen)
+        result: dict[str, Any] = {"n_molecules": len(chosen), "baselines": {}, "missing": {}}
+        if network.head is None and (energy_from_h or precisions):
+            raise InputError(
+                "energies from Fock matrices and precisions need a model with a Hamiltonian head"
+            )
+        if energy_from_h:
+            _all_labelled(store, chosen[:energy_from_h], "energy", "energy")
+        if fock:
             table = evaluate_model(
                 network, (store[i] for i in chosen), total=len(chosen), level=store.level, max_edges=max_edges
             )
@@ -73,12 +81,12 @@ def evaluate_store(
             if precisions:
                 some = [store[i] for i in chosen[:precisions]]
                 result["precisions"] = precision_table(network, some, max_edges=max_edges)
-        elif energy_from_h or precisions:
-            raise InputError(
-                "energies from Fock matrices and precisions need a model with a Hamiltonian head"
-            )
-        if network.energy is not None:
+        elif network.head is not None:
+            result["missing"]["h_mae_uEh"] = "the molecules have no Fock matrices"
+        if energy:
             _merge(result, _energies(network, store, chosen, out=out, max_edges=max_edges))
+        elif network.energy is not None:
+            result["missing"]["energy_mae_meV"] = "the molecules have no energies"
         result |= {"target": network.domain.target, "parameters": network.n_parameters}
         result |= {"store": str(path), "split": split}
         write_json(out / "evaluation.json", result)
@@ -99,6 +107,32 @@ def _check(network: HamiltonianModel, store: Store, indices: Sequence[int]) -> N
             domain.check(molecule)
         except DomainError as error:
             raise DomainError(f"{store.ids[index]} ({molecule.formula}): {error}") from error
+
+
+def _what_to_compare(network: HamiltonianModel, store: Store, chosen: Sequence[int]) -> tuple[bool, bool]:
+    """Return whether Fock matrices and whether energies are compared, known before anything is computed.
+
+    Raises:
+        InputError: a molecule lacks a label that is needed, or that others have.
+    """
+    columns = {"fock": "Fock matrix", "energy": "energy"}
+    asked = [
+        name for name, head in zip(columns, (network.head, network.energy), strict=True) if head is not None
+    ]
+    there = [name for name in asked if store.has(name)[chosen].any()] or asked
+    for name in there:
+        _all_labelled(store, chosen, name, columns[name])
+    return "fock" in there, "energy" in there
+
+
+def _all_labelled(store: Store, chosen: Sequence[int], column: str, what: str) -> None:
+    """Raise InputError if a molecule lacks a label; the first is named."""
+    there = store.has(column)
+    if without := [i for i in chosen if not there[i]]:
+        raise InputError(
+            f"sample {store.ids[without[0]]!r} of {store.path} has no {what} to compare with "
+            f"({len(without)} of {len(chosen)} lack it)"
+        )
 
 
 def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:

@@ -10,9 +10,10 @@ from helmol import dft
 from helmol.config import parse
 from helmol.errors import InputError
 from helmol.evaluate import FROM_FOCK_METRICS, energies_from_fock
+from helmol.evaluate import run as evaluation
 from helmol.evaluate.run import evaluate_store
 from helmol.model import load_model
-from helmol.system import Molecule
+from helmol.system import Matrices, Molecule
 from helmol.train import TrainConfig, run
 from helmol.units import EV_PER_HARTREE
 
@@ -60,6 +61,32 @@ def test_missing_labels(trained, tmp_path):
         evaluate_store(networks["energy"], data, split="all", out=tmp_path)
     with pytest.raises(InputError, match="Hamiltonian head"):
         evaluate_store(networks["energy"], data, split="all", out=tmp_path, energy_from_h=1)
+
+
+def test_a_model_of_both_is_compared_with_what_there_is(trained, tmp_path, monkeypatch):
+    _, networks = trained
+    samples = energy_samples(4)
+    no_energy = [replace(sample, energy=None, forces=None) for sample in samples]
+    no_fock = [replace(sample, matrices=Matrices(np.empty((0, 0)))) for sample in samples]
+    data = make_energy_store(tmp_path / "no_energy.h5", no_energy)
+    result = evaluate_store(networks["both"], data, split="all", out=tmp_path)
+    assert result["h_mae_uEh"] > 0
+    assert "energy_mae_meV" not in result
+    assert "no energies" in result["missing"]["energy_mae_meV"]
+    data = make_energy_store(tmp_path / "no_fock.h5", no_fock)
+    result = evaluate_store(networks["both"], data, split="all", out=tmp_path)
+    assert result["energy_mae_meV"] > 0
+    assert result["n_molecules"] == len(samples)
+    assert "no Fock matrices" in result["missing"]["h_mae_uEh"]
+    # What cannot be compared is refused before anything is computed.
+    monkeypatch.setattr(evaluation, "evaluate_model", None)
+    some = make_energy_store(tmp_path / "some.h5", [*samples[:3], *no_energy[3:]])
+    with pytest.raises(InputError, match=r"no energy to compare with \(3 of 6 lack it\)"):
+        evaluate_store(networks["both"], some, split="all", out=tmp_path)
+    with pytest.raises(InputError, match="no energy to compare with"):
+        evaluate_store(
+            networks["both"], tmp_path / "no_energy.h5", split="all", out=tmp_path, energy_from_h=2
+        )
 
 
 def test_energies_of_fock_matrices():
