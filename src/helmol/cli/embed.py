@@ -8,6 +8,8 @@ import typer
 from helmol.cli.options import Device, JsonFile, Out, Seed, Verbose
 from helmol.cli.session import session
 
+COLUMNS = ("n_atoms", "n_environments", "purity", "chance", "silhouette")
+
 
 def embed(
     run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
@@ -46,7 +48,7 @@ def embed(
             [
                 name,
                 element,
-                *(entry[k] for k in ("n_atoms", "n_environments", "purity", "chance", "silhouette")),
+                *("-" if entry[k] is None else entry[k] for k in COLUMNS),
             ]
             for name, part in result["models"].items()
             for element, entry in part["by_element"].items()

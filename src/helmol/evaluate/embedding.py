@@ -34,6 +34,9 @@ NEIGHBOURS = 10
 MOST_ATOMS = 3000
 """Atoms per element above which a random part is scored: the distances take the square of their number."""
 
+FEWEST_FOR_UMAP = 5
+"""Atoms below which UMAP cannot start from its graph's eigenvectors."""
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -96,7 +99,7 @@ def separation(embedding: Embedding, *, neighbours: int = NEIGHBOURS, seed: int 
     Returns:
         ``by_element``: per element with several environments ``n_atoms``, ``n_environments``, ``purity``,
         ``chance``, ``silhouette``; and the means over these atoms ``purity``, ``chance``, ``silhouette``
-        (``None`` if there is no such element).
+        (``None`` if there is no such element, or for ``purity`` and ``chance`` one molecule alone).
     """
     rng = np.random.default_rng(seed)
     by_element: dict[str, dict[str, Any]] = {}
@@ -116,10 +119,10 @@ def separation(embedding: Embedding, *, neighbours: int = NEIGHBOURS, seed: int 
             "silhouette": _silhouette(distance, labels),
         }
     result: dict[str, Any] = {"by_element": by_element, "neighbours": neighbours}
-    weights = [entry["n_atoms"] for entry in by_element.values()]
     for key in ("purity", "chance", "silhouette"):
-        values = [entry[key] for entry in by_element.values()]
-        result[key] = float(np.average(values, weights=weights)) if values else None
+        known = [(entry[key], entry["n_atoms"]) for entry in by_element.values() if entry[key] is not None]
+        values, weights = zip(*known, strict=True) if known else ((), ())
+        result[key] = float(np.average(values, weights=weights)) if known else None
     return result
 
 
@@ -137,14 +140,18 @@ def umap_plane(features: Array, *, seed: int = 0) -> Array:
     """Return UMAP's two coordinates ``[n, 2]``.
 
     Raises:
-        InputError: umap-learn is not installed.
+        InputError: umap-learn is not installed, or there are too few atoms.
     """
+    if len(features) < FEWEST_FOR_UMAP:
+        raise InputError(
+            f"UMAP needs at least {FEWEST_FOR_UMAP} atoms, the molecules have {len(features)}: use method pca"
+        )
     try:
         from umap import UMAP
     except ImportError as error:
         raise InputError("UMAP needs the package umap-learn: pip install 'helmol[embed]'") from error
     # One job, because more make it irreproducible and UMAP warn.
-    reducer = UMAP(n_neighbors=15, min_dist=0.1, random_state=seed, n_jobs=1)
+    reducer = UMAP(n_neighbors=min(15, len(features) - 1), min_dist=0.1, random_state=seed, n_jobs=1)
     return np.asarray(reducer.fit_transform(_standardised(features)), dtype=np.float64)
 
 
@@ -171,8 +178,8 @@ def _allowed(embedding: Embedding, atoms: npt.NDArray[np.int64]) -> npt.NDArray[
 
 def _purity(
     distance: Array, labels: npt.NDArray[np.str_], allowed: npt.NDArray[np.bool_], k: int
-) -> dict[str, float]:
-    """Return the share of like neighbours, and that of blind choice."""
+) -> dict[str, float | None]:
+    """Return the share of like neighbours, and that of blind choice; ``None`` where nobody is a neighbour."""
     alike = labels[:, None] == labels[None]
     order = np.argsort(np.where(allowed, distance, np.inf), axis=1)[:, :k]
     known = np.take_along_axis(allowed, order, axis=1)
@@ -180,7 +187,7 @@ def _purity(
     counts = allowed.sum(axis=1)
     some = counts > 0
     if not some.any():
-        return {"purity": float("nan"), "chance": float("nan")}
+        return {"purity": None, "chance": None}
     purity = hits.sum(axis=1)[some] / known.sum(axis=1)[some]
     chance = (alike & allowed).sum(axis=1)[some] / counts[some]
     return {"purity": float(purity.mean()), "chance": float(chance.mean())}

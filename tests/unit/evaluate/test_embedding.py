@@ -12,7 +12,7 @@ from energy_store import energy_samples, make_energy_store
 from helmol import structures
 from helmol.cli.main import app
 from helmol.errors import ConfigError, InputError
-from helmol.evaluate.embedding import Embedding, embed, plane, separation
+from helmol.evaluate.embedding import Embedding, embed, plane, separation, umap_plane
 from helmol.evaluate.embedding_run import embed_runs
 from helmol.model import Domain, build, save_model
 from helmol.model.config import ModelConfig
@@ -95,6 +95,19 @@ def test_one_environment_has_no_score():
     assert separation(parts)["by_element"] == {}
 
 
+def test_one_molecule_has_no_purity(network, tmp_path):
+    """Nobody is a neighbour there, and the file says so instead of breaking JSON or showing nan."""
+    samples = [sample for sample in energy_samples(4) if sample.molecule.n_atoms == 4][:1]
+    part = embed(network, [samples[0].molecule])
+    part = replace(part, environments=np.array(["O(H)", "H(O)", "H(H)", "O(O)"]))
+    scores = separation(part)
+    assert scores["by_element"].keys() == {"H", "O"}
+    assert scores["purity"] is None
+    assert scores["chance"] is None
+    assert np.isfinite(scores["silhouette"])
+    assert all(entry["purity"] is None for entry in scores["by_element"].values())
+
+
 def test_principal_components():
     rng = np.random.default_rng(0)
     line = rng.normal(size=(50, 1)) @ np.ones((1, 4))
@@ -131,5 +144,7 @@ def test_refusals(network, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(InputError, match=r"helmol\[embed\]"):
         embed_runs({"a": network}, data, method="umap", out=tmp_path)
+    with pytest.raises(InputError, match="at least 5 atoms, the molecules have 3"):
+        umap_plane(np.zeros((3, 4)))
     with pytest.raises(InputError, match="no molecules"):
         embed(network, [])
