@@ -202,6 +202,11 @@ class TrainConfig(Config):
         start = MODEL_PRESETS[self.preset].model_dump()
         if self.init is not None:
             config, domain, _ = describe_model(find_model(self.init))
+            if self.task != "energy" and not config.hamiltonian:
+                raise ConfigError(
+                    f"init: {self.init} learnt energies alone and has no features of atom pairs, which task "
+                    f"{self.task} needs: start from a run of task hamiltonian or both, or without init"
+                )
             start = {**config.model_dump(), "lmax": config.lmax or max(2 * domain.basis.lmax, 1)}
         energy = {"readout": self.readout, "forces": self.forces} if self.task != "hamiltonian" else None
         heads = {"hamiltonian": self.task != "energy", "energy": energy}

@@ -281,14 +281,16 @@ def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target
             wanted["forces"] = f"forces, which force_weight {config.force_weight} needs"
     for column, what in wanted.items():
         there = store.has(column)
-        if (row := next((row for row in rows if not there[row]), None)) is not None:
+        if without := [row for row in rows if not there[row]]:
             have = ", ".join(store.references) or "none"
             hint = (
                 f"; references in the store: {have}; 'helmol references' adds others"
                 if column.startswith("reference_")
                 else ""
             )
-            raise InputError(f"{store.ids[row]!r} of {config.data} has no {what}{hint}")
+            names = f"{store.ids[without[0]]!r} of {config.data} has no {what}"
+            count = f" ({len(without)} of {len(rows)} molecules lack it)" if len(without) > 1 else ""
+            raise InputError(f"{names}{hint}{count}")
 
 
 def linear_part(

@@ -13,7 +13,7 @@ from helmol.errors import ConfigError, DomainError, InputError
 from helmol.evaluate.energies import ENERGY_METRICS, energy_errors, evaluate_energies, read_label
 from helmol.model import build, describe_model, find_model, load_model, predict_energies, predict_fock
 from helmol.store import Store
-from helmol.train import TrainConfig, loop, metrics, run
+from helmol.train import TrainConfig, launch, loop, metrics, run
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 from toy_store import LEVEL, TINY, make_store, settings, toy_samples
 
@@ -181,6 +181,35 @@ def test_a_hamiltonian_of_another_kind_is_refused(data, pretrained, tmp_path):
         ({"forces": "direct"}, "force_weight must be above 0"),
     ],
 )
+def test_a_run_on_energies_cannot_start_fock_matrices(data, tmp_path):
+    """Its network has no edge blocks."""
+    run(config(data, max_steps=2), out=tmp_path / "energies")
+    for task in ("both", "hamiltonian"):
+        with pytest.raises(ConfigError, match=f"learnt energies alone .* task {task} needs"):
+            run(config(data, task=task, init=str(tmp_path / "energies")), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, True),
+        ({"force_weight": 1.0}, False),
+        ({"force_weight": 1.0, "forces": "direct"}, False),
+        ({"task": "both"}, False),
+        ({"force_weight": 1.0, "readout": "elements"}, True),
+    ],
+)
+def test_an_untrained_start_is_the_best_of_energies_alone(data, tmp_path, monkeypatch, changes, kept):
+    """Energies choose the best; where more is learnt they must not choose a head of zeros."""
+    monkeypatch.setattr(launch, "train", lambda state, around: state.save(last, around.fingerprint))
+    last = tmp_path / "run/checkpoints/last"
+    monkeypatch.setattr(launch, "choose_floor", lambda *_: None)
+    result = run(config(data, **changes), out=tmp_path / "run")
+    assert result["start"]["energy_mae_meV"] > 0
+    assert ("energy_mae_meV" in result["best"]) == kept
+    assert (tmp_path / "run/checkpoints/best").is_dir() == kept
+
+
 def test_settings_that_make_no_sense_are_refused(data, changes, message):
     with pytest.raises(ConfigError, match=message):
         config(data, **changes)
@@ -188,7 +217,7 @@ def test_settings_that_make_no_sense_are_refused(data, changes, message):
 
 def test_missing_labels_are_named(data, tmp_path):
     bare = make_store(tmp_path / "bare.h5", toy_samples(30))
-    with pytest.raises(InputError, match="has no energy"):
+    with pytest.raises(InputError, match=r"has no energy \(28 of 28 molecules lack it\)"):
         run(config(bare), out=tmp_path / "run")
     no_forces = [replace(sample, forces=None) for sample in energy_samples()]
     with pytest.raises(InputError, match="has no forces"):
