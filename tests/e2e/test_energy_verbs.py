@@ -23,7 +23,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("energy_verbs")
     data = make_energy_store(folder / "toy.h5")
     for seed in (0, 1):
-        run(parse(TrainConfig, energy_settings(data, seed=seed, max_steps=4)), out=folder / f"run-{seed}")
+        changes = {"seed": seed, "max_steps": 4, "force_weight": 1.0}
+        run(parse(TrainConfig, energy_settings(data, **changes)), out=folder / f"run-{seed}")
     run(parse(TrainConfig, settings(data, max_steps=4)), out=folder / "fock")
     return folder
 

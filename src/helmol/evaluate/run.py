@@ -58,16 +58,14 @@ def evaluate_store(
         DomainError: the store's functional, dispersion (of energies) or basis is not the model's, or a
             molecule is outside its domain.
     """
+    if network.head is None and (energy_from_h or precisions):
+        raise InputError("energies from Fock matrices and precisions need a model with a Hamiltonian head")
     with Store.open(path) as store:
         split = split or ("test" if "test" in store.splits else "unseen")
         chosen = split_indices(store, split, seen=seen)
         _check(network, store, chosen)
         fock, energy = _what_to_compare(network, store, chosen)
         result: dict[str, Any] = {"n_molecules": len(chosen), "baselines": {}, "missing": {}}
-        if network.head is None and (energy_from_h or precisions):
-            raise InputError(
-                "energies from Fock matrices and precisions need a model with a Hamiltonian head"
-            )
         if energy_from_h:
             _all_labelled(store, chosen[:energy_from_h], "energy", "energy")
         if fock:
