@@ -117,7 +117,10 @@ class HelmolCalculator(Calculator):
 
         Raises:
             PropertyNotImplementedError: the model has no energies, or no forces where they are asked for.
+            InputError: a single structure instead of a list.
         """
+        if isinstance(frames, Atoms):
+            raise InputError("calculate_many takes a list of structures, not one: put it into a list")
         wanted = ["energy", *(["forces"] if forces else [])]
         if missing := [name for name in wanted if name not in self.implemented_properties]:
             raise PropertyNotImplementedError(f"the model does not predict {', '.join(missing)}")

@@ -73,6 +73,9 @@ def test_what_does_not_fit_is_one_line(place, tmp_path):
     answer = call("predict", place / "fock", place / "toy.h5", "--also", place / "run-0", "--out", tmp_path)
     assert answer.exit_code == 1
     assert "predicts Fock matrices only" in answer.output
+    answer = call("predict", place / "run-0", place / "toy.h5", "--residual", "--out", tmp_path)
+    assert answer.exit_code == 1
+    assert "predicts energies only" in answer.output
     answer = call("guess", place / "run-0", place / "toy.h5")
     assert answer.exit_code == 1
     (tmp_path / "he.xyz").write_text("1\n\nHe 0 0 0\n")

@@ -38,6 +38,10 @@ def predict(
         from helmol.predict.files import predict_file
 
         model = TrainedModel.load(run, device=device, precision=precision)
+        if model.network.head is None and (residual or molden):
+            raise InputError(
+                f"--residual and --molden are of Fock matrices, and {run} predicts energies only"
+            )
         energies: dict[str, Any] = {}
         if model.has_energy:
             others = [TrainedModel.load(path, device=device, precision=precision) for path in also or []]

@@ -136,6 +136,8 @@ def test_many_at_once(calculator):
         assert results["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-8)
         assert np.allclose(results["forces"], atoms.get_forces(), atol=1e-8)
     assert "forces" not in calculator.calculate_many(frames, forces=False)[0]
+    with pytest.raises(InputError, match="takes a list"):
+        calculator.calculate_many(frames[0])
 
 
 def test_an_ensemble_has_mean_and_spread(folder):
