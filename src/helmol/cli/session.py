@@ -16,6 +16,9 @@ import typer
 
 from helmol.errors import HelmolError
 
+LEFT_OUT = {"ase": "ASE", "pyscf": "PySCF"}
+"""Packages that a machine for training may lack."""
+
 
 class Session:
     """Collect what a verb has to say at its end."""
@@ -76,6 +79,14 @@ def session(
         typer.echo(f"helmol {verb}: {reason} (traceback: {where})", err=True)
         raise typer.Exit(1) from None
     except Exception as error:
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in LEFT_OUT:
+            typer.echo(
+                f"helmol {verb}: this needs {LEFT_OUT[package]}, which is not installed here: "
+                f"pip install {package}",
+                err=True,
+            )
+            raise typer.Exit(1) from None
         where = _write_traceback(log_file)
         summary = " ".join(str(error).split())[:300]
         typer.echo(

@@ -130,3 +130,15 @@ def test_session_names_the_full_disk_and_the_traceback(capsys, tmp_path):
         raise RuntimeError("a fault\nof ours")
     assert "unexpected RuntimeError: a fault of ours" in capsys.readouterr().err
     assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_verb_says_which_package_it_lacks(capsys):
+    with pytest.raises(typer.Exit) as stop, session("estimate"):
+        raise ModuleNotFoundError("No module named 'pyscf'", name="pyscf")
+    assert stop.value.exit_code == 1
+    assert capsys.readouterr().err == (
+        "helmol estimate: this needs PySCF, which is not installed here: pip install pyscf\n"
+    )
+    with pytest.raises(typer.Exit), session("estimate"):
+        raise ModuleNotFoundError("No module named 'helmol.nothing'", name="helmol.nothing")
+    assert "unexpected ModuleNotFoundError" in capsys.readouterr().err
