@@ -140,7 +140,13 @@ def _telling(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement)
     for seen, entry in enumerate(sorted(entries, key=lambda entry: size[entry.id])):
         if best is not None and seen >= MOST_LOOKED_AT:
             break
-        sample = read_sample(reader, entry, arrangement)
+        try:
+            sample = read_sample(reader, entry, arrangement)
+        except InputError:
+            if best is None:
+                raise
+            # One to compare with is there; the row is named when its turn comes, after those before it.
+            continue
         if sample is None or sample.molecule.spin:
             continue
         if best is None or _n_telling(sample) > _n_telling(best):

@@ -244,6 +244,25 @@ if __name__ == "__main__":
 """
 
 
+def stopped(command: list[str], out: Path, how: signal.Signals) -> tuple[int, str]:
+    """Start a generation, stop it soon after its first batch, return its exit code and standard error."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    empty = None
+    while process.poll() is None and time.monotonic() < deadline:
+        size = out.stat().st_size if out.exists() else None
+        empty = empty or size
+        if empty and size and size > 2 * empty:
+            # The file grows while it is being changed; let the first batch get through.
+            time.sleep(0.2)
+            break
+        time.sleep(0.01)
+    # As a terminal does it: Ctrl-C goes to the workers too.
+    os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
+    _, stderr = process.communicate(timeout=30)
+    return process.returncode, stderr
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "h2.xyz").write_text("".join(_hydrogen(0.6 + 0.002 * k) for k in range(200)))
@@ -260,22 +279,17 @@ def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Sig
         str(out),
         *settings,
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
-    empty = None
-    while process.poll() is None and time.monotonic() < deadline:
-        size = out.stat().st_size if out.exists() else None
-        empty = empty or size
-        if empty and size and size > 2 * empty:
-            # The file grows while it is being changed; let the first batch get through.
-            time.sleep(0.2)
+    returncode, stderr = 0, ""
+    for _ in range(5):
+        returncode, stderr = stopped(command, out, how)
+        if returncode != 0:
             break
-        time.sleep(0.01)
-    # As a terminal does it: Ctrl-C goes to the workers too.
-    os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
-    _, stderr = process.communicate(timeout=30)
+        # A busy machine: all was done before the signal came.
+        for file in tmp_path.glob("h2.h5*"):
+            file.unlink()
+    assert returncode != 0
     if how == signal.SIGINT:
-        assert process.returncode == 130
+        assert returncode == 130
         assert "Traceback" not in stderr
     with Store.open(out) as store:
         n_kept = len(store)
