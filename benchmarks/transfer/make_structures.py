@@ -6,7 +6,7 @@
 Every connected graph of up to four heavy atoms C, N, O, F with bond orders that fill the valences, less the
 groups in ``UNWANTED`` (strained or reactive), embedded by RDKit, relaxed and shaken by GFN2-xTB. Molecules
 whose bonds changed on the way are dropped. The smallest come first, frame by frame, so that any beginning
-of the file is a balanced set.
+of the file is a balanced set. Five CPU minutes; 161 molecules.
 """
 
 from __future__ import annotations

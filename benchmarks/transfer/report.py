@@ -185,7 +185,8 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set_xticks(range(len(budgets)), [f"{b} energies" for b in budgets])
         axes.set_title(SETS[name])
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_ylim(bottom=0)
+    # After all bars: before, the panels drawn later would be cut at the height of the first.
+    panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("energy error, mean |ΔE| / meV per molecule")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
