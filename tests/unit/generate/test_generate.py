@@ -237,7 +237,9 @@ def test_a_dying_process_costs_only_its_own_molecule() -> None:
 
 
 RUN = """
-import sys, typer
+import signal, sys, typer
+# A test run that was started in the background would leave Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from helmol.cli.generate import generate
 if __name__ == "__main__":
     app = typer.Typer(); app.command()(generate); app()
@@ -279,14 +281,7 @@ def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Sig
         str(out),
         *settings,
     ]
-    returncode, stderr = 0, ""
-    for _ in range(5):
-        returncode, stderr = stopped(command, out, how)
-        if returncode != 0:
-            break
-        # A busy machine: all was done before the signal came.
-        for file in tmp_path.glob("h2.h5*"):
-            file.unlink()
+    returncode, stderr = stopped(command, out, how)
     assert returncode != 0
     if how == signal.SIGINT:
         assert returncode == 130

@@ -226,6 +226,7 @@ def test_a_killed_parent_does_not_leave_its_lock_with_forked_children(path):
         f"store = Store.open({str(path)!r}, 'a')\n"
         "child = os.fork()\n"
         "if child == 0:\n"
+        "    os.write(1, b'ready\\n')\n"
         "    os.close(1)\n"
         "    time.sleep(30)\n"
         "    os._exit(0)\n"
@@ -234,7 +235,10 @@ def test_a_killed_parent_does_not_leave_its_lock_with_forked_children(path):
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    child = int(parent.stdout.readline())
+    # The child says when it runs, which may be after its parent has said its number.
+    lines = sorted(parent.stdout.readline() for _ in range(2))
+    assert lines[1] == "ready\n"
+    child = int(lines[0])
     with pytest.raises(StoreError, match="in use"):
         Store.open(path, "a")
     parent.kill()
