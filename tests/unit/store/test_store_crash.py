@@ -224,21 +224,20 @@ def test_a_killed_parent_does_not_leave_its_lock_with_forked_children(path):
         "import os, sys, time\n"
         "from helmol.store import Store\n"
         f"store = Store.open({str(path)!r}, 'a')\n"
+        "ready, say = os.pipe()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    os.write(1, b'ready\\n')\n"
+        "    os.write(say, b'.')\n"
         "    os.close(1)\n"
         "    time.sleep(30)\n"
         "    os._exit(0)\n"
+        "os.read(ready, 1)\n"
         "print(child, flush=True)\n"
         "time.sleep(30)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    # The child says when it runs, which may be after its parent has said its number.
-    lines = sorted(parent.stdout.readline() for _ in range(2))
-    assert lines[1] == "ready\n"
-    child = int(lines[0])
+    child = int(parent.stdout.readline())
     with pytest.raises(StoreError, match="in use"):
         Store.open(path, "a")
     parent.kill()
