@@ -26,6 +26,7 @@ from helmol.files import write_json, write_text
 from helmol.graph import collate
 from helmol.model import HamiltonianModel, find_model, load_model
 from helmol.model.heads.energy import invariants
+from helmol.model.readout import SMALLEST_STD, left_out
 from helmol.store import Store
 from helmol.units import EV_PER_HARTREE
 
@@ -37,7 +38,6 @@ DRAWS = 4
 RIDGES = 10.0 ** np.arange(-8, 3)
 WIDTHS = (0.5, 1.0, 2.0, 4.0)
 """Of the Gaussian kernel, in units of the root-mean-square distance of a feature vector from its mean."""
-SMALLEST_STD = 1e-3
 
 
 def products(nodes: Tensor) -> Tensor:
@@ -157,12 +157,13 @@ def fit_and_test(train: Conformers, tests: Sequence[Conformers], head: Head) -> 
     }
     reference = np.linalg.lstsq(train.counts, train.energies, rcond=None)[0]
     rest = train.energies - train.counts @ reference
+    groups = by_formula(train.formulas)
     best: tuple[float, float | None, float] | None = None
     for width in WIDTHS if head.gaussian else (None,):
         k = kernel(train, train, scale, width)
         k = k / np.trace(k) + train.counts @ train.counts.T / np.square(train.counts).sum()
         for ridge in RIDGES / len(k):
-            error = left_out(k, rest, train.formulas, ridge)
+            error = left_out(k, rest, groups, ridge)
             if best is None or error < best[0]:
                 best = error, width, ridge
     assert best is not None
@@ -195,14 +196,12 @@ def kernel(a: Conformers, b: Conformers, scale: dict[int, tuple[Array, Array]], 
     return result
 
 
-def left_out(k: Array, values: Array, formulas: Sequence[str], ridge: float) -> float:
-    """Return the root-mean-square error of each formula from a fit to the others."""
-    inverse = np.linalg.inv(k + ridge * np.eye(len(k)))
-    dual, errors = inverse @ values, []
-    for formula in dict.fromkeys(formulas):
-        b = [row for row, other in enumerate(formulas) if other == formula]
-        errors.append(np.linalg.solve(inverse[np.ix_(b, b)], dual[b]))
-    return float(np.square(np.concatenate(errors)).mean() ** 0.5)
+def by_formula(formulas: Sequence[str]) -> list[list[int]]:
+    """Return the places of each formula."""
+    places: dict[str, list[int]] = {}
+    for row, formula in enumerate(formulas):
+        places.setdefault(formula, []).append(row)
+    return list(places.values())
 
 
 def as_text(found: dict[tuple[str, int, str], list[float]]) -> str:

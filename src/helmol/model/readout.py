@@ -68,7 +68,7 @@ def fit_readout(network: HamiltonianModel, items: Sequence[Item], energies: Sequ
     counts = counts * counts_unit
     kernel = flat @ flat.T + counts @ counts.T
     groups = _groups(items)
-    errors = [_left_out(kernel, rest, groups, strength) for strength in STRENGTHS]
+    errors = [left_out(kernel, rest, groups, strength) for strength in STRENGTHS]
     best = int(np.argmin(errors))
     dual = np.linalg.solve(kernel + STRENGTHS[best] * np.eye(len(kernel)), rest)
     weights = (flat.T @ dual).reshape(features.shape[1:]) / unit
@@ -127,7 +127,7 @@ def _groups(items: Sequence[Item]) -> list[list[int]]:
     return list(formulas.values()) if len(formulas) > 2 else [[k] for k in range(len(items))]
 
 
-def _left_out(kernel: Array, values: Array, groups: Sequence[Sequence[int]], strength: float) -> float:
+def left_out(kernel: Array, values: Array, groups: Sequence[Sequence[int]], strength: float) -> float:
     """Return the root-mean-square error of ridge regression on each group from a fit to the others.
 
     With ``A = (K + λ)⁻¹``, the error of group b is ``A_bb⁻¹ (A y)_b``.

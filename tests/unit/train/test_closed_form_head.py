@@ -10,7 +10,7 @@ from energy_store import energy_samples, energy_settings, make_energy_store
 from helmol.config import parse
 from helmol.errors import ConfigError, InputError, StoreError
 from helmol.model import find_model, fit_readout, load_model, target_matrix
-from helmol.model.readout import _left_out, atom_features, pool, standardise
+from helmol.model.readout import atom_features, left_out, pool, standardise
 from helmol.store import Store
 from helmol.system import Matrices
 from helmol.train import TrainConfig, run
@@ -85,9 +85,9 @@ def test_errors_left_out_are_those_of_fits_without_them(rng):
         weights = x[rest].T @ np.linalg.solve(x[rest] @ x[rest].T + strength * np.eye(len(rest)), y[rest])
         errors.append(y[group] - x[group] @ weights)
     expected = np.square(np.concatenate(errors)).mean() ** 0.5
-    assert _left_out(x @ x.T, y, groups, strength) == pytest.approx(expected, rel=1e-10)
+    assert left_out(x @ x.T, y, groups, strength) == pytest.approx(expected, rel=1e-10)
     one_by_one = [[k] for k in range(9)]
-    assert _left_out(x @ x.T, y, one_by_one, strength) != pytest.approx(expected, rel=1e-3)
+    assert left_out(x @ x.T, y, one_by_one, strength) != pytest.approx(expected, rel=1e-3)
 
 
 def test_a_head_of_init_is_not_fitted_again(data, tmp_path):
