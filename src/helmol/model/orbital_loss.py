@@ -2,8 +2,9 @@
 
 Most of a Fock matrix's error sits among virtual orbitals, where it costs nothing. With C* the
 orbitals of the label, ``C*ᵀ ΔF C*`` says it apart: its diagonal is the error of the orbital energies to
-first order, its occupied–virtual block what turns the density. Nothing is differentiated through an
-eigensolver. Source: WALoss, Li et al., arXiv 2406.16419 (diagonal, occupied and lowest unoccupied).
+first order (of a degenerate level, the eigenvalues of its block are), its occupied–virtual block what turns
+the density. Nothing is differentiated through an eigensolver. Source: WALoss, Li et al., arXiv 2406.16419
+(diagonal, occupied and lowest unoccupied).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,6 +30,9 @@ from helmol.system.sample import Array
 
 OrbitalLoss = Literal["energies", "occupied"]
 
+DEGENERATE = 1e-4
+"""Largest distance of neighbours in one level, Eh: a DFT grid splits a level by up to about 1e-5."""
+
 
 @dataclass(frozen=True)
 class Orbitals:
@@ -36,10 +41,12 @@ class Orbitals:
     Attributes:
         coefficients: ``[n_spins, nao, n]``, house order, by energy.
         n_occupied: how many of them are occupied, for each spin.
+        levels: the number of each one's energy level, from 0; degenerate orbitals share it. ``[n_spins, n]``.
     """
 
     coefficients: Array
     n_occupied: tuple[int, ...]
+    levels: npt.NDArray[np.int64]
 
 
 def true_orbitals(sample: Sample, basis: BasisSet) -> Orbitals:
@@ -55,7 +62,9 @@ def true_orbitals(sample: Sample, basis: BasisSet) -> Orbitals:
     electrons = basis.n_electrons(molecule.numbers, molecule.charge)
     occupied = properties.occupations(mo_energy, electrons, spin=molecule.spin) > 0
     n_occupied = tuple(int(n) for n in np.atleast_2d(occupied).sum(axis=1))
-    return Orbitals(coefficients.reshape(len(n_occupied), *coefficients.shape[-2:]), n_occupied)
+    gaps = np.diff(mo_energy.reshape(len(n_occupied), -1), axis=1, prepend=-np.inf)
+    levels = np.cumsum(gaps > DEGENERATE, axis=1) - 1
+    return Orbitals(coefficients.reshape(len(n_occupied), *coefficients.shape[-2:]), n_occupied, levels)
 
 
 def molecule_key(molecule: Molecule) -> bytes:
@@ -74,8 +83,9 @@ def orbital_loss(
 ) -> Tensor:
     """Return a root mean square over elements of ``C*ᵀ ΔF C*``, in units of the spread of the labels.
 
-    ``energies``: its diagonal for occupied orbitals and the lowest unoccupied. ``occupied``: all its rows
-    of occupied orbitals, ``n_occ · n`` elements.
+    ``energies``: its diagonal for occupied orbitals and the lowest unoccupied level, with all elements inside
+    a degenerate level, so that it does not depend on the choice of orbitals there; divided by their number.
+    ``occupied``: all its rows of occupied orbitals, ``n_occ · n`` elements.
 
     Args:
         network: holds the statistics.
@@ -96,13 +106,16 @@ def orbital_loss(
     count = 0
     states = [orbitals[molecule_key(molecule)] for molecule in batch.molecules]
     for state, error in zip(states, matrix_errors(network, output, batch), strict=True):
-        for coefficients, n_occupied, one in zip(state.coefficients, state.n_occupied, error, strict=True):
-            n = n_occupied if kind == "occupied" else min(n_occupied + 1, coefficients.shape[1])
+        spins = zip(state.coefficients, state.n_occupied, state.levels, error, strict=True)
+        for coefficients, n_occupied, level, one in spins:
+            inside = level <= level[min(n_occupied, len(level) - 1)]
+            n = n_occupied if kind == "occupied" else int(inside.sum())
             all_c = torch.from_numpy(coefficients).to(error)
-            rows = all_c[:, :n].T @ one
-            wanted = rows @ all_c if kind == "occupied" else (rows * all_c[:, :n].T).sum(dim=1)
+            wanted = all_c[:, :n].T @ one @ all_c
+            if kind == "energies":
+                wanted = wanted * torch.from_numpy(level[:n, None] == level).to(error)
             squares = squares + wanted.square().sum()
-            count += wanted.numel()
+            count += wanted.numel() if kind == "occupied" else n
     return torch.as_tensor((squares / max(count, 1) + 1e-16).sqrt())
 
 

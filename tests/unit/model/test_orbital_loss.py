@@ -92,6 +92,43 @@ def test_diagonal_is_the_change_of_orbital_energies_to_first_order():
     np.testing.assert_allclose(diagonal[:5], (after - before)[:5], atol=1e-9)
 
 
+def test_choice_of_orbitals_in_a_degenerate_level_does_not_matter(case):
+    """Two levels are declared degenerate and mixed; the planted fault mixes two that are not."""
+    network, _, batch, orbitals = case
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+
+    def losses(first, *, declare):
+        """Return the loss before and after mixing the orbitals ``first`` and ``first + 1`` everywhere."""
+        values = []
+        for mix in (np.eye(2), turn):
+            changed = {}
+            for key, state in orbitals.items():
+                coefficients, levels = state.coefficients.copy(), state.levels.copy()
+                coefficients[:, :, first : first + 2] = coefficients[:, :, first : first + 2] @ mix
+                if declare:
+                    levels[:, first + 1 :] -= 1
+                changed[key] = replace(state, coefficients=coefficients, levels=levels)
+            values.append(orbital_loss(network, network(batch), batch, changed).item())
+        return values
+
+    lowest_unoccupied = min(n for state in orbitals.values() for n in state.n_occupied)
+    for first in (1, lowest_unoccupied):
+        before, after = losses(first, declare=True)
+        assert after == pytest.approx(before, rel=1e-10)
+    before, after = losses(1, declare=False)
+    assert abs(after / before - 1) > 1e-4
+
+
+def test_levels_are_told_apart_by_their_distance():
+    sample = toy_samples(1)[0]
+    n = len(sample.matrices.fock)
+    mo_energy = np.arange(n) / 10.0
+    mo_energy[3:] += 1e-6 - 0.1
+    matrices = replace(sample.matrices, fock=np.diag(mo_energy), overlap=np.eye(n))
+    levels = true_orbitals(replace(sample, matrices=matrices), BASIS).levels
+    np.testing.assert_array_equal(levels[0, :5], [0, 1, 2, 2, 3])
+
+
 def test_what_cannot_be_computed_is_refused(case):
     network, _, batch, orbitals = case
     with pytest.raises(ConfigError, match="unknown orbital loss 'all'"):
