@@ -230,13 +230,24 @@ def given_matrices(network: HamiltonianModel, known: Mapping[str, Array]) -> Arr
     return np.concatenate(found) if found else None
 
 
-def fit_statistics(network: HamiltonianModel, items: Sequence[Item]) -> None:
-    """Set the model's centring and scaling from prepared training molecules (with targets)."""
+def fit_statistics(
+    network: HamiltonianModel, items: Sequence[Item], *, centring: bool = True, scaling: bool = True
+) -> None:
+    """Set the model's centring and scaling from prepared training molecules (with targets).
+
+    Args:
+        network: its statistics are replaced.
+        items: the molecules.
+        centring: of the targets, see :func:`helmol.model.statistics.fit`; matrices that are read always are.
+        scaling: as ``centring``.
+    """
     reader = network.backbone.given
     if reader is not None:
         n_matrices = reader.n_matrices
         reader.set_statistics(fit(map(_given_as_target, items), network.domain.basis, n_spins=n_matrices))
-    network.statistics = fit(items, network.domain.basis, n_spins=network.domain.n_spins)
+    network.statistics = fit(
+        items, network.domain.basis, n_spins=network.domain.n_spins, centring=centring, scaling=scaling
+    )
 
 
 def _given_as_target(item: Item) -> Item:

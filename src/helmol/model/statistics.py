@@ -75,8 +75,17 @@ def blank(basis: BasisSet, *, n_spins: int) -> Statistics:
     return Statistics(mean, scale, pair_scale, 1.0)
 
 
-def fit(items: Iterable[Item], basis: BasisSet, *, n_spins: int) -> Statistics:
+def fit(
+    items: Iterable[Item], basis: BasisSet, *, n_spins: int, centring: bool = True, scaling: bool = True
+) -> Statistics:
     """Compute the statistics of prepared training molecules.
+
+    Args:
+        items: molecules with targets.
+        basis: of all elements.
+        n_spins: matrices per molecule.
+        centring: whether to take means; else they are zero.
+        scaling: whether every irrep has its own scale; else all have ``unit``, one number for the set.
 
     Raises:
         InputError: a molecule has no target.
@@ -100,7 +109,8 @@ def fit(items: Iterable[Item], basis: BasisSet, *, n_spins: int) -> Statistics:
         table, stack = diagonal_table(basis.signature(number)), np.stack(rows)
         n_scalars = table.counts[0]
         centre = np.zeros(stack.shape[1:])
-        centre[:, :n_scalars] = stack[..., :n_scalars].mean(axis=0)
+        if centring:
+            centre[:, :n_scalars] = stack[..., :n_scalars].mean(axis=0)
         floor = np.where(np.arange(table.dim) < n_scalars, FLOOR, SCALE_FLOOR)
         spread = _rms(np.square(stack - centre).mean(axis=0), table)
         result.mean[number] = torch.from_numpy(centre)
@@ -116,6 +126,9 @@ def fit(items: Iterable[Item], basis: BasisSet, *, n_spins: int) -> Statistics:
         total += 2 * float(square.sum())
         entries += 2 * n * square.size
     unit = max((total / max(entries, 1)) ** 0.5, SCALE_FLOOR)
+    if not scaling:
+        for scale in (*(result.scale[n] for n in diagonal), *(result.pair_scale[key] for key in squares)):
+            scale.fill_(unit)
     return Statistics(result.mean, result.scale, result.pair_scale, unit)
 
 

@@ -79,6 +79,11 @@ class TrainConfig(Config):
     pair; the network learns the rest. ``large`` has more functions than ``small``. ``auto`` tries ``small``
     on a sample and takes ``large`` if it leaves less than 1 % of molecules that it was not fitted to, else
     none (nor with more than three elements): there the network alone is better."""
+    centring: bool = True
+    """Whether the network learns what the scalars of an atom's blocks differ by from their mean over the
+    element. Switched off only to see what it is worth, as ``scaling``."""
+    scaling: bool = True
+    """Whether every irrep of every element and pair has a scale of its own; else one for all."""
     preset: str = "small"
     """Size of the network: nano, small, medium or large."""
     model: dict[str, Any] = Field(default_factory=dict)

@@ -38,7 +38,7 @@ def starting_network(config: TrainConfig, data: TrainingData) -> HamiltonianMode
     network.set_precision(config.precision)
     given = None if config.init is None else load_model(find_model(config.init))
     if network.head is not None and (given is None or given.head is None):
-        fit_statistics(network, data.items)
+        fit_statistics(network, data.items, centring=config.centring, scaling=config.scaling)
     network.linear = data.linear
     if network.energy is not None:
         labels = data.energies

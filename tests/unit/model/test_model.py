@@ -13,6 +13,7 @@ from helmol.errors import ConfigError, DomainError, InputError
 from helmol.graph import collate
 from helmol.model import (
     BlockIrreps,
+    fit_statistics,
     hamiltonian_loss,
     load_model,
     predict_fock,
@@ -115,6 +116,26 @@ def test_statistics_centre_only_scalars_of_diagonal_blocks(network):
         assert (mean[:, n_scalars:] == 0).all()
         assert mean[:, :n_scalars].abs().max() > 0
     assert all((scale > 0).all() for scale in network.statistics.scale.values())
+
+
+@pytest.mark.parametrize(("centring", "scaling"), [(True, False), (False, True), (False, False)])
+def test_without_centring_or_scaling_blocks_still_come_back(rng, centring, scaling):
+    """The statistics differ as asked, and what they are does not change which matrix a target stands for."""
+    network = make_network(torch.float64)
+    _, matrix, batch = labelled(network, rng)
+    item = network.prepare(batch.molecules[0], matrix)
+    fit_statistics(network, [item], centring=centring, scaling=scaling)
+    statistics = network.statistics
+    assert any(mean.any() for mean in statistics.mean.values()) == centring
+    seen = [statistics.scale[n] for n in set(batch.molecules[0].numbers.tolist())]
+    seen += [statistics.pair_scale[bucket.key] for bucket in batch.buckets if len(bucket.key) == 2]
+    spread = torch.cat([scale.flatten() for scale in seen]).unique()
+    assert (len(spread) > 1) == scaling
+    if not scaling:
+        assert spread.item() == statistics.unit
+    np.testing.assert_allclose(
+        assemble(network, perfect_output(network, batch), batch)[0], matrix, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
