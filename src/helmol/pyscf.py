@@ -25,7 +25,6 @@ from pyscf.tools import molden
 from helmol import properties
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import replacing
-from helmol.model import reference_name
 from helmol.predict import Prediction, TrainedModel
 from helmol.system import LevelOfTheory, Molecule
 
@@ -182,9 +181,8 @@ def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
 
 
 def _reference_builds(model: TrainedModel) -> int:
-    """Return how many Fock builds the reference matrix of a model takes."""
-    name = reference_name(model.domain.target)
-    return 0 if name is None else dft.FOCK_BUILDS[name]
+    """Return how many Fock builds the reference matrices of a model take."""
+    return sum(dft.FOCK_BUILDS[name] for name in model.needed_references)
 
 
 def _fall_back(info: StartInfo, mf: Any) -> StartInfo:

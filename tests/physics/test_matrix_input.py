@@ -9,22 +9,26 @@ from scipy.spatial.transform import Rotation
 from helmol.errors import ConfigError, InputError
 from helmol.graph import collate
 from helmol.model import Domain, ModelConfig, build, fit_statistics, load_model, predict_fock, save_model
-from helmol.model.network import given_matrices
+from helmol.model.given import smeared_density
 from helmol.system import LevelOfTheory, Molecule
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
+TARGET = "fock-minus-minao-step"
+ALL = ("reference", "change", "density", "overlap")
 
 
 def random_matrices(rng, nao, n_spins=1):
-    """Return a made-up H₀ and overlap."""
-    h = rng.normal(size=(n_spins, nao, nao)).squeeze()
+    """Return made-up references and overlap."""
+    before, h = rng.normal(size=(2, n_spins, nao, nao)).squeeze(axis=1 if n_spins == 1 else ())
     s = rng.normal(size=(nao, nao))
-    return {"minao": h + np.swapaxes(h, -1, -2), "overlap": s + s.T}
+    references = {"minao": before, "minao-step": h}
+    return {
+        **{name: matrix + np.swapaxes(matrix, -1, -2) for name, matrix in references.items()},
+        "overlap": s @ s.T / nao + np.eye(nao),
+    }
 
 
-def reader(
-    dtype=torch.float64, *, method="rks", inputs=("reference", "overlap"), target="fock-minus-minao", **more
-):
+def reader(dtype=torch.float64, *, method="rks", inputs=ALL, target=TARGET, **more):
     rng = np.random.default_rng(5)
     level = LevelOfTheory(**{**LEVEL.to_json(), "method": method})
     domain = Domain(level, made_up_basis(), target, (-1, 0, 1), (0, 1, 2))
@@ -35,7 +39,7 @@ def reader(
         molecule = random_molecule(rng, tuple(list(SHELLS) * 2))
         nao = domain.basis.offsets(molecule.numbers)[-1]
         known = random_matrices(rng, nao, domain.n_spins)
-        items.append(network.prepare(molecule, known["minao"], given_matrices(network, known)))
+        items.append(network.prepare(molecule, known["minao"], network.given_matrices(molecule, known)))
     fit_statistics(network, items)
     return network
 
@@ -52,7 +56,7 @@ def case(network, rng, numbers=(6, 1, 8, 6, 16, 6, 1)):
 
 def predict(network, molecule, known, **more):
     """Return what the network adds to H₀."""
-    return predict_fock(network, [molecule], [known], **more)[0] - known["minao"]
+    return predict_fock(network, [molecule], [known], **more)[0] - known["minao-step"]
 
 
 def rotation_error(network, rng):
@@ -103,13 +107,13 @@ def test_every_block_and_every_map_is_used(rng):
     molecule, known = case(network, rng, (6, 1, 8, 6, 16, 16, 1, 8))
     offsets = network.domain.basis.offsets(molecule.numbers)
     before = predict(network, molecule, known)
-    for name in ("minao", "overlap"):
+    for name in ("minao", "minao-step", "overlap"):
         for a, b in ((0, 0), (0, 3), (1, 4)):
             changed = {key: matrix.copy() for key, matrix in known.items()}
             changed[name][offsets[a], offsets[b]] += 0.1
             changed[name][offsets[b], offsets[a]] = changed[name][offsets[a], offsets[b]]
             assert np.abs(predict(network, molecule, changed) - before).max() > 1e-6
-    batch = collate([network.prepare(molecule, given=given_matrices(network, known))])
+    batch = collate([network.prepare(molecule, given=network.given_matrices(molecule, known))])
     sum(part.square().sum() for part in network(batch).normalised).backward()
     for name, weight in network.backbone.given.named_parameters():
         assert not weight.numel() or weight.grad.abs().max() > 0, name
@@ -120,7 +124,7 @@ def test_parts_and_checkpoints_change_nothing(rng):
     molecule, known = case(network, rng)
     whole = predict(network, molecule, known)
     np.testing.assert_allclose(predict(network, molecule, known, max_edges=6), whole, atol=1e-12)
-    batch = collate([network.prepare(molecule, given=given_matrices(network, known))])
+    batch = collate([network.prepare(molecule, given=network.given_matrices(molecule, known))])
     gradients = []
     for checkpoint in (False, True):
         network.zero_grad()
@@ -134,7 +138,7 @@ def test_alpha_and_beta(rng):
     network = reader(method="uks")
     molecule = random_molecule(rng, (8, 1, 1))
     known = random_matrices(rng, network.domain.basis.offsets(molecule.numbers)[-1], 2)
-    assert given_matrices(network, known).shape[0] == 3
+    assert network.given_matrices(molecule, known).shape[0] == 7
     assert predict(network, molecule, known).shape == known["minao"].shape
 
 
@@ -150,10 +154,48 @@ def test_what_is_missing_is_named(rng):
     network = reader()
     molecule, known = case(network, rng)
     with pytest.raises(InputError, match="overlap"):
-        predict_fock(network, [molecule], [{"minao": known["minao"]}])
+        predict_fock(network, [molecule], [{name: known[name] for name in ("minao", "minao-step")}])
+    with pytest.raises(InputError, match="needs the reference matrix 'minao';"):
+        predict_fock(network, [molecule], [{name: known[name] for name in ("overlap", "minao-step")}])
     with pytest.raises(InputError, match="as input"):
         network(collate([network.prepare(molecule)]))
-    with pytest.raises(ConfigError, match="no reference"):
+    with pytest.raises(ConfigError, match="no reference for 'reference'"):
         reader(target="fock")
+    with pytest.raises(ConfigError, match="take fock-minus-minao-step"):
+        reader(target="fock-minus-minao")
     with pytest.raises(ConfigError, match="Fock matrices alone"):
         reader(energy={"readout": "linear"})
+
+
+def test_each_matrix_that_is_read_is_what_it_is_called(rng):
+    network = reader()
+    molecule, known = case(network, rng)
+    given = dict(zip(ALL, network.given_matrices(molecule, known), strict=True))
+    np.testing.assert_array_equal(given["reference"], known["minao-step"])
+    np.testing.assert_array_equal(given["change"], known["minao-step"] - known["minao"])
+    np.testing.assert_array_equal(given["overlap"], known["overlap"])
+    electrons = network.domain.basis.n_electrons(molecule.numbers, molecule.charge)
+    assert np.sum(given["density"] * known["overlap"]) == pytest.approx(electrons, rel=1e-12)
+
+
+def test_density_with_a_gap_is_that_of_the_lowest_orbitals(rng):
+    energies = np.array([-2.0, -1.0, -0.5, 0.4, 0.9])
+    orthogonal = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    s = rng.normal(size=(5, 5))
+    root = s @ s.T / 5 + np.eye(5)
+    inverse = np.linalg.inv(root)
+    coefficients = inverse @ orthogonal
+    fock = root @ orthogonal @ np.diag(energies) @ orthogonal.T @ root
+    wanted = 2 * coefficients[:, :3] @ coefficients[:, :3].T
+    np.testing.assert_allclose(smeared_density(fock, root @ root, 6), wanted, atol=1e-10)
+    one_more = smeared_density(np.stack([fock, fock]), root @ root, 7, spin=1)
+    np.testing.assert_allclose(one_more[1], wanted / 2, atol=1e-10)
+    np.testing.assert_allclose(one_more[0], coefficients[:, :4] @ coefficients[:, :4].T, atol=1e-10)
+
+
+@pytest.mark.parametrize("split", [0.0, 1e-9, -1e-9])
+def test_electrons_of_a_degenerate_level_are_shared(rng, split):
+    """Sharp occupations would jump between two matrices as the level splits this way or that."""
+    fock = np.diag([-1.0, -0.3, -0.3 + split, 0.5])
+    np.testing.assert_allclose(smeared_density(fock, np.eye(4), 4), np.diag([2.0, 1, 1, 0]), atol=1e-6)
+    assert not smeared_density(np.stack([fock, fock]), np.eye(4), 1, spin=1)[1].any()

@@ -13,7 +13,7 @@ load_pyscf_blas()
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock
-from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock
+from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
@@ -51,6 +51,7 @@ __all__ = [
     "read_chkfile",
     "rebuild",
     "reference_fock",
+    "reference_focks",
     "run",
     "write_chkfile",
 ]

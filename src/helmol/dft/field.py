@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,11 +133,16 @@ def reference_fock(mole: gto.Mole, level: LevelConfig, name: str) -> Array:
 
     Source: Lehtola, J. Chem. Theory Comput. 15, 1593 (2019) for SAP.
     """
+    return reference_focks(mole, level, [name])[name]
+
+
+def reference_focks(mole: gto.Mole, level: LevelConfig, names: Sequence[str]) -> dict[str, Array]:
+    """Return several of :func:`reference_fock` by name, which share integrals and grid."""
     mf = mean_field(mole, level)
-    if FOCK_BUILDS.get(name):
+    if any(FOCK_BUILDS.get(name) for name in names):
         # As beside a label: the matrix is the same to the last bit. Two builds take two thirds of the time.
         keep_fitted_integrals(mf, level)
-    return reference_of(mf, name)
+    return {name: reference_of(mf, name) for name in names}
 
 
 def reference_of(mf: Any, name: str) -> Array:

@@ -9,6 +9,7 @@ from helmol.model.config import MODEL_PRESETS, EnergyConfig, ModelConfig
 from helmol.model.damping import damped
 from helmol.model.domain import TARGETS, Domain, Target, reference_matrix, reference_name, target_matrix
 from helmol.model.energy import EnergyOutput, PredictedEnergy, energies, energy_loss, predict_energies
+from helmol.model.given import needed_references
 from helmol.model.losses import LossKind, LossWeights, hamiltonian_loss
 from helmol.model.network import (
     BlockIrreps,
@@ -48,6 +49,7 @@ __all__ = [
     "fit_statistics",
     "hamiltonian_loss",
     "load_model",
+    "needed_references",
     "predict_energies",
     "predict_fock",
     "reference_matrix",

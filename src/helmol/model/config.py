@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from helmol.config import Config
+from helmol.model.given import MatrixName
 
 
 class EnergyConfig(Config):
@@ -55,9 +56,11 @@ class ModelConfig(Config):
     """Fade messages and pair outputs smoothly at the cutoff (paper: no)."""
     residual_scale: float = Field(0.1, gt=0)
     """Size of what blocks add at the start: factor on the initial weights of their last maps (paper: 1)."""
-    inputs: tuple[Literal["reference", "overlap"], ...] = ()
-    """Matrices that the network reads besides the geometry: ``reference``, the H₀ of its delta target, and
-    ``overlap``; their blocks become node and edge features. For models of Fock matrices alone."""
+    inputs: tuple[MatrixName, ...] = ()
+    """Matrices that the network reads besides the geometry; their blocks become node and edge features. For
+    models of Fock matrices alone. ``reference``: the H₀ of its delta target. ``density``: the density of the
+    orbitals of H₀, with occupations smeared by 0.005 Eh. ``change``: what H₀ differs by from the reference
+    ``minao``, for ``fock-minus-minao-step``. ``overlap``: S."""
     hamiltonian: bool = True
     """Whether there is a Hamiltonian head (and the edge blocks that serve only it)."""
     energy: EnergyConfig | None = None

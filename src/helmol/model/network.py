@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helmol.errors import ConfigError, InputError
+from helmol.errors import ConfigError
 from helmol.graph import Batch, EdgeGeometry, Item, collate, edge_geometry, prepare
 from helmol.graph.batch import Key
 from helmol.model.backbone import Backbone, NodeStates, run_block
@@ -20,7 +20,8 @@ from helmol.model.backbone.so2 import SO2Convolution
 from helmol.model.blocks import rotate_pairs, table_of
 from helmol.model.config import ModelConfig
 from helmol.model.damping import damped
-from helmol.model.domain import Domain, reference_matrix, reference_name
+from helmol.model.domain import Domain, reference_matrix
+from helmol.model.given import given_matrices, n_given, needed_references
 from helmol.model.heads import EnergyHead, HamiltonianHead
 from helmol.model.linear import LinearPart
 from helmol.model.reference import EnergyReference, blank_reference
@@ -160,6 +161,16 @@ class HamiltonianModel(nn.Module):
             raise ConfigError("this model has no Hamiltonian head: it predicts energies only")
         return self.head.pairs(self.head.edge_gate(self.backbone.edge_norm(stream)), geometry, kinds)
 
+    def given_matrices(self, molecule: Molecule, known: Mapping[str, Array]) -> Array | None:
+        """Return the matrices that the network reads, as :func:`helmol.model.given.given_matrices`."""
+        domain = self.domain
+        return given_matrices(self.config.inputs, domain.target, known, molecule, domain.basis)
+
+    @property
+    def needed_references(self) -> tuple[str, ...]:
+        """Names of the reference matrices without which it predicts nothing."""
+        return needed_references(self.domain.target, self.config.inputs)
+
     def prepare(self, molecule: Molecule, matrix: Array | None = None, given: Array | None = None) -> Item:
         """Prepare a molecule (its target matrix, the matrices it reads) for :func:`helmol.graph.collate`."""
         return prepare(molecule, self.domain.basis, cutoff=self.config.cutoff, matrix=matrix, given=given)
@@ -202,32 +213,9 @@ def matrix_input(config: ModelConfig, domain: Domain, lmax: int) -> MatrixInput 
         return None
     if config.energy is not None or not config.hamiltonian:
         raise ConfigError("inputs are for models of Fock matrices alone: energies are read without H₀ and S")
-    if "reference" in config.inputs and reference_name(domain.target) is None:
-        raise ConfigError(f"inputs: target {domain.target!r} has no reference; take a delta target")
-    n_matrices = sum(domain.n_spins if name == "reference" else 1 for name in config.inputs)
+    needed_references(domain.target, config.inputs)
+    n_matrices = n_given(config.inputs, domain.n_spins)
     return MatrixInput(lmax, config.channels, domain.basis, n_matrices)
-
-
-def given_matrices(network: HamiltonianModel, known: Mapping[str, Array]) -> Array | None:
-    """Return the matrices that a network reads, ``[n_matrices, nao, nao]``; ``None`` if it reads none.
-
-    Args:
-        network: the model.
-        known: a molecule's reference matrices by name, and ``overlap``.
-
-    Raises:
-        InputError: one is missing.
-    """
-    found = []
-    for name in network.config.inputs:
-        if name == "reference":
-            matrix = np.asarray(reference_matrix(known, network.domain.target))
-        elif "overlap" in known:
-            matrix = known["overlap"]
-        else:
-            raise InputError("the model reads the overlap matrix, which is not there")
-        found.append(matrix if matrix.ndim == 3 else matrix[None])
-    return np.concatenate(found) if found else None
 
 
 def fit_statistics(
@@ -283,7 +271,7 @@ def predict_fock(
         network.domain.check(molecule)
     starts = [reference_matrix(reference, network.domain.target) for reference in references]
     items = [
-        network.prepare(molecule, given=given_matrices(network, known))
+        network.prepare(molecule, given=network.given_matrices(molecule, known))
         for molecule, known in zip(molecules, references, strict=True)
     ]
     matrices: list[Array] = []

@@ -9,7 +9,9 @@ import numpy as np
 from helmol.errors import InputError
 from helmol.graph import Item, prepare_many
 from helmol.model.domain import reference_name
+from helmol.model.given import given_matrices, needed_references
 from helmol.store import Store
+from helmol.store.columns import pack_triangle, unpack_triangle
 
 VALUES_AT_ONCE = 1 << 16
 """Matrix elements of one kind that are worked on together, 0.5 MB of them."""
@@ -25,9 +27,10 @@ def stored_items(
         rows: positions in the store, in the order wanted.
         cutoff: largest distance of a pair, bohr.
         target: ``fock`` or ``fock-minus-NAME``; ``None`` reads no matrices.
-        inputs: matrices that the network reads, of ``reference`` and ``overlap``.
+        inputs: names of matrices that the network reads, see :class:`helmol.model.ModelConfig`.
 
     Raises:
+        ConfigError: inputs that do not go with the target.
         InputError: a sample lacks the Fock matrix, the reference of the target, or the overlap.
         StoreError: a checksum does not match.
     """
@@ -37,32 +40,37 @@ def stored_items(
     items: dict[int, Item] = {}
     reference = None if target is None else reference_name(target)
     columns = [] if target is None else ["fock"] + ([] if reference is None else [f"reference_{reference}"])
-    given = (
-        []
-        if target is None
-        else [f"reference_{reference}" if name == "reference" else name for name in inputs]
-    )
-    if reference is None and "reference" in inputs and given:
-        raise InputError(f"inputs: target {target!r} has no reference; take a delta target")
+    inputs = () if target is None else inputs
+    names = () if target is None else needed_references(target, inputs)
+    read = [f"reference_{name}" for name in names] if inputs else []
+    read += ["overlap"] if {"density", "overlap"} & set(inputs) else []
     for places in _portions(groups.values(), rows, store):
         chosen = [rows[place] for place in places]
-        molecules, values = store.read_block(chosen, list(dict.fromkeys([*columns, *given])))
+        molecules, values = store.read_block(chosen, list(dict.fromkeys([*columns, *read])))
         for column, matrix in values.items():
             if not matrix.shape[1]:
                 lacks = {"fock": "a Fock matrix", "overlap": "the overlap matrix"}.get(
-                    column, f"the reference {reference!r} of {target!r}"
+                    column, f"the reference {column.removeprefix('reference_')!r} of {target!r}"
                 )
                 raise InputError(f"sample {store.ids[chosen[0]]!r} lacks {lacks}")
-        packed, n_given = None, 0
+        packed, count = None, 0
         if columns:
             packed = values["fock"]
             if reference is not None:
                 packed -= values[columns[1]]
-            read = [values[column] for column in given]
+        if target is not None and inputs:
             nao = int(store.basis.offsets(molecules[0].numbers)[-1])
-            n_given = sum(matrix.shape[1] for matrix in read) // (nao * (nao + 1) // 2)
-            packed = np.concatenate([packed, *read], axis=1) if read else packed
-        prepared = prepare_many(molecules, store.basis, cutoff=cutoff, packed=packed, n_given=n_given)
+            given = []
+            for k, molecule in enumerate(molecules):
+                known = {
+                    column.removeprefix("reference_"): unpack_triangle(values[column][k], nao)
+                    for column in read
+                }
+                matrices = given_matrices(inputs, target, known, molecule, store.basis)
+                given.append(pack_triangle(matrices))
+                count = len(matrices)
+            packed = np.concatenate([packed, np.stack(given)], axis=1)
+        prepared = prepare_many(molecules, store.basis, cutoff=cutoff, packed=packed, n_given=count)
         items.update(zip(places, prepared, strict=True))
     return [items[place] for place in range(len(rows))]
 

@@ -75,12 +75,18 @@ class TrainedModel:
         """What the model has learnt; anything else is refused."""
         return self.network.domain
 
+    @property
+    def needed_references(self) -> tuple[str, ...]:
+        """Names of the cheap Fock matrices that a prediction takes."""
+        return self.network.needed_references
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of what decides predictions: all that was learnt, domain, floor of the overlap, precision."""
         from helmol.model.artifact import model_tensors
 
         digest = hashlib.sha256(json.dumps(self.domain.to_json(), sort_keys=True).encode())
+        digest.update(" ".join(self.network.config.inputs).encode())
         for name, tensor in sorted(model_tensors(self.network).items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         if self.network.overlap_floor:
@@ -230,8 +236,6 @@ class TrainedModel:
 
     def _mole_query(self, molecule: Molecule, mole: Any, name: str) -> _Query:
         """Make the integrals of a bare molecule with PySCF, in the model's basis."""
-        from helmol.model import reference_name
-
         self.domain.check(molecule)
         try:
             from helmol import dft
@@ -244,23 +248,20 @@ class TrainedModel:
         if mole is None:
             mole = dft.build_mole(molecule, level)
         self.domain.check_basis(BasisSet.from_mole(mole, self.domain.basis.name))
-        reference = reference_name(self.domain.target)
-        references = {} if reference is None else {reference: dft.reference_fock(mole, level, reference)}
+        references = dft.reference_focks(mole, level, self.needed_references)
         return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
 
     def _sample_query(self, sample: Sample) -> _Query:
         """Take the integrals that a sample carries; make the missing ones if PySCF is there."""
-        from helmol.model import reference_name
-
         self.domain.check(sample.molecule)
-        matrices, reference = sample.matrices, reference_name(self.domain.target)
-        complete = reference is None or reference in matrices.references
+        matrices = sample.matrices
+        complete = all(name in matrices.references for name in self.needed_references)
         try:
             from helmol import dft
         except ImportError:
             if matrices.overlap is None or not complete:
                 raise InputError(
-                    f"sample {sample.id!r} lacks the overlap or the reference of {self.domain.target!r}, "
+                    f"sample {sample.id!r} lacks the overlap or a reference of {self.domain.target!r}, "
                     "and PySCF is not installed to make them"
                 ) from None
             return _Query(sample.id, sample.molecule, matrices.overlap, None, matrices.references)

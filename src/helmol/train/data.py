@@ -21,7 +21,7 @@ from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
 from helmol.evaluate.energies import EnergyLabel, read_label
 from helmol.graph import Item
-from helmol.model import Domain, describe_model, find_model, load_model, stored_items
+from helmol.model import Domain, describe_model, find_model, load_model, needed_references, stored_items
 from helmol.model.domain import reference_name
 from helmol.model.linear import SECOND_ELEMENTS, LinearPart, fit_linear
 from helmol.progress import Progress
@@ -273,8 +273,12 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
 def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target: str | None) -> None:
     """Raise InputError if a molecule lacks a label that the task needs."""
     wanted = {} if target is None else {"fock": "Fock matrix: it is of use for task energy alone"}
-    if target is not None and (reference := reference_name(target)) is not None:
-        wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which target {target!r} needs"
+    inputs = config.network().inputs
+    for reference in () if target is None else needed_references(target, inputs):
+        who = f"target {target!r}" if reference == reference_name(target) else "input 'change'"
+        wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which {who} needs"
+    if {"density", "overlap"} & set(inputs):
+        wanted["overlap"] = "overlap matrix, which the model reads"
     if config.task != "hamiltonian":
         wanted["energy"] = "energy"
         if config.force_weight:

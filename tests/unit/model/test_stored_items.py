@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helmol.errors import InputError, StoreError
+from helmol.errors import ConfigError, InputError, StoreError
 from helmol.graph import collate, prepare
 from helmol.model import stored_items, target_matrix
+from helmol.model.given import smeared_density
 from helmol.store import Store
 from helmol.system import Matrices, Molecule
 from store_samples import BASIS, LEVEL, symmetric, water
@@ -50,14 +51,15 @@ def test_items_are_those_of_the_samples(path, target):
         assert collate(items).n_edges == sum(item.n_edges for item in items)
 
 
-@pytest.mark.parametrize("inputs", [("reference",), ("overlap",), ("overlap", "reference")])
+@pytest.mark.parametrize("inputs", [("reference",), ("overlap",), ("overlap", "reference", "density")])
 def test_matrices_that_the_network_reads_come_along(path, inputs):
     rows = list(range(0, 80, 2))  # waters, which have an overlap matrix
     with Store.open(path) as store:
         items = stored_items(store, rows, cutoff=9.0, target="fock-minus-minao", inputs=inputs)
         for row, item in zip(rows, items, strict=True):
             sample = store[row]
-            wanted = {"reference": sample.matrices.references["minao"], "overlap": sample.matrices.overlap}
+            h0, overlap = sample.matrices.references["minao"], sample.matrices.overlap
+            wanted = {"reference": h0, "overlap": overlap, "density": smeared_density(h0, overlap, 10)}
             known = prepare(
                 sample.molecule,
                 BASIS,
@@ -70,7 +72,7 @@ def test_matrices_that_the_network_reads_come_along(path, inputs):
                 assert np.array_equal(item.buckets[key].given, bucket.given)
         with pytest.raises(InputError, match="lacks the overlap matrix"):
             stored_items(store, [1], cutoff=9.0, target="fock-minus-minao", inputs=("overlap",))
-        with pytest.raises(InputError, match="has no reference"):
+        with pytest.raises(ConfigError, match="has no reference"):
             stored_items(store, rows, cutoff=9.0, target="fock", inputs=("reference",))
 
 
