@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import ase
 import numpy as np
 import pytest
+import torch
 from pyscf import gto
 
 import helmol.model
 from helmol import dft
 from helmol.basis import BasisSet, to_house
 from helmol.errors import DomainError, InputError
-from helmol.model import Domain
+from helmol.model import Domain, ModelConfig, build, fit_statistics
 from helmol.predict import Prediction, TrainedModel, make_prediction
 from helmol.system import Matrices, Molecule, Sample
 from helmol.units import DEBYE_PER_AU
@@ -29,7 +30,8 @@ IODOMETHANE = Molecule.from_angstrom(
 
 def _model(basis: BasisSet, *, charges: tuple[int, ...] = (0,)) -> TrainedModel:
     level = dft.level_of_theory(LEVEL, method="rks")
-    return TrainedModel(SimpleNamespace(domain=Domain(level, basis, "fock", charges, (0,))))
+    domain = Domain(level, basis, "fock", charges, (0,))
+    return TrainedModel(SimpleNamespace(domain=domain, needed_references=()))
 
 
 class Truth:
@@ -111,6 +113,31 @@ def test_every_field_equals_pyscf(truth: Truth, kind: str) -> None:
         assert difference < 1e-8, name
     n = truth.mole.nelectron // 2
     assert found.gap == pytest.approx(truth.mf.mo_energy[n] - truth.mf.mo_energy[n - 1], abs=1e-9)
+
+
+def test_matrices_that_the_network_reads_are_made_from_the_geometry(water: Truth) -> None:
+    """A network of random weights says the same of a molecule and of a sample that holds the matrices."""
+    level = dft.level_of_theory(LEVEL, method="rks")
+    domain = Domain(level, water.basis, "fock-minus-minao-step", (0,), (0,))
+    config = ModelConfig(
+        channels=8, n_layers=1, radial_channels=8, inputs=("reference", "change", "density", "overlap")
+    )
+    model = TrainedModel(build(config, domain, dtype=torch.float64))
+    assert model.needed_references == ("minao-step", "minao")
+    references = dft.reference_focks(water.mole, LEVEL, model.needed_references)
+    sample = Sample("s", WATER, Matrices(water.house, dft.overlap(water.mole), references))
+    given = model.network.given_matrices(WATER, sample.matrices.known)
+    network_fit(model, given)
+    from_sample = model.predict(sample)
+    np.testing.assert_allclose(model.predict(WATER).fock, from_sample.fock, atol=1e-12)
+    changed = {**references, "minao": references["minao"] + 0.01 * water.house}
+    other = Sample("s", WATER, Matrices(water.house, dft.overlap(water.mole), changed))
+    assert np.abs(model.predict(other).fock - from_sample.fock).max() > 1e-6
+
+
+def network_fit(model: TrainedModel, given: np.ndarray) -> None:
+    """Set statistics, without which all that a network reads is multiplied by zero."""
+    fit_statistics(model.network, [model.network.prepare(WATER, given[0], given)])
 
 
 def test_residual_is_asked_for_and_small_at_convergence(truth: Truth) -> None:

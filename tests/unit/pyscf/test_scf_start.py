@@ -14,7 +14,7 @@ import helmol.model
 from helmol import dft
 from helmol.basis import BasisSet, to_house
 from helmol.errors import DomainError, InputError
-from helmol.model import Domain
+from helmol.model import Domain, needed_references
 from helmol.predict import TrainedModel
 from helmol.pyscf import attach, compare_starts, write_molden
 from helmol.system import Molecule
@@ -48,7 +48,7 @@ def house(converged: pyscf_dft.rks.RKS) -> np.ndarray:
 def _model(mole: gto.Mole, target: str = "fock") -> TrainedModel:
     level = dft.level_of_theory(LEVEL, method="rks")
     domain = Domain(level, BasisSet.from_mole(mole, "def2-svp"), target, (0,), (0,))
-    return TrainedModel(SimpleNamespace(domain=domain))
+    return TrainedModel(SimpleNamespace(domain=domain, needed_references=needed_references(target)))
 
 
 def _answer(monkeypatch: pytest.MonkeyPatch, matrix: np.ndarray) -> list[int]:
