@@ -88,8 +88,10 @@ def parse(model: type[C], data: dict[str, Any], *, source: str = "configuration"
             near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
             raise ConfigError(f"{source}: unknown key {key!r}; {hint}") from error
-        text = first["msg"].replace("a valid tuple", "a list")
-        raise ConfigError(f"{source}: {key or 'value'}: {text} (got {first['input']!r})") from error
+        text = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+        # A whole section would make a long line of what is in the file anyway.
+        got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+        raise ConfigError(f"{source}: {f'{key}: ' if key else ''}{text}{got}") from error
 
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

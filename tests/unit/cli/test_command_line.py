@@ -142,3 +142,19 @@ def test_a_verb_says_which_package_it_lacks(capsys):
     with pytest.raises(typer.Exit), session("estimate"):
         raise ModuleNotFoundError("No module named 'helmol.nothing'", name="helmol.nothing")
     assert "unexpected ModuleNotFoundError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("level: fooo", "level: unknown preset 'fooo': known are md17"),
+        ("level: {auxbasis: foo}", "level: auxbasis 'foo' is of no use without density_fit: true\n"),
+        ("level: {method: foo}", "level.method: Input should be 'auto', 'rks' or 'uks' (got 'foo')\n"),
+    ],
+)
+def test_a_wrong_value_is_said_in_plain_words(tmp_path, capsys, keys, message):
+    (tmp_path / "spec.yaml").write_text(f"structures: {{files: [x.xyz]}}\n{keys}\n")
+    code, _, error = run(capsys, "generate", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "x.h5"))
+    assert code != 0
+    assert f"spec.yaml: {message}" in error
+    assert "Value error" not in error
