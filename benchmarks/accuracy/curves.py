@@ -31,6 +31,8 @@ log = logging.getLogger("helmol.benchmarks")
 
 PUBLISHED_SIZE = 25_000
 """Training frames of the published results on MD17; where the power law is read off."""
+SMALLEST_CURVE = 3
+"""Sizes of which a power law is fitted."""
 COLUMNS = {
     "h_mae_uEh": "H MAE / µEh",
     "eps_occ_mae_uEh": "ε_occ / µEh",
@@ -41,7 +43,13 @@ COLUMNS = {
     "dipole_mae_debye": "dipole / D",
     "energy_from_h_mae_meV": "E of predicted H / meV",
 }
-COLOURS = ("#0b6fb8", "#d9822b", "#3a7d44", "#8c3a8c", "#7a7a7a")
+STYLES = {
+    "fock-minus-minao-step": ("#0b6fb8", "o"),
+    "fock-minus-minao": ("#d9822b", "s"),
+    "fock-minus-minao-coarse": ("#8c3a8c", "D"),
+    "fock": ("#5a5a5a", "^"),
+}
+"""Colour and marker of every target."""
 
 
 class Run(Config):
@@ -64,7 +72,7 @@ class Run(Config):
     def name(self) -> str:
         """Name of the folder."""
         words = (self.store, str(self.train), self.target.removeprefix("fock-minus-"), self.note)
-        return "-".join(filter(None, words))
+        return "-".join(filter(None, words)).replace(" ", "-")
 
     @property
     def curve(self) -> str:
@@ -81,6 +89,8 @@ class CurvesConfig(Config):
     """CPU seconds per training molecule of each store."""
     energies: int = Field(default=20, ge=0)
     """Test molecules whose energy is computed from the predicted Fock matrix."""
+    published: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Errors of others by store and name, µEh, at ``PUBLISHED_SIZE``: stars of the figure."""
     runs: list[Run]
     """In order of importance."""
 
@@ -144,7 +154,8 @@ def report(config: CurvesConfig, out: Path) -> None:
             "n_molecules",
             "parameters",
         )
-        row = {"store": run.curve, "train": run.train, "target": run.target, "steps": counters["step"]}
+        row = {"store": run.curve, "panel": run.store, "train": run.train, "target": run.target}
+        row["steps"] = counters["step"]
         row |= {"cpu_minutes": counters["cpu"] / 60, **{key: errors.get(key) for key in kept}}
         rows.append({**row, "baselines": baselines})
     laws = power_laws(rows)
@@ -152,8 +163,8 @@ def report(config: CurvesConfig, out: Path) -> None:
         out / "curves.json", {"config": config.model_dump(mode="json"), "rows": rows, "power_laws": laws}
     )
     write_text(out / "table.md", table(rows, laws))
-    if rows:
-        draw(rows, out / "figure.png")
+    if any(several(rows, row["panel"]) for row in rows):
+        draw(rows, laws, config.published, out / "figure.png")
 
 
 def curves(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -168,7 +179,7 @@ def power_laws(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Fit ``error = a · n^-b`` to every curve of at least three sizes."""
     laws = []
     for (store, target), points in curves(rows).items():
-        if len(points) >= 3:
+        if len(points) >= SMALLEST_CURVE:
             size, error = (np.log([point[key] for point in points]) for key in ("train", "h_mae_uEh"))
             slope, start = np.polyfit(size, error, 1)
             law = {"store": store, "target": target, "prefactor_uEh": float(np.exp(start))}
@@ -211,33 +222,59 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw error against size, both logarithmic; broken lines are the other target."""
-    figure = Figure(figsize=(5.2, 3.8), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    stores = list(dict.fromkeys(row["store"] for row in rows))
-    for (store, target), points in curves(rows).items():
-        near = target.endswith("step")
-        axes.errorbar(
-            [point["train"] for point in points],
-            [point["h_mae_uEh"] for point in points],
-            yerr=np.abs([np.subtract(point["h_mae_uEh_ci95"], point["h_mae_uEh"]) for point in points]).T,
-            color=COLOURS[stores.index(store) % len(COLOURS)],
-            marker="o" if near else "s",
-            markerfacecolor=None if near else "white",
-            linestyle="-" if near else ":",
-            label=f"{store}, Δ to {target.removeprefix('fock-minus-')}",
-        )
-    axes.set(
-        xscale="log", yscale="log", xlabel="training molecules", ylabel="error of F on test molecules / µEh"
-    )
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+def draw(
+    rows: Sequence[dict[str, Any]],
+    laws: Sequence[dict[str, Any]],
+    published: dict[str, dict[str, float]],
+    path: Path,
+) -> None:
+    """Draw error against size, both logarithmic: a panel for each store, power laws as thin lines."""
+    stores = [name for name in dict.fromkeys(row["panel"] for row in rows) if several(rows, name)]
+    figure = Figure(figsize=(1 + 3.2 * len(stores), 3.6), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(stores), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, stores, strict=True):
+        mine = [row for row in rows if row["panel"] == name]
+        for (store, target), points in curves(mine).items():
+            draw_curve(axes, target, store.removeprefix(name), points)
+        for law in laws:
+            if sizes := [row["train"] for row in mine if row["store"] == law["store"]]:
+                ends = np.array([min(sizes), PUBLISHED_SIZE])
+                errors = law["prefactor_uEh"] * ends ** -law["exponent"]
+                axes.plot(ends, errors, color=STYLES[law["target"]][0], linewidth=0.7, linestyle=":")
+        for k, (who, error) in enumerate(published.get(name, {}).items()):
+            label = f"{who}, other labels"
+            axes.plot(PUBLISHED_SIZE, error, "k*" if k == 0 else "k+", markersize=8, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="training molecules", title=name)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if axis is axes.yaxis else (1,)))
+            axis.set_major_formatter("{x:,g}")
+            axis.set_minor_formatter("")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=7, frameon=False, loc="lower left")
+    panels[0].set_ylabel("error of F on test molecules / µEh")
     FigureCanvasAgg(figure).print_figure(path)
+
+
+def several(rows: Sequence[dict[str, Any]], store: str) -> bool:
+    """Return whether there is a curve to draw."""
+    return any(len(points) > 1 for points in curves(rows).values() if points[0]["panel"] == store)
+
+
+def draw_curve(axes: Any, target: str, note: str, points: Sequence[dict[str, Any]]) -> None:
+    """Draw the errors with their intervals; open symbols are those with a note."""
+    colour, marker = STYLES[target]
+    target = "raw F" if target == "fock" else f"F − {target.removeprefix('fock-minus-')}"
+    errors = [point["h_mae_uEh"] for point in points]
+    axes.errorbar(
+        [point["train"] for point in points],
+        errors,
+        yerr=np.abs([np.subtract(point["h_mae_uEh_ci95"], point["h_mae_uEh"]) for point in points]).T,
+        color=colour,
+        marker=marker,
+        markersize=4,
+        markerfacecolor="white" if note else colour,
+        label=target + note,
+    )
 
 
 if __name__ == "__main__":

@@ -166,11 +166,28 @@ def test_bad_configuration_is_one_line_and_leaves_nothing(toy, tmp_path, changes
     assert not (tmp_path / "run").exists()
 
 
-def test_cpu_time_ends_a_run_and_leaves_validation_out(toy, tmp_path):
-    result = run(config(toy, max_steps=None, max_cpu_minutes=0.005), out=tmp_path / "run")
+def test_cpu_time_ends_a_run_and_leaves_validation_out(toy, tmp_path, monkeypatch):
+    """By a clock that moves 10 ms when it is read, once a step, and 100 s in a validation."""
+    now, validate = [0.0], loop._validate
+
+    def read():
+        now[0] += 0.01
+        return now[0]
+
+    def slow(*arguments):
+        now[0] += 100
+        return validate(*arguments)
+
+    monkeypatch.setattr(loop.time, "process_time", read)
+    monkeypatch.setattr(loop, "_validate", slow)
+    budget = config(toy, max_steps=None, max_cpu_minutes=0.005, validate_every=10)
+    result = run(budget, out=tmp_path / "run")
     assert result["finished"]
-    assert 0.3 <= result["cpu_seconds"] < 3
-    assert metrics.read(tmp_path / "run/metrics.csv")[-1]["lr"] < 1e-3
+    assert result["cpu_seconds"] == pytest.approx(0.3, abs=0.05)
+    rows = metrics.read(tmp_path / "run/metrics.csv")
+    assert 25 <= rows[-1]["step"] <= 31
+    assert len(rows) >= 3
+    assert rows[-1]["lr"] < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["energies", "occupied"])
