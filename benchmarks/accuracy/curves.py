@@ -192,20 +192,20 @@ def table(rows: Sequence[dict[str, Any]], laws: Sequence[dict[str, Any]]) -> str
     """Return the table in Markdown, every store with its baselines."""
     heads = ["molecules", "training", "target", *COLUMNS.values(), "test", "steps", "CPU min", "parameters"]
     lines = [f"| {' | '.join(heads)} |", "|---|---:|---|" + "---:|" * (len(heads) - 3)]
-    for store in dict.fromkeys(row["store"] for row in rows):
-        mine = [row for row in rows if row["store"] == store]
+    for store in dict.fromkeys(row["panel"] for row in rows):
+        mine = [row for row in rows if row["panel"] == store]
         bases = {name: base for row in mine for name, base in row["baselines"].items()}
         for name, base in bases.items():
             without = " | ".join(number(base[key]) for key in COLUMNS)
             n = mine[0]["n_molecules"]
             lines.append(f"| {store} | – | none: {name} itself | {without} | {n} | | | |")
-        for row in sorted(mine, key=lambda row: (row["target"], row["train"])):
+        for row in sorted(mine, key=lambda row: (row["target"], row["store"], row["train"])):
             low, high = row["h_mae_uEh_ci95"]
             values = [f"**{number(row['h_mae_uEh'])}** [{number(low)}, {number(high)}]"]
             values += [number(row[key]) for key in list(COLUMNS)[1:]]
             values += [f"{row['n_molecules']}", f"{row['steps']:,}", f"{row['cpu_minutes']:.1f}"]
             values.append(f"{row['parameters']:,}")
-            lines.append(f"| {store} | {row['train']} | {row['target']} | {' | '.join(values)} |")
+            lines.append(f"| {row['store']} | {row['train']} | {row['target']} | {' | '.join(values)} |")
     lines += ["", "[95 % interval over test molecules.]", ""]
     lines += [
         f"{law['store']}, {law['target']}: error ∝ n^−{law['exponent']:.2f}; extrapolated to "
