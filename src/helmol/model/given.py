@@ -49,6 +49,11 @@ def needed_references(target: str, inputs: Sequence[str] = ()) -> tuple[str, ...
     return name, BEFORE
 
 
+def needs_overlap(inputs: Sequence[str]) -> bool:
+    """Return whether the overlap matrix is among what a model reads, or needed to make it."""
+    return "overlap" in inputs or "density" in inputs
+
+
 def n_given(inputs: Sequence[str], n_spins: int) -> int:
     """Return the number of matrices: one for each spin, but one overlap."""
     return sum(1 if name == "overlap" else n_spins for name in inputs)
@@ -71,7 +76,7 @@ def given_matrices(
         InputError: a matrix is missing.
     """
     needed_references(target, inputs)
-    if ("overlap" in inputs or "density" in inputs) and "overlap" not in known:
+    if needs_overlap(inputs) and "overlap" not in known:
         raise InputError("the model reads the overlap matrix, which is not there")
     found = []
     for name in inputs:

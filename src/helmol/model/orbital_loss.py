@@ -111,9 +111,11 @@ def orbital_loss(
             inside = level <= level[min(n_occupied, len(level) - 1)]
             n = n_occupied if kind == "occupied" else int(inside.sum())
             all_c = torch.from_numpy(coefficients).to(error)
-            wanted = all_c[:, :n].T @ one @ all_c
-            if kind == "energies":
-                wanted = wanted * torch.from_numpy(level[:n, None] == level).to(error)
+            rows = all_c[:, :n].T @ one
+            if kind == "occupied":
+                wanted = rows @ all_c
+            else:
+                wanted = rows @ all_c[:, :n] * torch.from_numpy(level[:n, None] == level[:n]).to(error)
             squares = squares + wanted.square().sum()
             count += wanted.numel() if kind == "occupied" else n
     return torch.as_tensor((squares / max(count, 1) + 1e-16).sqrt())

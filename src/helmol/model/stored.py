@@ -9,7 +9,7 @@ import numpy as np
 from helmol.errors import InputError
 from helmol.graph import Item, prepare_many
 from helmol.model.domain import reference_name
-from helmol.model.given import given_matrices, needed_references
+from helmol.model.given import given_matrices, needed_references, needs_overlap
 from helmol.store import Store
 from helmol.store.columns import pack_triangle, unpack_triangle
 
@@ -43,7 +43,7 @@ def stored_items(
     inputs = () if target is None else inputs
     names = () if target is None else needed_references(target, inputs)
     read = [f"reference_{name}" for name in names] if inputs else []
-    read += ["overlap"] if {"density", "overlap"} & set(inputs) else []
+    read += ["overlap"] if needs_overlap(inputs) else []
     for places in _portions(groups.values(), rows, store):
         chosen = [rows[place] for place in places]
         molecules, values = store.read_block(chosen, list(dict.fromkeys([*columns, *read])))

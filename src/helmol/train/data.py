@@ -23,6 +23,7 @@ from helmol.evaluate.energies import EnergyLabel, read_label
 from helmol.graph import Item
 from helmol.model import Domain, describe_model, find_model, load_model, needed_references, stored_items
 from helmol.model.domain import reference_name
+from helmol.model.given import needs_overlap
 from helmol.model.linear import SECOND_ELEMENTS, LinearPart, fit_linear
 from helmol.progress import Progress
 from helmol.store import Store
@@ -277,7 +278,7 @@ def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target
     for reference in () if target is None else needed_references(target, inputs):
         who = f"target {target!r}" if reference == reference_name(target) else "input 'change'"
         wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which {who} needs"
-    if {"density", "overlap"} & set(inputs):
+    if needs_overlap(inputs):
         wanted["overlap"] = "overlap matrix, which the model reads"
     if config.task != "hamiltonian":
         wanted["energy"] = "energy"
