@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from helmol.basis import BasisSet
 from helmol.errors import HelmolError, InputError
 from helmol.evaluate.blocks import BlockErrors
 from helmol.evaluate.metrics import FOCK_METRICS, SPIN_METRICS, interval, needing
+from helmol.properties import ElectronicState, electronic_state
 from helmol.system import LevelOfTheory, Sample
 from helmol.units import DEBYE_PER_AU, MICROHARTREE_PER_HARTREE
 
@@ -24,16 +24,6 @@ SPINS = ("alpha", "beta")
 NEEDS_OVERLAP = needing("orbitals", "dipole")
 
 log = logging.getLogger("helmol.evaluate")
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a Fock matrix says about one molecule."""
-
-    mo_energy: Array
-    mo_coeff: Array
-    mo_occ: Array
-    density: Array
 
 
 class ErrorTable:
@@ -69,17 +59,19 @@ class ErrorTable:
                     f"sample {sample.id!r}: predicted matrix has shape {matrix.shape}, label {fock.shape}"
                 )
         overlap, integrals = self._integrals(sample)
-        reference: _State | None = None
+        reference: ElectronicState | None = None
         for name, matrix in predicted.items():
             row = self._matrix_errors(name, matrix - fock, sample)
             if overlap is None or not self._diagonalise:
                 pass
             elif np.isfinite(matrix).all():
-                reference = reference or self._state(fock, overlap, sample)
-                state = self._state(matrix, overlap, sample)
+                reference = reference or electronic_state(fock, overlap, sample.molecule, self._basis)
+                state = electronic_state(matrix, overlap, sample.molecule, self._basis)
                 row |= _orbital_errors(state, reference, overlap)
                 if integrals is not None:
-                    row["dipole_mae_debye"] = _dipole_error(state.density - reference.density, integrals)
+                    # The nuclear parts cancel.
+                    change = properties.electronic_dipole(state.density - reference.density, integrals)
+                    row["dipole_mae_debye"] = float(np.linalg.norm(change) * DEBYE_PER_AU)
             else:
                 row |= dict.fromkeys(NEEDS_OVERLAP, float("nan"))
             self._rows.setdefault(name, []).append(row)
@@ -116,13 +108,6 @@ class ErrorTable:
             row["h_mae_offdiagonal_uEh"] = offdiagonal
         return {key: value * MICROHARTREE_PER_HARTREE for key, value in row.items()}
 
-    def _state(self, fock: Array, overlap: Array, sample: Sample) -> _State:
-        """Return orbitals and density of a Fock matrix."""
-        mo_energy, mo_coeff = properties.orbitals(fock, overlap)
-        electrons = self._basis.n_electrons(sample.molecule.numbers, sample.molecule.charge)
-        mo_occ = properties.occupations(mo_energy, electrons, spin=sample.molecule.spin)
-        return _State(mo_energy, mo_coeff, mo_occ, properties.density(mo_coeff, mo_occ))
-
     def _integrals(self, sample: Sample) -> tuple[Array | None, Array | None]:
         """Return overlap and dipole integrals, recomputed where the sample has none."""
         overlap = sample.matrices.overlap
@@ -152,7 +137,7 @@ class ErrorTable:
             self._missing.setdefault(metric, reason)
 
 
-def _orbital_errors(state: _State, reference: _State, overlap: Array) -> dict[str, float]:
+def _orbital_errors(state: ElectronicState, reference: ElectronicState, overlap: Array) -> dict[str, float]:
     """Return the errors of energies, orbitals and density of one molecule."""
     occupied = reference.mo_occ > 0
     row = {}
@@ -163,10 +148,9 @@ def _orbital_errors(state: _State, reference: _State, overlap: Array) -> dict[st
             for spin, one, filled in zip(SPINS, error, occupied, strict=True):
                 if filled.any():
                     row[f"eps_occ_{spin}_mae_uEh"] = float(one[filled].mean())
-    homo, lumo = properties.frontier(state.mo_energy, state.mo_occ)
-    true_homo, true_lumo = properties.frontier(reference.mo_energy, reference.mo_occ)
     for key, value in {
-        "homo": homo - true_homo, "lumo": lumo - true_lumo, "gap": (lumo - homo) - (true_lumo - true_homo),
+        "homo": state.homo - reference.homo, "lumo": state.lumo - reference.lumo,
+        "gap": state.gap - reference.gap,
     }.items():  # fmt: skip
         if np.isfinite(value):
             row[f"{key}_mae_uEh"] = abs(value) * MICROHARTREE_PER_HARTREE
@@ -189,12 +173,6 @@ def _similarity(
         "psi_similarity": float((np.abs((first * second).sum(axis=1)) / norms).mean()),
         "psi_similarity_s": float(np.abs((first @ overlap * second).sum(axis=1)).mean()),
     }
-
-
-def _dipole_error(density_difference: Array, integrals: Array) -> float:
-    """Return the length of the dipole error, Debye; the nuclear parts cancel."""
-    total = density_difference.sum(axis=0) if density_difference.ndim == 3 else density_difference
-    return float(np.linalg.norm(np.einsum("xij,ji->x", integrals, total)) * DEBYE_PER_AU)
 
 
 def errors(

@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from helmol import properties
 from helmol.basis import BasisSet
 from helmol.errors import InputError
 from helmol.evaluate.metrics import METRICS, Metric
 from helmol.files import replacing
+from helmol.properties import electronic_state
 from helmol.system import Sample
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE, MICROHARTREE_PER_HARTREE
 
@@ -126,8 +126,8 @@ def levels(
     predicted: Array,
     path: Path,
     *,
+    basis: BasisSet,
     overlap: Array,
-    n_electrons: int,
     baseline: str | None = None,
 ) -> Path:
     """Draw the orbital energies of one molecule: a cheap guess, DFT, the model, and their errors.
@@ -136,17 +136,17 @@ def levels(
         sample: the molecule, with ``baseline`` among its references.
         predicted: Fock matrix, house order, Eh.
         path: PNG to write.
+        basis: shells of its elements.
         overlap: house order.
-        n_electrons: electrons outside effective core potentials.
         baseline: name of the cheap guess to draw beside, or ``None``.
     """
     matrices = {"DFT": sample.matrices.fock, "model": predicted}
     if baseline is not None:
         matrices = {baseline: sample.matrices.references[baseline], **matrices}
+    states = {n: electronic_state(m, overlap, sample.molecule, basis) for n, m in matrices.items()}
     # Of an unrestricted molecule alpha orbitals are shown.
-    alpha = {name: m[0] if m.ndim == 3 else m for name, m in matrices.items()}
-    energies = {name: properties.orbitals(m, overlap)[0] for name, m in alpha.items()}
-    n_occupied = (n_electrons + sample.molecule.spin) // 2
+    energies = {name: np.atleast_2d(state.mo_energy)[0] for name, state in states.items()}
+    n_occupied = states["DFT"].filled[0].shape[1]
     colours = {"DFT": REFERENCE, "model": MODEL}
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))

@@ -222,7 +222,7 @@ def _plot(
             sample,
             predicted[0],
             out / "levels.png",
+            basis=store.basis,
             overlap=sample.matrices.overlap,
-            n_electrons=store.basis.n_electrons(sample.molecule.numbers, sample.molecule.charge),
             baseline=next(iter(result["baselines"]), None),
         )

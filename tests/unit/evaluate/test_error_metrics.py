@@ -186,7 +186,7 @@ def test_plots_are_written(tmp_path: Path) -> None:
     files = [
         plots.parity(samples, predicted, BASIS, tmp_path / "parity.png", errors=result),
         plots.levels(
-            samples[0], predicted[0], tmp_path / "l.png", overlap=overlap, n_electrons=10, baseline="minao"
+            samples[0], predicted[0], tmp_path / "l.png", basis=BASIS, overlap=overlap, baseline="minao"
         ),
         plots.shell_pairs(result["by_shell_pair"], tmp_path / "shell_pairs.png"),
         plots.scf_convergence(runs, tmp_path / "scf.png", title="toy"),
