@@ -16,20 +16,19 @@ import torch
 from helmol.errors import ConfigError
 from helmol.files import plain
 from helmol.graph import Batch, collate
-from helmol.model import HamiltonianModel, load_model
+from helmol.model import Model, load_model
 from helmol.store import Store
 from helmol.train import metrics
-from helmol.train.checkpoint import read_state
 from helmol.train.config import TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
-from helmol.train.floor import RECORD, choose_floor
+from helmol.train.floor import RECORD, FloorChoice, settle_floor
 from helmol.train.fock_loss import training_orbitals
 from helmol.train.folder import check_same, check_split, describe, environment, logging_to, open_folder
 from helmol.train.loop import Surroundings, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
 from helmol.train.report import plot_learning_curve, write_card
-from helmol.train.start import starting_network
-from helmol.train.state import Counters, TrainingState
+from helmol.train.start import starting_model
+from helmol.train.state import Counters, TrainingState, read_record
 from helmol.train.validation import EnergyValidation, Together, Validation
 
 log = logging.getLogger("helmol.train")
@@ -60,15 +59,16 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
     resuming = open_folder(out, resume)
     last = out / "checkpoints" / "last"
     if resuming:
-        _, record = read_state(last)
+        record = read_record(last)
         check_same(record["fingerprint"], {"config": settings}, folder=out)
         if record["counters"]["finished"]:
             log.info("the run in %s is finished: nothing to do", out)
-            counters = Counters(**record["counters"])
             _check_data(out, config, record["fingerprint"])
             if config.task != "energy" and not (out / RECORD).exists():  # killed just before
+                ids = json.loads((out / "split.json").read_text())["val"]
                 with Store.open(config.data) as store:
-                    choose_floor(out, store, json.loads((out / "split.json").read_text())["val"])
+                    settle_floor(out, store, ids, _validation(config, store, ids))
+            counters = _counters(out)
             return _finish(out, config, counters, resumed_from=counters.step)
     with Store.open(config.data) as store, torch_settings(config) as device:
         fingerprint = {"config": settings, "content_hash": store.content_hash}
@@ -83,6 +83,8 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
             state = (
                 _resume(out, config, device) if resuming else _begin(out, config, data, fingerprint, device)
             )
+            if resuming and "fock" in state.network.heads:
+                data.items.change(state.network.fock_target.subtract)
             first = state.counters.step
             metrics.start(out / "metrics.csv", up_to_step=first)
             _introduce(state.network, data, out, first if resuming else None)
@@ -91,8 +93,8 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
                 _report_start(state, around)
             train(state, around)
             if config.task != "energy":
-                choose_floor(out, store, data.split.val)
-            return _finish(out, config, state.counters, resumed_from=first if resuming else None)
+                settle_floor(out, store, data.split.val, around.validate)
+            return _finish(out, config, _counters(out), resumed_from=first if resuming else None)
 
 
 def _check_data(out: Path, config: TrainConfig, fingerprint: dict[str, Any]) -> None:
@@ -113,10 +115,10 @@ def _begin(
         "train": data.split.train, "val": data.split.val,
     }  # fmt: skip
     describe(out, fingerprint["config"], record, device=device)
-    network = starting_network(config, data)
+    model, seconds = starting_model(config, data)
     torch.manual_seed(config.seed)
-    state = TrainingState.begin(network.to(device), config)
-    state.counters.cpu = data.fit_cpu_seconds
+    state = TrainingState.begin(model.to(device), config)
+    state.counters.cpu = seconds
     return state
 
 
@@ -127,6 +129,14 @@ def _resume(out: Path, config: TrainConfig, device: torch.device) -> TrainingSta
     best = out / "checkpoints" / "best" / "validation.json"
     state.counters.best = json.loads(best.read_text()) if best.exists() else {}
     return state
+
+
+def _counters(out: Path) -> Counters:
+    """Return what the checkpoints of a finished run say of it."""
+    counters = Counters(**read_record(out / "checkpoints" / "last")["counters"])
+    best = out / "checkpoints" / "best" / "validation.json"
+    counters.best = json.loads(best.read_text()) if best.exists() else {}
+    return counters
 
 
 def _surroundings(
@@ -147,7 +157,8 @@ def _surroundings(
     return Surroundings(
         config=config,
         batch_after=batch_after,
-        loss=objective(config, training_orbitals(store, config, data.split.train)),
+        loss=objective(config, data.domain.basis, training_orbitals(store, config, data.split.train)),
+        settle=(lambda model: None) if config.task == "energy" else FloorChoice(store, data.split.val),
         validate=_validation(config, store, data.split.val),
         criterion=criterion(config),
         epoch=stream.epoch,
@@ -156,9 +167,7 @@ def _surroundings(
     )
 
 
-def _validation(
-    config: TrainConfig, store: Store, ids: list[str]
-) -> Callable[[HamiltonianModel], dict[str, Any]]:
+def _validation(config: TrainConfig, store: Store, ids: list[str]) -> Callable[[Model], dict[str, Any]]:
     """Return what is computed in a validation of a task."""
     if config.task == "hamiltonian":
         return Validation(store, ids)
@@ -168,9 +177,10 @@ def _validation(
 
 def _report_start(state: TrainingState, around: Surroundings) -> None:
     """Validate before the first step: errors of a wrong reference are huge, those of a fitted head small."""
+    around.settle(state.average)
     table = around.validate(state.average)
     state.counters.start = {"step": 0, **table}
-    head = state.network.energy
+    head = state.network.energy_head if "energy" in state.network.heads else None
     # The best is chosen by energies: a new head must not hide that forces and Fock matrices are not learnt.
     if around.config.task == "hamiltonian" or head is None or head.trained or _energies_alone(around.config):
         keep_if_best(state, around, state.counters.start)
@@ -215,7 +225,7 @@ def _finish(
     }
 
 
-def _introduce(network: HamiltonianModel, data: TrainingData, out: Path, resumed_from: int | None) -> None:
+def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int | None) -> None:
     """Say what is about to be trained."""
     log.info(
         "%s: %s parameters, %s, %s; %d training and %d validation molecules",

@@ -9,7 +9,7 @@ from typing import Any
 
 from helmol.elements import SYMBOLS
 from helmol.files import replacing, write_text
-from helmol.model import HamiltonianModel
+from helmol.model import Model
 from helmol.train import metrics
 from helmol.train.state import Counters
 
@@ -44,7 +44,7 @@ def error_rows(best: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, st
     return rows
 
 
-def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> None:
+def write_card(folder: Path, network: Model, counters: Counters) -> None:
     """Write what was trained on what, and how well it does."""
     split = json.loads((folder / "split.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())
@@ -78,11 +78,11 @@ def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> N
     write_text(folder / "card.md", "\n".join(lines) + "\n")
 
 
-def _task(network: HamiltonianModel) -> str:
+def _task(network: Model) -> str:
     """Say what the model predicts."""
-    parts = [f"Fock matrices as `{network.domain.target}`"] if network.head is not None else []
-    if network.config.energy is not None:
-        energy = network.config.energy
+    parts = [f"Fock matrices as `{network.domain.target}`"] if "fock" in network.heads else []
+    if "energy" in network.heads:
+        energy = network.energy_head.settings
         parts.append(f"energies ({energy.readout} read-out, {energy.forces} forces)")
     return "; ".join(parts)
 
