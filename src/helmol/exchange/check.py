@@ -11,7 +11,7 @@ import numpy.typing as npt
 from helmol import dft
 from helmol.dft import LevelConfig, Rebuilt
 from helmol.errors import InputError
-from helmol.store.readers import ARRANGEMENTS, Arrangement, Source
+from helmol.exchange.readers import ARRANGEMENTS, Arrangement, Source
 from helmol.system import Molecule, Sample
 from helmol.units import ANGSTROM_PER_BOHR
 

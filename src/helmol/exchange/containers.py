@@ -25,8 +25,8 @@ from helmol.dft import LevelConfig
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.exchange.arrays import derived_arrays, exact_arrays
+from helmol.exchange.readers.sqlite import Database
 from helmol.files import replacing, write_json, write_text
-from helmol.store.readers.sqlite import Database
 from helmol.system import Sample
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 

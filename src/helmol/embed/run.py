@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helmol import structures
+from helmol.embed.embedding import Embedding, embed, plane, separation, umap_plane
 from helmol.errors import ConfigError
-from helmol.evaluate.embedding import Embedding, embed, plane, separation, umap_plane
 from helmol.evaluate.run import split_indices
 from helmol.files import replacing, write_json
 from helmol.store import Store
@@ -43,7 +43,7 @@ def embed_runs(
 
     Returns:
         ``n_molecules``, ``n_atoms``, ``method``, ``figure``, ``coordinates``, and per name under ``models``
-        the keys of :func:`helmol.evaluate.embedding.separation` and ``variance`` (shares of a PCA's axes).
+        the keys of :func:`helmol.embed.embedding.separation` and ``variance`` (shares of a PCA's axes).
 
     Raises:
         ConfigError: unknown method.
@@ -64,7 +64,7 @@ def embed_runs(
             scores["variance"] = [float(value) for value in share]
         parts[name] = (embedding, places, scores)
     # Only here, because drawing is slow to import.
-    from helmol.evaluate.embedding_plot import embedding_plot
+    from helmol.embed.plot import embedding_plot
 
     figure = embedding_plot(parts, out / "embedding.png", axis_name=method.upper())
     first = next(iter(parts.values()))[0]

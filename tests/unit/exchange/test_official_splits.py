@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helmol.errors import InputError
-from helmol.store.readers import official
+from helmol.exchange.readers import official
 
 
 def sizes(split):

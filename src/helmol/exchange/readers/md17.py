@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.errors import InputError
-from helmol.store.readers import official
-from helmol.store.readers.arrangement import Arrangement
-from helmol.store.readers.entry import Entry, Reader, Source, symmetric
-from helmol.store.readers.sqlite import Database, array, atomic_numbers
+from helmol.exchange.readers import official
+from helmol.exchange.readers.arrangement import Arrangement
+from helmol.exchange.readers.entry import Entry, Reader, Source, symmetric
+from helmol.exchange.readers.sqlite import Database, array, atomic_numbers
 from helmol.system import Matrices, Molecule, Sample
 
 SOURCE = Source(

@@ -4,7 +4,7 @@ Source: Kaniselvan et al., arXiv 2510.00224. A molecule is any group that holds 
 upper triangle, row after row. The published matrices were brought from ORCA's order of m to the
 house order with a list of shells sorted by l, but ORCA appends the diffuse shells of this basis at
 the end of an atom: the order is undone with that list and done again with the true one
-(``appended-mixed`` in :mod:`helmol.store.readers.arrangement`).
+(``appended-mixed`` in :mod:`helmol.exchange.readers.arrangement`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.errors import InputError
+from helmol.exchange.readers.arrangement import Arrangement
+from helmol.exchange.readers.entry import Entry, Reader, Source, symmetric
 from helmol.store.columns import unpack_triangle
-from helmol.store.readers.arrangement import Arrangement
-from helmol.store.readers.entry import Entry, Reader, Source, symmetric
 from helmol.system import Matrices, Molecule, Sample
 
 SOURCE = Source(

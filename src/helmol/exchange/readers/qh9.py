@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from helmol.errors import InputError
-from helmol.store.readers import official
-from helmol.store.readers.arrangement import Arrangement
-from helmol.store.readers.entry import Entry, Reader, Source, symmetric
-from helmol.store.readers.sqlite import Database, array
+from helmol.exchange.readers import official
+from helmol.exchange.readers.arrangement import Arrangement
+from helmol.exchange.readers.entry import Entry, Reader, Source, symmetric
+from helmol.exchange.readers.sqlite import Database, array
 from helmol.system import Matrices, Molecule, Sample
 
 SOURCE = Source(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helmol.evaluate.embedding import Embedding, common_environments
+from helmol.embed.embedding import Embedding, common_environments
 from helmol.files import replacing
 
 ENVIRONMENTS_SHOWN = 12

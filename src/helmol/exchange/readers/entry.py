@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from helmol.elements import SYMBOLS
 from helmol.errors import HelmolError, InputError
-from helmol.store.readers.arrangement import Arrangement
+from helmol.exchange.readers.arrangement import Arrangement
 from helmol.system import Sample
 
 Array = npt.NDArray[np.float64]

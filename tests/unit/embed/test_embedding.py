@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from energy_store import energy_samples, make_energy_store
 from helmol import structures
 from helmol.cli.main import app
+from helmol.embed.embedding import Embedding, embed, plane, separation, umap_plane
+from helmol.embed.run import embed_runs
 from helmol.errors import ConfigError, InputError
-from helmol.evaluate.embedding import Embedding, embed, plane, separation, umap_plane
-from helmol.evaluate.embedding_run import embed_runs
 from helmol.model import Domain, build, save_model
 from helmol.model.config import ModelConfig
 from helmol.system import Molecule

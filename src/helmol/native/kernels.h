@@ -313,7 +313,7 @@ void NAME(norm)(
 /* Gradients of norm: that of x [E, K, C] is added to g_x, that of the weight to g_weight [L+1, C]. */
 void NAME(norm_backward)(
     IN g, IN x, IN scale, IN weight, IN balance, const long *degree,
-    long K, long C, long se, long sk, long begin, long end, REAL *restrict g_x, REAL *restrict g_weight) {
+    long K, long C, long se, long sk, long begin, long end, REAL *restrict g_weight, REAL *restrict g_x) {
     for (long e = begin; e < end; e++) {
         IN in = x + e * K * C, factor = scale[e];
         REAL mean = 0, dot = 0, g_mean = 0;

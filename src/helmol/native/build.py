@@ -1,7 +1,7 @@
-"""Build and call the C kernels; without a compiler nothing here is used.
+"""Compile and load the C kernels.
 
 The library is compiled once per machine type (about five seconds) into the user's cache folder. Set
-``HELMOL_NATIVE=0`` to do without. Every kernel has a torch twin in :mod:`helmol.graph.pairs`.
+``HELMOL_NATIVE=0`` to do without.
 """
 
 from __future__ import annotations
@@ -14,28 +14,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-LARGEST_L = 8
-"""Largest degree the kernels are written out for."""
-PAIRS_PER_THREAD = 32
-"""With fewer pairs a thread costs more than it gives."""
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
-SOURCES = ("native_kernels.c", "native_kernels.h")
+SOURCES = ("kernels.c", "kernels.h")
 
-log = logging.getLogger("helmol.graph")
-
-
-def usable(tensor: Tensor, lmax: int) -> bool:
-    """Return whether the kernels can work on tensors of this kind."""
-    fits = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-    return fits and lmax <= LARGEST_L and library() is not None
+log = logging.getLogger("helmol.native")
 
 
 @cache
@@ -74,36 +59,3 @@ def _processor() -> str:
         )
     except OSError:
         return platform.processor() + platform.machine()
-
-
-def function(name: str, dtype: torch.dtype) -> Callable[..., None]:
-    """Return a kernel for one precision."""
-    return getattr(library(), f"{name}_{'f32' if dtype == torch.float32 else 'f64'}")  # type: ignore[no-any-return]
-
-
-def pointer(tensor: Tensor) -> ctypes.c_void_p:
-    """Return the address of a dense tensor."""
-    if not tensor.is_contiguous():
-        raise ValueError("native kernels work on dense tensors")
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def over_pairs(n_pairs: int, work: Callable[[int, int, int], None]) -> None:
-    """Call ``work(begin, end, part)`` for parts of the pairs, in as many threads as torch may use."""
-    parts = n_parts(n_pairs)
-    bounds = [n_pairs * k // parts for k in range(parts + 1)]
-    if parts == 1:
-        work(0, n_pairs, 0)
-        return
-    list(_threads(parts).map(work, bounds[:-1], bounds[1:], range(parts)))
-
-
-def n_parts(n_pairs: int) -> int:
-    """Return into how many parts :func:`over_pairs` divides."""
-    return max(1, min(torch.get_num_threads(), n_pairs // PAIRS_PER_THREAD))
-
-
-@cache
-def _threads(n: int) -> ThreadPoolExecutor:
-    """Return a pool; C code runs without Python's lock."""
-    return ThreadPoolExecutor(n)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from helmol.errors import InputError
-from helmol.store.readers.arrangement import Arrangement
-from helmol.store.readers.entry import Entry, Reader, Source, symmetric
-from helmol.store.readers.sqlite import Database, array, atomic_numbers
+from helmol.exchange.readers.arrangement import Arrangement
+from helmol.exchange.readers.entry import Entry, Reader, Source, symmetric
+from helmol.exchange.readers.sqlite import Database, array, atomic_numbers
 from helmol.store.split import random_split
 from helmol.system import Matrices, Molecule, Sample
 
