@@ -136,7 +136,9 @@ def read_npz(
         chosen = [name for name in members if names is None or name in names]
         total = sum(members[name].file_size for name in chosen)
         if total > physical_memory():
-            raise error(f"{where} claims {total:,} bytes of arrays, more than this machine has memory: damaged?")
+            raise error(
+                f"{where} claims {total:,} bytes of arrays, more than this machine has memory: damaged?"
+            )
         for name in chosen:
             with archive.open(members[name]) as member:
                 _check_size(member, members[name].file_size)

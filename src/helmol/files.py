@@ -107,7 +107,7 @@ def _host() -> str:
 
 
 def short_name(name: str, *, longest: int = LONGEST_NAME) -> str:
-    """Return a name of at most so many bytes; one that is cut gets a hash of the whole, so it stays itself."""
+    """Return a name of at most so many bytes; one that is cut gets a hash of the whole in its place."""
     data = os.fsencode(name)
     if len(data) <= longest:
         return name

@@ -34,7 +34,8 @@ _MAGIC = b"HELMOLJ2"
 _HEADER = struct.Struct("<8sQQQQ")
 _PAGE_HEADER = struct.Struct("<QQ")  # offset, length; then so many bytes of before and as many of after
 _FIRST_MAGIC = b"HELMOLJ1"
-_FIRST_HEADER = struct.Struct("<8sQQ")  # of helmol 0.1: magic, size after, number of pages, no bytes of before
+# Of helmol 0.1: magic, size after, number of pages; no bytes of before.
+_FIRST_HEADER = struct.Struct("<8sQQ")
 # Offset of the "end of file address" in an HDF5 superblock of version 2 (HDF5 File Format
 # Specification 3.0, section II.A): signature 8, versions and sizes 4, two addresses of 8.
 _SUPERBLOCK = struct.Struct("<8sB3x16xQ")
@@ -322,8 +323,8 @@ def set_aside(path: Path) -> None:
     if journal.exists():
         aside = journal.with_name(f"{journal.name}.of-another-file")
         log.warning(
-            "%s is of another file that had this name, and is now %s; beside that file, and named after it, it "
-            "completes what was being written",
+            "%s is of another file that had this name, and is now %s; beside that file, and named after it, "
+            "it completes what was being written there",
             journal, aside.name,
         )  # fmt: skip
         journal.replace(aside)

@@ -441,7 +441,7 @@ class Store:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.mode == "a":
-            raise StoreError(f"store {self.path} is open for writing: pass its path to other processes instead")
+            raise StoreError(f"store {self.path} is open for writing: pass its path to other processes")
         return Store.open, (self.path, self.mode)
 
     def _reading_row(self, row: int) -> AbstractContextManager[None]:

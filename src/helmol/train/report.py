@@ -119,4 +119,4 @@ def plot_learning_curve(folder: Path) -> None:
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     (folder / "plots").mkdir(exist_ok=True)
     with replacing(folder / "plots" / "learning_curve.png") as path:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, format="png")

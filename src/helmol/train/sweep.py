@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -41,7 +41,7 @@ class SweepConfig(Config):
     cases: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name of each case and the keys in which it differs from ``base``; the first is what the others are
     compared with. The key ``model`` is merged, other keys replace."""
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
     """Seeds of weights and data order; each case is trained once with each."""
     split: str = "test"
     """Split of the store, or ``unseen``, that the finished models are evaluated on."""
