@@ -64,23 +64,22 @@ def write_description(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def read_description(path: Path, *, error: type[HelmolError] = InputError) -> dict[str, Any]:
-    """Return a description; one of before there were digests is taken as it is.
+    """Return a description without its digest; one of before there were digests is taken as it is.
 
     Raises:
         error: missing, no JSON, or changed since it was written.
     """
     data = read_json(path, error=error)
-    if ITSELF in data or TENSORS in data:
-        rest = {key: value for key, value in data.items() if key != ITSELF}
-        if data.get(ITSELF) != _digest(rest):
-            raise error(f"{path} has changed since it was written: damaged, or edited by hand")
+    digest = data.pop(ITSELF, None)
+    if (digest is not None or TENSORS in data) and digest != _digest(data):
+        raise error(f"{path} has changed since it was written: damaged, or edited by hand")
     return data
 
 
 def read_described(
     folder: Path, name: str, *, error: type[HelmolError] = InputError
 ) -> tuple[bytes, dict[str, Any]]:
-    """Return the content of ``NAME.safetensors``, checked, and the description in ``NAME.json``.
+    """Return the content of ``NAME.safetensors``, checked, and the description without digests.
 
     Raises:
         error: a file is missing, damaged, or not of the other; changed tensors are named.
@@ -90,7 +89,7 @@ def read_described(
     with understood(str(path), error):
         data = path.read_bytes()
         found = tensor_digests(data)
-        wanted = description.get(TENSORS)
+        wanted = description.pop(TENSORS, None)
         if wanted is not None and wanted != found:
             raise error(_differences(path, dict(wanted), found))
     return data, description

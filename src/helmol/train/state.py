@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import TrainingError
 from helmol.model import HamiltonianModel, load_model, save_model
 from helmol.train.average import averaged_copy
@@ -51,6 +52,21 @@ class Counters:
     start: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Counters:
+        """Return the counters in what :func:`read_state` returned; those that are unknown here are left out.
+
+        Raises:
+            TypeError: a counter is of another kind: the record was edited by hand.
+        """
+        known = {f.name: f.default for f in fields(cls)}
+        found = {key: value for key, value in dict(record["counters"]).items() if key in known}
+        for key, value in found.items():
+            kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(known[key]), (dict,))
+            if type(value) not in kinds:
+                raise TypeError(f"{key} is {value!r}")
+        return cls(**found)
 
 
 @dataclass
@@ -96,17 +112,16 @@ class TrainingState:
         tensors, record = read_state(folder)
         average = load_model(folder, device).requires_grad_(False).set_precision(config.precision)
         network = load_model(folder, device).train().set_precision(config.precision)
+        optimizers = Optimizers(network, config)
         try:
             network.load_state_dict(_under("network/", tensors))
-            known = {f.name for f in fields(Counters)}
-            counters = Counters(**{key: value for key, value in record["counters"].items() if key in known})
-        except (RuntimeError, KeyError, TypeError) as error:
+            counters = Counters.of(record)
+            optimizers.load(_under("optimizer/", tensors))
+            torch.set_rng_state(tensors["random/cpu"])
+        except DAMAGE as error:
             raise TrainingError(
-                f"the training state in {folder} does not fit its model: {str(error)[:200]}"
+                f"the training state in {folder} does not fit its model: {one_line(error)}"
             ) from error
-        optimizers = Optimizers(network, config)
-        optimizers.load(_under("optimizer/", tensors))
-        torch.set_rng_state(tensors["random/cpu"])
         if device.type == "cuda" and "random/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random/cuda"], device)
         return cls(network, average, optimizers, counters)
