@@ -64,7 +64,9 @@ def understood(what: str, error: type[HelmolError] = InputError) -> Iterator[Non
     except OSError as found:
         raise error(f"{what} cannot be read: {found.strerror or one_line(found)}") from found
     except DAMAGE as found:
-        raise error(f"{what} is damaged, or was edited by hand: {one_line(found)}") from found
+        raise error(
+            f"{what} cannot be read, it is damaged or was edited by hand: {one_line(found)}"
+        ) from found
 
 
 def one_line(found: BaseException, *, longest: int = 200) -> str:
