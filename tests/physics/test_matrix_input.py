@@ -139,7 +139,7 @@ def test_alpha_and_beta(rng):
     network = reader(method="uks")
     molecule = random_molecule(rng, (8, 1, 1))
     known = random_matrices(rng, network.domain.basis.offsets(molecule.numbers)[-1], 2)
-    assert network.given_matrices(molecule, known).shape[0] == 7
+    assert network.input_matrices(molecule, known).shape[0] == 7
     assert predict(network, molecule, known).shape == known["minao"].shape
 
 
@@ -165,18 +165,18 @@ def test_what_is_missing_is_named(rng):
     with pytest.raises(ConfigError, match="take fock-minus-minao-step"):
         reader(target="fock-minus-minao")
     with pytest.raises(ConfigError, match="Fock matrices alone"):
-        reader(energy={"readout": "linear"})
+        reader(heads={"fock": {}, "energy": {"readout": "linear"}})
 
 
 def test_each_matrix_that_is_read_is_what_it_is_called(rng):
     network = reader()
     molecule, known = case(network, rng)
-    given = dict(zip(ALL, network.given_matrices(molecule, known), strict=True))
-    np.testing.assert_array_equal(given["reference"], known["minao-step"])
-    np.testing.assert_array_equal(given["change"], known["minao-step"] - known["minao"])
-    np.testing.assert_array_equal(given["overlap"], known["overlap"])
+    read = dict(zip(ALL, network.input_matrices(molecule, known), strict=True))
+    np.testing.assert_array_equal(read["reference"], known["minao-step"])
+    np.testing.assert_array_equal(read["change"], known["minao-step"] - known["minao"])
+    np.testing.assert_array_equal(read["overlap"], known["overlap"])
     electrons = network.domain.basis.n_electrons(molecule.numbers, molecule.charge)
-    assert np.sum(given["density"] * known["overlap"]) == pytest.approx(electrons, rel=1e-12)
+    assert np.sum(read["density"] * known["overlap"]) == pytest.approx(electrons, rel=1e-12)
 
 
 def test_density_with_a_gap_is_that_of_the_lowest_orbitals(rng):

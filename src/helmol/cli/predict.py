@@ -53,12 +53,12 @@ def predict(
             s.result(energies)
             s.next(f"helmol evaluate {run} STORE")
             return
-        writers = []
+        writers = {}
         if molden:
             from helmol.pyscf import write_molden
 
             level = model.domain.level
-            writers.append(lambda p, file: write_molden(p, file.with_suffix(".molden"), level=level))
+            writers[".molden"] = lambda p, file: write_molden(p, file, level=level)
         result = predict_file(
             model,
             molecules,

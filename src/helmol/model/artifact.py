@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from helmol import __version__
 from helmol.config import parse
+from helmol.damage import DAMAGE, one_line, understood
+from helmol.digests import read_described, read_description, write_described
 from helmol.errors import InputError
-from helmol.files import replacing, write_json
 from helmol.model.config import ModelConfig
 from helmol.model.model import Model
 from helmol.model.updates import description_v2, state_v2
 from helmol.target import Domain
 
+NAME = "model"
+"""Of the two files."""
 SCHEMA = 2
 """Of a model folder. 1: helmol 0.1; see :mod:`helmol.model.updates`."""
 
 
 def save_model(folder: Path, model: Model, *, extra: dict[str, Any] | None = None) -> None:
     """Write a model folder; each file is replaced atomically, the description last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "model.safetensors") as path:
-        save_file(model_tensors(model), path)
     description = {
         "schema": SCHEMA,
         "helmol": __version__,
@@ -38,7 +36,7 @@ def save_model(folder: Path, model: Model, *, extra: dict[str, Any] | None = Non
         "targets": {name: target.description() for name, target in model.targets.items()},
         **(extra or {}),
     }
-    write_json(folder / "model.json", description)
+    write_described(folder, NAME, save(model_tensors(model)), description)
 
 
 def model_tensors(model: Model) -> dict[str, Tensor]:
@@ -63,24 +61,24 @@ def find_model(path: Path | str) -> Path:
     return found
 
 
-def read_description(folder: Path) -> dict[str, Any]:
+def read_model_description(folder: Path) -> dict[str, Any]:
     """Return ``model.json`` as the newest schema has it; ``schema`` stays that of the file.
 
     Raises:
         InputError: no model there, or its description is damaged or of a newer helmol.
     """
-    try:
-        data = json.loads((folder / "model.json").read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"no model in {folder}: model.json is missing") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"the model in {folder} is damaged: {error}") from error
+    return _newest(folder, read_description(folder / f"{NAME}.json"))
+
+
+def _newest(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """Bring a description into the newest schema."""
     if data.get("schema") not in (1, SCHEMA):
         raise InputError(
             f"the model in {folder} has schema {data.get('schema')}, this helmol {__version__} reads 1 to "
             f"{SCHEMA}: update helmol to use it"
         )
-    return description_v2(data) if data["schema"] == 1 else data
+    with understood(str(folder / f"{NAME}.json")):
+        return description_v2(data) if data["schema"] == 1 else data
 
 
 def describe_model(folder: Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
@@ -89,26 +87,30 @@ def describe_model(folder: Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
     Raises:
         InputError: no model there, or its description is damaged or of a newer helmol.
     """
-    data = read_description(folder)
-    return parse(ModelConfig, data["model"], source=str(folder)), Domain.from_json(data["domain"]), data
+    data = read_model_description(folder)
+    return *_parsed(folder, data), data
+
+
+def _parsed(folder: Path, data: dict[str, Any]) -> tuple[ModelConfig, Domain]:
+    """Return configuration and domain of a description."""
+    with understood(str(folder / f"{NAME}.json")):
+        return parse(ModelConfig, data["model"], source=str(folder)), Domain.from_json(data["domain"])
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> Model:
     """Read a model folder; nothing in it is executed.
 
     Raises:
-        InputError: no model there, files damaged, or written by a newer helmol.
+        InputError: no model there, files damaged or changed, or written by a newer helmol.
     """
-    config, domain, data = describe_model(folder)
-    try:
-        tensors = load_file(folder / "model.safetensors", device="cpu")
-    except FileNotFoundError as error:
-        raise InputError(f"no model in {folder}: {Path(error.filename).name} is missing") from error
-    except SafetensorError as error:
-        raise InputError(f"the model in {folder} is damaged: {error}") from error
-    model = Model(config, domain, data["targets"]).to(getattr(torch, data["dtype"]))
+    content, data = read_described(folder, NAME)
+    data = _newest(folder, data)
+    config, domain = _parsed(folder, data)
+    tensors = load(content)
+    with understood(f"the description of the model in {folder}"):
+        model = Model(config, domain, data["targets"]).to(getattr(torch, data["dtype"]))
     try:
         model.load_state_dict(state_v2(model, tensors, data) if data["schema"] == 1 else tensors)
-    except (RuntimeError, KeyError) as error:
-        raise InputError(f"the weights in {folder} do not fit its description: {str(error)[:200]}") from error
+    except DAMAGE as error:
+        raise InputError(f"the weights in {folder} do not fit its description: {one_line(error)}") from error
     return model.to(device).eval()

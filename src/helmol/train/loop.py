@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from helmol.digests import write_description
 from helmol.errors import DivergedError
-from helmol.files import write_json
 from helmol.graph import Batch
 from helmol.model import Model, save_model
 from helmol.progress import Progress
@@ -134,7 +134,7 @@ def keep_if_best(state: TrainingState, around: Surroundings, table: dict[str, An
     if math.isfinite(table[key]) and (best is None or table[key] < best):
         with replacing_folder(around.folder / "checkpoints" / "best") as new:
             save_model(new, state.average, extra={"step": state.counters.step})
-            write_json(new / "validation.json", table)
+            write_description(new / "validation.json", table)
         state.counters.best = table
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
+from helmol.damage import read_json
 from helmol.elements import SYMBOLS
 from helmol.files import replacing, write_text
 from helmol.model import Model
@@ -46,8 +46,8 @@ def error_rows(best: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, st
 
 def write_card(folder: Path, network: Model, counters: Counters) -> None:
     """Write what was trained on what, and how well it does."""
-    split = json.loads((folder / "split.json").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
+    split = read_json(folder / "split.json")
+    environment = read_json(folder / "environment.json")
     domain = network.domain
     best, last = counters.best, counters.validation
     n_molecules = f"{len(split['train'])} training, {len(split['val'])} validation"
@@ -119,4 +119,4 @@ def plot_learning_curve(folder: Path) -> None:
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     (folder / "plots").mkdir(exist_ok=True)
     with replacing(folder / "plots" / "learning_curve.png") as path:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, format="png")

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helmol.damage import DAMAGE, one_line, understood
+from helmol.digests import write_description
 from helmol.errors import TrainingError
-from helmol.files import write_json
 from helmol.model import Model, load_model, save_model
-from helmol.model.artifact import read_description
+from helmol.model.artifact import read_model_description
 from helmol.model.updates import NOT_WEIGHTS, config_v2, name_v1, pieces_v1, weights_v2
 from helmol.train.average import averaged_copy
 from helmol.train.checkpoint import read_state, replacing_folder, write_state
@@ -57,6 +58,21 @@ class Counters:
     start: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Counters:
+        """Return the counters in what :func:`read_state` returned; those that are unknown here are left out.
+
+        Raises:
+            TypeError: a counter is of another kind: the record was edited by hand.
+        """
+        known = {f.name: f.default for f in fields(cls)}
+        found = {key: value for key, value in dict(record["counters"]).items() if key in known}
+        for key, value in found.items():
+            kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(known[key]), (dict,))
+            if type(value) not in kinds:
+                raise TypeError(f"{key} is {value!r}")
+        return cls(**found)
 
 
 @dataclass
@@ -105,38 +121,38 @@ class TrainingState:
         average = load_model(folder, device).requires_grad_(False).set_precision(config.precision)
         network = load_model(folder, device).train().set_precision(config.precision)
         weights, moments = _under("network/", tensors), _under("optimizer/", tensors)
+        optimizers = Optimizers(network, config)
         try:
             if schema == 1:
                 known = {n: t for n, t in average.state_dict().items() if n.startswith(NOT_WEIGHTS)}
                 weights = {**weights_v2(network, weights), **known}
                 moments = _moments_v2(network, moments)
             network.load_state_dict(weights)
-            known = {f.name for f in fields(Counters)}
-            counters = Counters(**{key: value for key, value in record["counters"].items() if key in known})
-        except (RuntimeError, KeyError, TypeError) as error:
+            counters = Counters.of(record)
+            optimizers.load(moments)
+            torch.set_rng_state(tensors["random/cpu"])
+        except DAMAGE as error:
             raise TrainingError(
-                f"the training state in {folder} does not fit its model: {str(error)[:200]}"
+                f"the training state in {folder} does not fit its model: {one_line(error)}"
             ) from error
-        optimizers = Optimizers(network, config)
-        optimizers.load(moments)
-        torch.set_rng_state(tensors["random/cpu"])
         if device.type == "cuda" and "random/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random/cuda"], device)
         return cls(network, average, optimizers, counters)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return counters and fingerprint of a checkpoint, in the form of today.
+def read_record(folder: Path) -> tuple[dict[str, Any], Counters]:
+    """Return fingerprint and counters of a checkpoint, in the form of today.
 
     Raises:
         TrainingError: files missing, damaged, or of a newer helmol.
     """
     record = read_state(folder)[1]
-    if _schema(record, folder) == 1:
-        settings = dict(record["fingerprint"]["config"])
-        settings["model"] = config_v2(settings["model"])
-        record["fingerprint"] = {**record["fingerprint"], "config": settings}
-    return record
+    with understood(str(folder / "state.json"), TrainingError):
+        fingerprint, counters = dict(record["fingerprint"]), Counters.of(record)
+        if _schema(record, folder) == 1:
+            settings = dict(fingerprint["config"])
+            fingerprint["config"] = {**settings, "model": config_v2(settings["model"])}
+    return fingerprint, counters
 
 
 def _schema(record: Mapping[str, Any], folder: Path) -> int:
@@ -160,12 +176,12 @@ def replace_model(checkpoints: Path, name: str, model: Model, table: Mapping[str
         table: its validation errors.
     """
     folder = checkpoints / name
-    step = read_description(folder).get("step")
+    step = read_model_description(folder).get("step")
     table = {"step": step, **table}
     with replacing_folder(folder) as new:
         save_model(new, model, extra={"step": step})
         if name == "best":
-            write_json(new / "validation.json", table)
+            write_description(new / "validation.json", table)
         else:
             tensors, record = read_state(folder)
             record["counters"]["validation"] = table

@@ -210,13 +210,3 @@ def test_mismatched_matrix_and_mixed_batches_are_refused(network, rng):
         collate([network.prepare(molecule, matrix), network.prepare(molecule)])
     with pytest.raises(InputError, match="at least one"):
         collate([])
-
-
-def test_a_model_of_before_there_were_radial_weights_of_pairs(tmp_path):
-    old = make_network(torch.float64, radial="edge")
-    save_model(tmp_path, old)
-    path = tmp_path / "model.json"
-    description = json.loads(path.read_text())
-    del description["model"]["radial"]
-    path.write_text(json.dumps(description))
-    assert load_model(tmp_path).config == old.config
