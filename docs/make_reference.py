@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import sys
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from helmol.config import Config
 from helmol.demo import DemoConfig
@@ -91,12 +94,26 @@ def shown(value: Any) -> str:
 
 
 def type_name(annotation: Any) -> str:
-    """Return a type as a user would say it."""
+    """Return a type as a user would say it, without the bounds of its numbers."""
+    annotation = without_bounds(annotation)
     simple = isinstance(annotation, type) and not hasattr(annotation, "__args__")
     text = annotation.__name__ if simple else str(annotation)
     for prefix in ("typing.", "pathlib.", "helmol."):
         text = text.replace(prefix, "")
     return text.replace("NoneType", "null").replace("None", "null")
+
+
+def without_bounds(annotation: Any) -> Any:
+    """Return a type with ``Annotated[X, ...]`` as ``X``, inside of others too."""
+    if get_origin(annotation) is Annotated:
+        return without_bounds(annotation.__origin__)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is None or origin is Literal:
+        return annotation
+    inner = tuple(without_bounds(argument) for argument in arguments)
+    if origin in (UnionType, Union):
+        return functools.reduce(operator.or_, inner)
+    return origin[inner]
 
 
 def metrics() -> str:
@@ -125,8 +142,8 @@ def main() -> None:
     for name, make in PAGES.items():
         page, text = Path(__file__).with_name(name), make()
         if "--check" not in sys.argv[1:]:
-            page.write_text(text)
-        elif not page.exists() or page.read_text() != text:
+            page.write_text(text, encoding="utf-8")
+        elif not page.exists() or page.read_text(encoding="utf-8") != text:
             sys.exit(f"{name} is not what the code says: run python docs/make_reference.py")
 
 

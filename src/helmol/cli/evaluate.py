@@ -1,6 +1,5 @@
 """``helmol evaluate RUN STORE``: the error table of a model, beside that of cheap guesses."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,8 +77,11 @@ def _seen(run: Path) -> set[str]:
     path = run / "split.json"
     if not path.is_file():
         return set()
-    split = json.loads(path.read_text())
-    return {*split["train"], *split["val"]}
+    from helmol.damage import read_json, understood
+
+    split = read_json(path)
+    with understood(str(path)):
+        return {str(id) for role in ("train", "val") for id in split[role]}
 
 
 def show(s: Session, result: dict[str, Any], title: str) -> None:

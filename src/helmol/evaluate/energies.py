@@ -16,7 +16,7 @@ from helmol.system import Molecule
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel, PredictedEnergy
+    from helmol.model import Model, PredictedEnergy
 
 Array = npt.NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def energy_errors(
 
 
 def predict_labels(
-    network: HamiltonianModel, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+    network: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
 ) -> list[PredictedEnergy]:
     """Predict energies, and forces where the model knows them and every molecule has labels of them."""
     from helmol.model import predict_energies
@@ -100,7 +100,7 @@ def predict_labels(
 
 
 def energy_table(
-    network: HamiltonianModel, labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy]
+    network: Model, labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy]
 ) -> dict[str, Any]:
     """Return the error table of a model with an energy head.
 
@@ -111,7 +111,7 @@ def energy_table(
     result = energy_errors(labels, predicted)
     missing = _why_no_forces(network, labels)
     alone = [
-        (network.reference.energy_of(m), None if missing else np.zeros((m.n_atoms, 3)))
+        (network.energy_target.energy_of(m), None if missing else np.zeros((m.n_atoms, 3)))
         for m in (label.molecule for label in labels)
     ]
     result["baselines"] = {"elements": energy_errors(labels, alone)}
@@ -120,17 +120,16 @@ def energy_table(
 
 
 def evaluate_energies(
-    network: HamiltonianModel, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+    network: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
 ) -> dict[str, Any]:
     """Predict and compare: :func:`energy_table` of :func:`predict_labels`."""
     return energy_table(network, labels, predict_labels(network, labels, max_edges=max_edges))
 
 
-def _why_no_forces(network: HamiltonianModel, labels: Sequence[EnergyLabel]) -> str:
+def _why_no_forces(network: Model, labels: Sequence[EnergyLabel]) -> str:
     """Return why forces cannot be compared; empty if they can."""
     if any(label.forces is None for label in labels):
         return "some molecules have no force labels"
-    direct = network.config.energy is not None and network.config.energy.forces == "direct"
-    if direct and network.reference.force_scale == 0:
+    if network.energy_head.direct is not None and float(network.energy_target.force_scale) == 0:
         return "the model was not trained on forces"
     return ""

@@ -13,14 +13,14 @@ from helmol.progress import Progress
 from helmol.system import LevelOfTheory, Sample
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel
+    from helmol.model import Model
 
 T = TypeVar("T")
 log = logging.getLogger("helmol.evaluate")
 
 
 def evaluate_model(
-    network: HamiltonianModel,
+    network: Model,
     samples: Iterable[Sample],
     *,
     total: int,

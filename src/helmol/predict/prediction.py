@@ -11,11 +11,15 @@ import numpy.typing as npt
 
 from helmol import properties
 from helmol.basis import BasisSet, from_house
+from helmol.damage import read_npz, understood
 from helmol.files import replacing
 from helmol.system import Molecule
 from helmol.units import DEBYE_PER_AU
 
 Array = npt.NDArray[np.float64]
+
+MATRICES = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
+"""Arrays of a prediction that are always there, besides those of the molecule."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,13 @@ class Prediction:
 
     def arrays(self) -> dict[str, Array | npt.NDArray[np.int64]]:
         """Return what a ``.npz`` holds, ``spin`` as 2S; ``dipole``, ``residual`` only where they exist."""
-        names = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
         result: dict[str, Array | npt.NDArray[np.int64]] = {
             "numbers": self.molecule.numbers,
             "positions": self.molecule.positions,
             "charge": np.array(self.molecule.charge),
             "spin": np.array(self.molecule.spin),
         }
-        result |= {name: getattr(self, name) for name in names}
+        result |= {name: getattr(self, name) for name in MATRICES}
         if self.dipole is not None:
             result["dipole"] = self.dipole
         if self.residual is not None:
@@ -88,6 +91,26 @@ class Prediction:
         """Write :meth:`arrays`, and ``model`` (a fingerprint), to a ``.npz`` file, atomically."""
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, model=np.array(model), **self.arrays())
+
+    @classmethod
+    def load(cls, path: Path) -> Prediction:
+        """Read back :meth:`save`; the name is that of the file.
+
+        Raises:
+            InputError: no such file, damage, or no result of a prediction.
+        """
+        arrays = read_npz(path)
+        with understood(str(path)):
+            molecule = Molecule(
+                arrays["numbers"], arrays["positions"], charge=int(arrays["charge"]), spin=int(arrays["spin"])
+            )
+            return cls(
+                id=path.stem,
+                molecule=molecule,
+                **{name: arrays[name] for name in MATRICES},
+                dipole=arrays.get("dipole"),
+                residual=float(arrays["residual"]) if "residual" in arrays else None,
+            )
 
 
 def make_prediction(

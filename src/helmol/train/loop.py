@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
+from helmol.digests import write_description
 from helmol.errors import DivergedError
 from helmol.evaluate import METRICS
-from helmol.files import write_json
 from helmol.graph import Batch
-from helmol.model import HamiltonianModel, save_model
+from helmol.model import Model, save_model
 from helmol.progress import Progress
 from helmol.train import metrics
 from helmol.train.average import update_average
@@ -39,6 +39,7 @@ class Surroundings:
         config: the run's configuration.
         batch_after: the batch that follows after a number of molecules drawn, and its length.
         loss: of a network for a batch at a share of the schedule.
+        settle: chooses what of a model is chosen by validation molecules, before each validation.
         validate: error table of a network.
         criterion: which of these errors chooses the best model.
         epoch: passes through the data after a number of molecules drawn.
@@ -49,7 +50,8 @@ class Surroundings:
     config: TrainConfig
     batch_after: Callable[[int], tuple[Batch, int]]
     loss: Loss
-    validate: Callable[[HamiltonianModel], dict[str, Any]]
+    settle: Callable[[Model], object]
+    validate: Callable[[Model], dict[str, Any]]
     criterion: str
     epoch: Callable[[int], float]
     folder: Path
@@ -133,13 +135,14 @@ def keep_if_best(state: TrainingState, around: Surroundings, table: dict[str, An
     if math.isfinite(table[key]) and (best is None or table[key] < best):
         with replacing_folder(around.folder / "checkpoints" / "best") as new:
             save_model(new, state.average, extra={"step": state.counters.step})
-            write_json(new / "validation.json", table)
+            write_description(new / "validation.json", table)
         state.counters.best = table
 
 
 def _validate(state: TrainingState, around: Surroundings) -> None:
     """Validate the averaged weights, add a row to the metrics, keep the model if it is the best."""
     counters = state.counters
+    around.settle(state.average)
     table = {"step": counters.step, **around.validate(state.average)}
     counters.validation = table
     n = counters.n_sum

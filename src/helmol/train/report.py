@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
+from helmol.damage import read_json
 from helmol.elements import SYMBOLS
 from helmol.evaluate import METRICS
 from helmol.evaluate.metrics import rows as error_table
 from helmol.files import replacing, write_text
-from helmol.model import HamiltonianModel
+from helmol.model import Model
 from helmol.train import metrics
 from helmol.train.state import Counters
 
@@ -27,10 +27,10 @@ def error_rows(best: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, st
     ]
 
 
-def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> None:
+def write_card(folder: Path, network: Model, counters: Counters) -> None:
     """Write what was trained on what, and how well it does."""
-    split = json.loads((folder / "split.json").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
+    split = read_json(folder / "split.json")
+    environment = read_json(folder / "environment.json")
     domain = network.domain
     best, last = counters.best, counters.validation
     n_molecules = f"{len(split['train'])} training, {len(split['val'])} validation"
@@ -61,11 +61,11 @@ def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> N
     write_text(folder / "card.md", "\n".join(lines) + "\n")
 
 
-def _task(network: HamiltonianModel) -> str:
+def _task(network: Model) -> str:
     """Say what the model predicts."""
-    parts = [f"Fock matrices as `{network.domain.target}`"] if network.head is not None else []
-    if network.config.energy is not None:
-        energy = network.config.energy
+    parts = [f"Fock matrices as `{network.domain.target}`"] if "fock" in network.heads else []
+    if "energy" in network.heads:
+        energy = network.energy_head.settings
         parts.append(f"energies ({energy.readout} read-out, {energy.forces} forces)")
     return "; ".join(parts)
 
@@ -96,4 +96,4 @@ def plot_learning_curve(folder: Path) -> None:
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     (folder / "plots").mkdir(exist_ok=True)
     with replacing(folder / "plots" / "learning_curve.png") as path:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, format="png")

@@ -196,7 +196,7 @@ def test_an_untrained_start_is_the_best_of_energies_alone(data, tmp_path, monkey
     """Energies choose the best; where more is learnt they must not choose a head of zeros."""
     monkeypatch.setattr(launch, "train", lambda state, around: state.save(last, around.fingerprint))
     last = tmp_path / "run/checkpoints/last"
-    monkeypatch.setattr(launch, "choose_floor", lambda *_: None)
+    monkeypatch.setattr(launch, "settle_floor", lambda *_: None)
     monkeypatch.setattr(launch, "plot_learning_curve", lambda _: None)
     result = run(config(data, **changes), out=tmp_path / "run")
     assert result["start"]["energy_mae_meV"] > 0
