@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from helmol.evaluate.errors import ErrorTable
+from helmol.evaluate.fock import ErrorTable
 from helmol.progress import Progress
 from helmol.system import LevelOfTheory, Sample
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helmol.evaluate.errors import errors
+from helmol.evaluate.fock import errors
 from helmol.progress import Progress
 from helmol.system import Sample
 from helmol.units import MICROHARTREE_PER_HARTREE

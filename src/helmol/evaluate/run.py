@@ -165,8 +165,9 @@ def _energies(
     labels = [read_label(store, i) for i in indices]
     predicted = predict_labels(network, labels, max_edges=max_edges)
     alone = [network.energy_target.energy_of(label.molecule) for label in labels]
-    plots.energies(labels, predicted, alone, out / "energies.png")
-    return energy_table(network, labels, predicted)
+    table = energy_table(network, labels, predicted)
+    plots.energies(labels, predicted, alone, out / "energies.png", errors=table)
+    return table
 
 
 def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> list[int]:
@@ -209,7 +210,7 @@ def _plot(
     predicted = predict_fock(
         network, [s.molecule for s in samples], [s.matrices.known for s in samples], max_edges=max_edges
     )
-    plots.parity(samples, predicted, store.basis, out / "parity.png")
+    plots.parity(samples, predicted, store.basis, out / "parity.png", errors=result)
     plots.shell_pairs(result["by_shell_pair"], out / "shell_pairs.png")
     sample = samples[0]
     if sample.matrices.overlap is not None:
@@ -217,7 +218,7 @@ def _plot(
             sample,
             predicted[0],
             out / "levels.png",
+            basis=store.basis,
             overlap=sample.matrices.overlap,
-            n_electrons=store.basis.n_electrons(sample.molecule.numbers, sample.molecule.charge),
             baseline=next(iter(result["baselines"]), None),
         )

@@ -29,7 +29,7 @@ class Domain:
     @property
     def n_spins(self) -> int:
         """Fock matrices per molecule: 2 for unrestricted labels, else 1."""
-        return 2 if self.level.method == "uks" else 1
+        return self.level.n_spins
 
     def check(self, molecule: Molecule) -> None:
         """Raise DomainError if the molecule's elements, charge or spin were not in the training set."""

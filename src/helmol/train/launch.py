@@ -15,6 +15,7 @@ import torch
 from helmol.damage import read_json, understood
 from helmol.digests import read_description
 from helmol.errors import ConfigError, TrainingError
+from helmol.evaluate import METRICS
 from helmol.files import plain
 from helmol.graph import Batch, collate
 from helmol.locks import Claim
@@ -208,11 +209,7 @@ def _report_start(state: TrainingState, around: Surroundings) -> None:
     # The best is chosen by energies: a new head must not hide that forces and Fock matrices are not learnt.
     if around.config.task == "hamiltonian" or head is None or head.trained or _energies_alone(around.config):
         keep_if_best(state, around, state.counters.start)
-    parts = [
-        f"{symbol} {table[key]:.4g} {unit}"
-        for key, (symbol, unit) in CRITERIA.items()
-        if table.get(key) is not None
-    ]
+    parts = [METRICS[key].text(table[key]) for key in CRITERIA if table.get(key) is not None]
     log.info("step 0, validation: %s", ", ".join(parts))
 
 

@@ -1,30 +1,9 @@
-"""The metrics, each defined once.
-
-Per molecule, then averaged over molecules:
-
-* ``h_mae_uEh``: mean |ΔF| over all nao² elements of the symmetric matrix (both spins of an
-  unrestricted one); ``h_mae_diagonal_uEh``, ``h_mae_offdiagonal_uEh``: over the blocks of an atom
-  with itself, and over those of two different atoms.
-* ``eps_occ_mae_uEh``: mean |Δε| of the occupied orbitals, from (F_pred, true S) against
-  (F, true S); ``homo_``, ``lumo_``, ``gap_mae_uEh`` likewise. Unrestricted: each spin with its own
-  occupations; HOMO and LUMO are the highest occupied and lowest empty of both spins.
-* ``h_mae_alpha_uEh``, ``h_mae_beta_uEh``, ``eps_occ_alpha_mae_uEh``, ``eps_occ_beta_mae_uEh``: the same of
-  one spin, and ``h_mae_spin_uEh`` of the difference alpha − beta; of unrestricted matrices only.
-* ``psi_similarity``: mean |cosine| between predicted and true occupied columns of C;
-  ``psi_similarity_s``: the same with S as the metric, |cᵀ S c'|. Degenerate orbitals lower both.
-* ``density_error``: Frobenius norm ‖P_pred − P‖ of the AO density matrices, both made from the
-  orbitals of their Fock matrix; ``density_error_per_electron``: that over the electron count.
-* ``dipole_mae_debye``: length of μ_pred − μ in Debye.
-
-A label that is missing leaves its number ``None`` and a reason under ``missing``; a prediction
-that is not finite makes the numbers NaN.
-"""
+"""Errors of Fock matrices and of what follows from them, molecule by molecule."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,48 +13,17 @@ from helmol import properties
 from helmol.basis import BasisSet
 from helmol.errors import HelmolError, InputError
 from helmol.evaluate.blocks import BlockErrors
+from helmol.evaluate.metrics import FOCK_METRICS, SPIN_METRICS, interval, needing
+from helmol.properties import ElectronicState, electronic_state
 from helmol.system import LevelOfTheory, Sample
 from helmol.units import DEBYE_PER_AU, MICROHARTREE_PER_HARTREE
 
 Array = npt.NDArray[np.float64]
 
-METRICS = (
-    "h_mae_uEh",
-    "h_mae_diagonal_uEh",
-    "h_mae_offdiagonal_uEh",
-    "eps_occ_mae_uEh",
-    "homo_mae_uEh",
-    "lumo_mae_uEh",
-    "gap_mae_uEh",
-    "density_error",
-    "density_error_per_electron",
-    "dipole_mae_debye",
-    "psi_similarity",
-    "psi_similarity_s",
-)
-"""The numbers that stand for a whole test set."""
-
 SPINS = ("alpha", "beta")
-SPIN_METRICS = (
-    "h_mae_alpha_uEh",
-    "h_mae_beta_uEh",
-    "h_mae_spin_uEh",
-    "eps_occ_alpha_mae_uEh",
-    "eps_occ_beta_mae_uEh",
-)
-"""Numbers that only unrestricted matrices have."""
+NEEDS_OVERLAP = needing("orbitals", "dipole")
 
 log = logging.getLogger("helmol.evaluate")
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a Fock matrix says about one molecule."""
-
-    mo_energy: Array
-    mo_coeff: Array
-    mo_occ: Array
-    density: Array
 
 
 class ErrorTable:
@@ -96,7 +44,7 @@ class ErrorTable:
         self._blocks: dict[str, BlockErrors] = {}
         self._missing: dict[str, str] = {}
         if not orbital_energies:
-            self._missing = dict.fromkeys(METRICS[3:], "orbital energies were not asked for")
+            self._missing = dict.fromkeys(NEEDS_OVERLAP, "orbital energies were not asked for")
 
     def add(self, sample: Sample, predicted: Mapping[str, Array]) -> None:
         """Compare one molecule's Fock matrix with predictions by name, house order, Eh.
@@ -111,26 +59,28 @@ class ErrorTable:
                     f"sample {sample.id!r}: predicted matrix has shape {matrix.shape}, label {fock.shape}"
                 )
         overlap, integrals = self._integrals(sample)
-        reference: _State | None = None
+        reference: ElectronicState | None = None
         for name, matrix in predicted.items():
             row = self._matrix_errors(name, matrix - fock, sample)
             if overlap is None or not self._diagonalise:
                 pass
             elif np.isfinite(matrix).all():
-                reference = reference or self._state(fock, overlap, sample)
-                state = self._state(matrix, overlap, sample)
+                reference = reference or electronic_state(fock, overlap, sample.molecule, self._basis)
+                state = electronic_state(matrix, overlap, sample.molecule, self._basis)
                 row |= _orbital_errors(state, reference, overlap)
                 if integrals is not None:
-                    row["dipole_mae_debye"] = _dipole_error(state.density - reference.density, integrals)
+                    # The nuclear parts cancel.
+                    change = properties.electronic_dipole(state.density - reference.density, integrals)
+                    row["dipole_mae_debye"] = float(np.linalg.norm(change) * DEBYE_PER_AU)
             else:
-                row |= dict.fromkeys(METRICS[3:], float("nan"))
+                row |= dict.fromkeys(NEEDS_OVERLAP, float("nan"))
             self._rows.setdefault(name, []).append(row)
 
     def summary(self, name: str) -> dict[str, Any]:
-        """Return the table of one prediction: :data:`METRICS`, a 95 % interval, and where errors sit."""
+        """Return the table of one prediction: metrics, a 95 % interval, and where errors sit."""
         rows = self._rows.get(name, [])
         result: dict[str, Any] = {"n_molecules": len(rows)}
-        for metric in METRICS:
+        for metric in FOCK_METRICS:
             values = [row[metric] for row in rows if metric in row]
             result[metric] = float(np.mean(values)) if values else None
         for metric in SPIN_METRICS:
@@ -158,13 +108,6 @@ class ErrorTable:
             row["h_mae_offdiagonal_uEh"] = offdiagonal
         return {key: value * MICROHARTREE_PER_HARTREE for key, value in row.items()}
 
-    def _state(self, fock: Array, overlap: Array, sample: Sample) -> _State:
-        """Return orbitals and density of a Fock matrix."""
-        mo_energy, mo_coeff = properties.orbitals(fock, overlap)
-        electrons = self._basis.n_electrons(sample.molecule.numbers, sample.molecule.charge)
-        mo_occ = properties.occupations(mo_energy, electrons, spin=sample.molecule.spin)
-        return _State(mo_energy, mo_coeff, mo_occ, properties.density(mo_coeff, mo_occ))
-
     def _integrals(self, sample: Sample) -> tuple[Array | None, Array | None]:
         """Return overlap and dipole integrals, recomputed where the sample has none."""
         overlap = sample.matrices.overlap
@@ -188,13 +131,13 @@ class ErrorTable:
 
     def _note_missing(self, reason: str, overlap: Array | None) -> None:
         """Remember why numbers are missing: the dipole, or everything that needs an overlap."""
-        for metric in ("dipole_mae_debye",) if overlap is not None else METRICS[3:]:
+        for metric in ("dipole_mae_debye",) if overlap is not None else NEEDS_OVERLAP:
             if metric not in self._missing:
                 log.debug("%s left out: %s", metric, reason)
             self._missing.setdefault(metric, reason)
 
 
-def _orbital_errors(state: _State, reference: _State, overlap: Array) -> dict[str, float]:
+def _orbital_errors(state: ElectronicState, reference: ElectronicState, overlap: Array) -> dict[str, float]:
     """Return the errors of energies, orbitals and density of one molecule."""
     occupied = reference.mo_occ > 0
     row = {}
@@ -205,10 +148,9 @@ def _orbital_errors(state: _State, reference: _State, overlap: Array) -> dict[st
             for spin, one, filled in zip(SPINS, error, occupied, strict=True):
                 if filled.any():
                     row[f"eps_occ_{spin}_mae_uEh"] = float(one[filled].mean())
-    homo, lumo = properties.frontier(state.mo_energy, state.mo_occ)
-    true_homo, true_lumo = properties.frontier(reference.mo_energy, reference.mo_occ)
     for key, value in {
-        "homo": homo - true_homo, "lumo": lumo - true_lumo, "gap": (lumo - homo) - (true_lumo - true_homo),
+        "homo": state.homo - reference.homo, "lumo": state.lumo - reference.lumo,
+        "gap": state.gap - reference.gap,
     }.items():  # fmt: skip
         if np.isfinite(value):
             row[f"{key}_mae_uEh"] = abs(value) * MICROHARTREE_PER_HARTREE
@@ -233,22 +175,6 @@ def _similarity(
     }
 
 
-def _dipole_error(density_difference: Array, integrals: Array) -> float:
-    """Return the length of the dipole error, Debye; the nuclear parts cancel."""
-    total = density_difference.sum(axis=0) if density_difference.ndim == 3 else density_difference
-    return float(np.linalg.norm(np.einsum("xij,ji->x", integrals, total)) * DEBYE_PER_AU)
-
-
-def interval(values: Sequence[float], *, draws: int = 1000) -> tuple[float, float] | None:
-    """Return the 95 % bootstrap interval of a mean over molecules; ``None`` below two molecules."""
-    if len(values) < 2:
-        return None
-    random = np.random.default_rng(0)
-    means = [random.choice(values, len(values)).mean() for _ in range(draws)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def errors(
     samples: Sequence[Sample],
     predicted: Sequence[Array],
@@ -267,8 +193,9 @@ def errors(
         orbital_energies: whether to diagonalise.
 
     Returns:
-        ``n_molecules``, :data:`METRICS`, ``h_mae_uEh_ci95``, ``by_element``, ``by_element_pair``,
-        ``by_shell_pair``, ``missing``.
+        ``n_molecules``, :data:`helmol.evaluate.FOCK_METRICS`, ``h_mae_uEh_ci95``, ``by_element``,
+        ``by_element_pair``, ``by_shell_pair``, ``missing``; of unrestricted matrices
+        :data:`helmol.evaluate.SPIN_METRICS` too.
 
     Raises:
         InputError: a shape or the number of matrices does not fit.
