@@ -75,7 +75,7 @@ def table(model: type[Config]) -> str:
 def presets() -> str:
     """Return what the presets differ in."""
     models = MODEL_PRESETS.values()
-    keys = [key for key in ModelConfig.model_fields if len({getattr(m, key) for m in models}) > 1]
+    keys = [key for key in ModelConfig.model_fields if len({repr(getattr(m, key)) for m in models}) > 1]
     lines = ["| preset | " + " | ".join(f"`{key}`" for key in keys) + " |", "|---" * (len(keys) + 1) + "|"]
     for name, preset in MODEL_PRESETS.items():
         lines.append(f"| {name} | " + " | ".join(str(getattr(preset, key)) for key in keys) + " |")

@@ -19,12 +19,8 @@ Network = Callable[..., Output]
 Loss = Callable[[Network, Batch, float], Tensor]
 """Of a network for a batch at a share of the schedule, 0 to 1."""
 
-CRITERIA = {
-    "h_mae_uEh": ("H", "µEh"),
-    "energy_mae_meV": ("E", "meV"),
-    "force_mae_meV_per_angstrom": ("F", "meV/Å"),
-}
-"""Short name and unit of every number that may choose the best model."""
+CRITERIA = ("h_mae_uEh", "energy_mae_meV", "force_mae_meV_per_angstrom")
+"""Keys of the errors that may choose the best model."""
 
 
 def objective(config: TrainConfig, basis: BasisSet, orbitals: Mapping[bytes, Orbitals]) -> Loss:
