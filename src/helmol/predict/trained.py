@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from helmol import structures
 from helmol.basis import BasisSet
+from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
 from helmol.system import Molecule, Sample
@@ -27,25 +28,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 log = logging.getLogger("helmol.predict")
-
-
-def resolve_device(name: str) -> str:
-    """Return ``"cuda"``, ``"mps"`` or ``"cpu"`` for ``"auto"``, else the name itself.
-
-    Raises:
-        InputError: the device is not there.
-    """
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return "cuda" if there["cuda"] else "cpu"
-    if not there.get(name.split(":")[0], False):
-        raise InputError(
-            f"device {name!r} is not available here: use auto or one of "
-            f"{', '.join(d for d in there if there[d])}"
-        )
-    return name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from helmol.structures.assembly import ComplexesConfig, DimersConfig, complexed,
 from helmol.structures.bonds import bonds, environments
 from helmol.structures.conformers import ConformersConfig, conformers, flat_molecule, read_smiles
 from helmol.structures.dynamics import DynamicsConfig, md
-from helmol.structures.files import from_atoms, quoted, read, write
+from helmol.structures.extxyz import frame
+from helmol.structures.files import from_atoms, read, write
 from helmol.structures.modes import ModesConfig, displaced, normal_modes
 from helmol.structures.placement import random_molecule
 from helmol.structures.recipe import Composition, RandomConfig, compositions, element_counts
@@ -37,11 +38,11 @@ __all__ = [
     "element_counts",
     "environments",
     "flat_molecule",
+    "frame",
     "from_atoms",
     "hessian",
     "md",
     "normal_modes",
-    "quoted",
     "random_molecule",
     "read",
     "read_smiles",
