@@ -27,7 +27,7 @@ from helmol.errors import InputError
 from helmol.system import Molecule
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel
+    from helmol.model import Model
 
 Array = npt.NDArray[np.float64]
 NEIGHBOURS = 10
@@ -57,7 +57,7 @@ class Embedding:
     molecules: npt.NDArray[np.int64]
 
 
-def embed(network: HamiltonianModel, molecules: Sequence[Molecule], *, max_edges: int = 20_000) -> Embedding:
+def embed(network: Model, molecules: Sequence[Molecule], *, max_edges: int = 20_000) -> Embedding:
     """Return the scalar features of every atom.
 
     Raises:
@@ -67,7 +67,7 @@ def embed(network: HamiltonianModel, molecules: Sequence[Molecule], *, max_edges
     import torch
 
     from helmol.graph import collate
-    from helmol.model.network import groups_of
+    from helmol.model import groups_of
 
     if not molecules:
         raise InputError("there are no molecules to embed")
@@ -76,8 +76,8 @@ def embed(network: HamiltonianModel, molecules: Sequence[Molecule], *, max_edges
     parts = []
     for group in groups_of([network.prepare(molecule) for molecule in molecules], max_edges):
         with torch.no_grad():
-            states = network.backbone.nodes(collate(group).to(network.device))
-        parts.append(states.final[:, 0].double().cpu().numpy())
+            nodes = network(collate(group).to(network.device), ()).nodes
+        parts.append(nodes.final[:, 0].double().cpu().numpy())
     names = [structures.environments(molecule) for molecule in molecules]
     return Embedding(
         np.concatenate(parts),

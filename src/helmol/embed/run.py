@@ -17,11 +17,11 @@ from helmol.store import Store
 from helmol.system import Molecule
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel
+    from helmol.model import Model
 
 
 def embed_runs(
-    networks: Mapping[str, HamiltonianModel],
+    networks: Mapping[str, Model],
     path: Path,
     *,
     method: str = "pca",

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol import dft, properties
-from helmol.basis import BasisSet, from_house, house_order, to_house
+from helmol.basis import BasisSet, from_house, to_house
 from helmol.dft import LevelConfig
 from helmol.errors import InputError
 from helmol.files import plain
@@ -118,31 +118,10 @@ def derived_arrays(sample: Sample, basis: BasisSet, level: LevelConfig) -> dict[
     ``overlap density mo_energy mo_coeff mo_occ charges`` and ``dipole`` (Debye).
     """
     molecule = sample.molecule
-    shells, numbers = basis.shells(molecule.numbers), molecule.numbers
     mole = dft.build_mole(molecule, level)
     overlap = dft.overlap(mole) if sample.matrices.overlap is None else sample.matrices.overlap
-    mo_energy, mo_coeff = properties.orbitals(sample.matrices.fock, overlap)
-    mo_occ = properties.occupations(
-        mo_energy, basis.n_electrons(numbers, molecule.charge), spin=molecule.spin
+    state = properties.electronic_state(
+        sample.matrices.fock, overlap, molecule, basis, density_matrix=sample.matrices.density
     )
-    density = sample.matrices.density
-    if density is None:
-        density = properties.density(mo_coeff, mo_occ)
-    charges = properties.nuclear_charges(numbers, basis)
-    dipole = sample.dipole
-    if dipole is None:
-        dipole = properties.dipole(
-            density, dft.dipole_integrals(mole), positions=molecule.positions, charges=charges
-        )
-    index, sign = house_order(shells, "pyscf")
-    return {
-        "overlap": from_house(overlap, shells, "pyscf"),
-        "density": from_house(density, shells, "pyscf"),
-        "mo_energy": mo_energy,
-        "mo_coeff": (mo_coeff * sign[:, None])[..., np.argsort(index), :],
-        "mo_occ": mo_occ,
-        "charges": properties.mulliken_charges(
-            density, overlap, offsets=basis.offsets(numbers), charges=charges
-        ),
-        "dipole": DEBYE_PER_AU * dipole,
-    }
+    dipole = state.dipole(dft.dipole_integrals(mole)) if sample.dipole is None else sample.dipole
+    return {**state.arrays("pyscf"), "dipole": DEBYE_PER_AU * dipole}

@@ -226,7 +226,7 @@ class Qh9File(Container):
 
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
         """Add one row to both tables."""
-        if sample.matrices.fock.ndim == 3:
+        if sample.matrices.n_spins == 2:
             raise InputError(f"{sample.id!r} is unrestricted: QH9's format has one Fock matrix per molecule")
         self._n += 1
         if self._n <= self._n_before:

@@ -121,14 +121,16 @@ def _check(
     log.info("recomputing overlaps and one Fock matrix at %s/%s", source.xc, source.basis)
     overlap_error = check_overlaps(drawn, source, arrangement, where=where)
     sample = _telling(reader, entries, arrangement)
-    error, rebuilt = check_fock(sample, source, arrangement, where=where, forces=sample.forces is not None)
+    error, built, forces = check_fock(
+        sample, source, arrangement, where=where, forces=sample.forces is not None
+    )
     checks = {
         "n_overlaps": sum(s.matrices.overlap is not None for s in drawn),
         "overlap_error": overlap_error,
         "fock_id": sample.id,
         "fock_error_Eh": error,
     }
-    return checks, understand(sample, rebuilt, reader.energy_shifts())
+    return checks, understand(sample, built.energy, forces, shifts=reader.energy_shifts())
 
 
 def _telling(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement) -> Sample:

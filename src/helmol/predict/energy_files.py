@@ -103,7 +103,7 @@ def _check(models: Sequence[TrainedModel], name: str, molecule: Molecule) -> Non
     for model in models:
         try:
             model.domain.check(molecule)
-            model.network.reference.check(molecule)
+            model.network.energy_target.check(molecule)
         except DomainError as error:
             raise DomainError(f"{name} ({molecule.formula}): {error}") from error
 

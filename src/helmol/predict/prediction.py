@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol import properties
-from helmol.basis import BasisSet, from_house, house_order
+from helmol.basis import BasisSet, from_house
 from helmol.damage import read_npz, understood
 from helmol.files import replacing
 from helmol.system import Molecule
@@ -135,29 +135,7 @@ def make_prediction(
     Raises:
         InputError: shapes do not fit, or an open shell with one Fock matrix.
     """
-    numbers, shells = molecule.numbers, basis.shells(molecule.numbers)
-    mo_energy, mo_coeff = properties.orbitals(fock, overlap)
-    electrons = basis.n_electrons(numbers, molecule.charge)
-    mo_occ = properties.occupations(mo_energy, electrons, spin=molecule.spin)
-    density = properties.density(mo_coeff, mo_occ)
-    charges = properties.nuclear_charges(numbers, basis)
-    dipole = None
-    if dipole_integrals is not None:
-        dipole = DEBYE_PER_AU * properties.dipole(
-            density, dipole_integrals, positions=molecule.positions, charges=charges
-        )
-    index, sign = house_order(shells, "pyscf")
-    return Prediction(
-        id=id,
-        molecule=molecule,
-        fock=from_house(fock, shells, "pyscf"),
-        overlap=from_house(overlap, shells, "pyscf"),
-        mo_energy=mo_energy,
-        mo_coeff=(mo_coeff * sign[:, None])[..., np.argsort(index), :],
-        mo_occ=mo_occ,
-        density=from_house(density, shells, "pyscf"),
-        charges=properties.mulliken_charges(
-            density, overlap, offsets=basis.offsets(numbers), charges=charges
-        ),
-        dipole=dipole,
-    )
+    state = properties.electronic_state(fock, overlap, molecule, basis)
+    dipole = None if dipole_integrals is None else DEBYE_PER_AU * state.dipole(dipole_integrals)
+    turned = from_house(fock, basis.shells(molecule.numbers), "pyscf")
+    return Prediction(id=id, molecule=molecule, fock=turned, dipole=dipole, **state.arrays("pyscf"))

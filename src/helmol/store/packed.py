@@ -470,7 +470,7 @@ class Store:
 
 def _check_method(sample: Sample, level: LevelOfTheory) -> None:
     """Raise if a sample has more or fewer spins than the store's method."""
-    n_spins, wanted = sample.matrices.fock.ndim - 1, 2 if level.method == "uks" else 1
+    n_spins, wanted = sample.matrices.n_spins, level.n_spins
     if n_spins != wanted:
         kinds = {1: "a restricted sample [nao, nao]", 2: "an unrestricted sample [2, nao, nao]"}
         raise StoreError(

@@ -16,14 +16,16 @@ from helmol.model import (
     LossWeights,
     ModelConfig,
     Precision,
-    Target,
     describe_model,
     find_model,
 )
-from helmol.model.orbital_loss import OrbitalLoss
+from helmol.model.losses import OrbitalLoss
+from helmol.target import TargetName
 
 ENDS = ("max_steps", "max_minutes", "max_cpu_minutes")
 """Keys that end a run."""
+TASK_SETS = ("heads", "hamiltonian", "energy")
+"""Keys of a network that the task sets; the last two are those of helmol 0.1."""
 
 Count = Annotated[int, Field(le=1_000_000_000)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -73,7 +75,7 @@ class TrainConfig(Config):
     """Weight of the forces in the loss; 0 trains on energies alone."""
     hamiltonian_weight: float = Field(1.0, ge=0, le=1e9)
     """Weight of the loss of Fock matrices in task ``both``."""
-    target: Literal["auto"] | Target = "auto"
+    target: Literal["auto"] | TargetName = "auto"
     """What the network learns: the Fock matrix, or its difference from a cheap reference. ``auto``: that of
     ``init``, else ``fock-minus-minao-step`` where all molecules have this reference, else
     ``fock-minus-minao``."""
@@ -210,21 +212,22 @@ class TrainConfig(Config):
         start = MODEL_PRESETS[self.preset].model_dump()
         if self.init is not None:
             config, domain, _ = describe_model(find_model(self.init))
-            if self.task != "energy" and not config.hamiltonian:
+            if self.task != "energy" and "fock" not in config.heads:
                 raise ConfigError(
                     f"init: {self.init} learnt energies alone and has no features of atom pairs, which task "
                     f"{self.task} needs: start from a run of task hamiltonian or both, or without init"
                 )
             start = {**config.model_dump(), "lmax": config.lmax or max(2 * domain.basis.lmax, 1)}
-        energy = {"readout": self.readout, "forces": self.forces} if self.task != "hamiltonian" else None
-        heads = {"hamiltonian": self.task != "energy", "energy": energy}
-        given = {key: value for key, value in self.model.items() if key not in heads}
+        heads: dict[str, Any] = {} if self.task == "energy" else {"fock": {}}
+        if self.task != "hamiltonian":
+            heads["energy"] = {"readout": self.readout, "forces": self.forces}
+        asked = {key: value for key, value in self.model.items() if key not in TASK_SETS}
         try:
-            merged = parse(ModelConfig, {**start, **given, **heads}, source="model")
+            merged = parse(ModelConfig, {**start, **asked, "heads": heads}, source="model")
         except ConfigError as error:
             raise ConfigError(f"configuration of the network: {error}") from error
         if self.init is not None:
-            for key, value in given.items():
+            for key, value in asked.items():
                 if getattr(merged, key) != start[key]:
                     raise ConfigError(f"model.{key} is {value!r}, but {start[key]!r} in {self.init}")
         return merged

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from helmol.config import Config, parse
 from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, DivergedError
-from helmol.evaluate import evaluate_model
+from helmol.evaluate import FOCK_METRICS, evaluate_model
 from helmol.evaluate.run import split_indices
 from helmol.files import short_name, write_json, write_text
 from helmol.locks import Claim
@@ -168,7 +168,7 @@ def train_and_evaluate(config: TrainConfig, folder: Path, *, split: str, choose:
     table = read_json(path)
     with understood(str(path)):
         baselines = {name: part["h_mae_uEh"] for name, part in table["baselines"].items()}
-    keys = ("n_molecules", "h_mae_uEh_ci95", "seconds_per_molecule", *METRICS)
+    keys = ("n_molecules", "h_mae_uEh_ci95", "seconds_per_molecule", *FOCK_METRICS)
     return {
         "steps": trained["steps"],
         "cpu_minutes": trained["cpu_seconds"] / 60,
@@ -179,13 +179,6 @@ def train_and_evaluate(config: TrainConfig, folder: Path, *, split: str, choose:
         **{key: table.get(key) for key in keys},
         "baselines_h_mae_uEh": baselines,
     }
-
-
-METRICS = (
-    "h_mae_uEh", "h_mae_diagonal_uEh", "h_mae_offdiagonal_uEh", "eps_occ_mae_uEh", "homo_mae_uEh",
-    "lumo_mae_uEh", "gap_mae_uEh", "density_error_per_electron",
-)  # fmt: skip
-"""Errors kept of every run."""
 
 
 def _evaluate(config: TrainConfig, folder: Path, *, split: str, choose: str) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from helmol.cli.main import app
 from helmol.embed.embedding import Embedding, embed, plane, separation, umap_plane
 from helmol.embed.run import embed_runs
 from helmol.errors import ConfigError, InputError
-from helmol.model import Domain, build, save_model
+from helmol.model import build, save_model
 from helmol.model.config import ModelConfig
 from helmol.system import Molecule
+from helmol.target import Domain
 from toy_store import BASIS, LEVEL, TINY
 
 
