@@ -4,12 +4,16 @@ Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files,
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
+import os
+
 from helmol.blas import load_pyscf_blas
 
 # Before PySCF is imported anywhere: then its libraries would be loaded, with kernels of their choice.
 load_pyscf_blas()
 
 # isort: split
+from pyscf import lib
+
 from helmol.dft.appended import appended_shells
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.dispersion import dispersion
@@ -54,3 +58,6 @@ __all__ = [
     "run",
     "write_chkfile",
 ]
+
+# In a forked child OpenMP's threads are not there, and who waits for them waits for ever.
+os.register_at_fork(after_in_child=lambda: lib.num_threads(1))

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from helmol.config import Config
+from helmol.damage import read_text
 from helmol.errors import InputError
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
@@ -39,9 +40,9 @@ def read_smiles(path: Path | str) -> list[tuple[str, str]]:
     """
     path = Path(path)
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"SMILES file {path} cannot be read: {error}") from error
+        lines = read_text(path).splitlines()
+    except InputError as error:
+        raise InputError(f"SMILES file {error}") from error
     rows = [(k, line.split()) for k, line in enumerate(lines, 1) if line.strip() and line.lstrip()[0] != "#"]
     if rows and rows[0][1][0].lower().startswith("smiles"):
         rows = rows[1:]

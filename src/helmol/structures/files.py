@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import HelmolError, InputError
 from helmol.files import plain, replacing
+from helmol.structures.counts import check_counts
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
 
@@ -45,9 +47,9 @@ def read(path: Path | str) -> list[Structure]:
     for number, atoms in enumerate(frames, start=1):
         try:
             molecules.append(from_atoms(atoms))
-        except (HelmolError, ValueError, TypeError) as error:
+        except (HelmolError, *DAMAGE) as error:
             where = f"{path}, frame {number} of {len(frames)}" if len(frames) > 1 else str(path)
-            raise InputError(f"{where}: {error}") from error
+            raise InputError(f"{where}: {one_line(error, longest=500)}") from error
     ids = _ids(path, frames)
     return [
         Structure(id, molecule, _provenance(atoms.info, source=path.name, frame=number))
@@ -110,6 +112,8 @@ def _frames(path: Path) -> list[Any]:
         raise InputError(f"structure file {path} {problem}")
     if path.stat().st_size == 0:
         raise InputError(f"structure file {path} is empty")
+    if path.suffix.lower() in (".xyz", ".extxyz"):
+        check_counts(path)
     try:
         from ase.io import read as ase_read
     except ImportError as error:
@@ -119,9 +123,9 @@ def _frames(path: Path) -> list[Any]:
             warnings.simplefilter("ignore")
             frames = _rows(path) if path.suffix == ".db" else ase_read(path, index=":")
     except Exception as error:  # ASE's readers raise whatever their parsing meets.
-        text = " ".join(str(error).split())
+        text = one_line(error)
         if isinstance(error, KeyError):
-            text = f"unknown element {text}"
+            text = f"unknown element {' '.join(str(error).split())[:200]}"
         elif type(error).__name__ == "UnknownFileTypeError":
             text = "no file format that ASE knows (xyz and extxyz are)"
         raise InputError(f"cannot read {path}: {text or type(error).__name__}") from error
