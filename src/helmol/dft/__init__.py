@@ -14,12 +14,13 @@ from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock
 from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
+from helmol.dft.given import beyond_the_molecule, has_own_overlap, other_functional
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
 from helmol.dft.memory import needed_mb
-from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
+from helmol.dft.mole import basis_set, build_mole, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
 from helmol.dft.rebuild import Rebuilt, appended_shells, rebuild
 from helmol.dft.run import run
@@ -33,6 +34,7 @@ __all__ = [
     "appended_shells",
     "auxiliary_name",
     "basis_set",
+    "beyond_the_molecule",
     "build_mole",
     "check_labels",
     "choose_engine",
@@ -40,6 +42,7 @@ __all__ = [
     "dispersion",
     "energy_of_fock",
     "gpu_obstacle",
+    "has_own_overlap",
     "house_shells",
     "level_from",
     "level_of_theory",
@@ -47,6 +50,8 @@ __all__ = [
     "method_for",
     "molecule_from_mole",
     "needed_mb",
+    "other_functional",
+    "other_functions",
     "overlap",
     "read_chkfile",
     "rebuild",
