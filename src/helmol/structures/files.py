@@ -61,7 +61,11 @@ def each(path: Path | str) -> Iterator[Structure | InputError]:
     Raises:
         InputError: the file as a whole cannot be read.
     """
-    path = Path(path)
+    yield from (structure for _, structure in frames_and_structures(Path(path)))
+
+
+def frames_and_structures(path: Path) -> Iterator[tuple[Frame, Structure | InputError]]:
+    """Yield every frame of a file with what :func:`each` makes of it."""
     frames = read_frames(path)
     ids = _ids(path, [frame.atoms for frame in frames])
     for number, (id, frame) in enumerate(zip(ids, frames, strict=True), start=1):
@@ -69,10 +73,10 @@ def each(path: Path | str) -> Iterator[Structure | InputError]:
             molecule = _molecule(frame)
         except (HelmolError, ValueError, TypeError) as error:
             where = f"{path}, frame {number} of {len(frames)}" if len(frames) > 1 else str(path)
-            yield InputError(f"{where}: {error}")
+            yield frame, InputError(f"{where}: {error}")
             continue
         origin = {**frame.words, **frame.atoms.info}
-        yield Structure(id, molecule, _provenance(origin, source=path.name, frame=number))
+        yield frame, Structure(id, molecule, _provenance(origin, source=path.name, frame=number))
 
 
 def _molecule(frame: Frame) -> Molecule:

@@ -208,12 +208,12 @@ def _of_calculator(calculator: Any) -> Iterator[Statement]:
         value = parameters.get(key) if isinstance(parameters, Mapping) else None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             yield whole("charge" if key == "charge" else "multiplicity", f"calculator's {key}", value)
-    moment = _kept(calculator).get("magmom")
+    moment = kept_results(calculator).get("magmom")
     if moment is not None:
         yield Statement("unpaired", "magmom", abs(float(np.sum(moment))), ROUNDING)
 
 
-def _kept(calculator: Any) -> Mapping[str, Any]:
+def kept_results(calculator: Any) -> Mapping[str, Any]:
     """Return what a calculator keeps of a file; a live one's results are of what it was asked before."""
     if calculator is None:
         return {}
@@ -224,9 +224,9 @@ def _kept(calculator: Any) -> Mapping[str, Any]:
 
 def _per_atom(atoms: Any) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
     """Yield per-atom charges and moments by name, those of nothing but zeros left out."""
-    arrays = {**atoms.arrays, **{k: v for k, v in _kept(atoms.calc).items() if k in ("charges", "magmoms")}}
+    arrays = {**atoms.arrays, **{k: v for k, v in kept_results(atoms.calc).items() if k in ("charges", "magmoms")}}
     for name, values in arrays.items():
-        words = _words(name)
+        words = words_of(name)
         if words[-1] not in ("charge", "charges", "magmom", "magmoms"):
             continue
         values = np.asarray(values)
@@ -252,7 +252,7 @@ def _refuse_unknown(info: Mapping[str, Any], found: list[Statement]) -> None:
     charge = next((round(s.number) for s in found if s.kind == "charge" and s.is_whole), 0)
     spin = next((round(s.number) for s in found if s.kind != "charge" and s.is_whole), 0)
     for key, value in flat_items(info):
-        words = _words(key)
+        words = words_of(key)
         if _kind(plain_name(key)) is not None or isinstance(value, (bool, np.bool_, str)) or np.ndim(value):
             continue
         last, other = words[-1], words[0] in OTHER_CHARGES
@@ -298,7 +298,7 @@ def plain_name(key: str) -> str:
     return re.sub(r"[^a-z0-9]", "", key.lower())
 
 
-def _words(key: str) -> list[str]:
+def words_of(key: str) -> list[str]:
     """Return the words of a name: ``mol_charge`` and ``molCharge`` have two."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
     return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word] or [""]
