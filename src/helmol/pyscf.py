@@ -114,19 +114,22 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
         ``mf``; after ``mf.kernel()`` ``mf.helmol_info`` (:class:`StartInfo`) says what happened in it.
 
     Raises:
-        InputError: there is no model at that path, ``mf`` is no SCF object, is periodic, or has an ``init_guess``
-            of the user's own.
+        InputError: there is no model at that path, ``mf`` is no SCF object, is periodic, or has an
+            ``init_guess`` of the user's own.
         DomainError: at ``mf.kernel()``, if ``fallback`` is off and the start is refused.
     """
     if not isinstance(mf, scf.hf.SCF):
         raise InputError(f"cannot attach to a {type(mf).__name__}: expected an SCF such as dft.RKS(mol)")
     if hasattr(mf.mol, "lattice_vectors"):
-        raise InputError(f"cannot attach to {type(mf).__name__} of a periodic cell: helmol knows molecules only")
+        raise InputError(
+            f"cannot attach to {type(mf).__name__} of a periodic cell: helmol knows molecules only"
+        )
     own = vars(mf).get("init_guess", type(mf).init_guess)
     if not (isinstance(own, str) and own.lower() == type(mf).init_guess):
         what = repr(own) if isinstance(own, str) else "an array"
         raise InputError(
-            f"mf.init_guess is {what}, a start of your own: set it to {type(mf).init_guess!r} to start from the model"
+            f"mf.init_guess is {what}, a start of your own: set it to {type(mf).init_guess!r} to start from "
+            "the model"
         )
     # From now on, what stands there was set after the model.
     vars(mf).pop("init_guess", None)
@@ -159,7 +162,7 @@ class _LearntStart:
         return super()._finalize()
 
     def get_init_guess(self, mol: Any = None, key: Any = None, **kwargs: Any) -> Any:
-        """Return the start's density matrix: the model's, or a guess that was asked for by name or as an array.
+        """Return the start's density matrix: the model's, or a guess asked for by name or as an array.
 
         Raises:
             InputError: PySCF has no guess of that name (and would silently take minao).

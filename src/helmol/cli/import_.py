@@ -16,7 +16,7 @@ def import_(
     format: Annotated[
         str,
         typer.Argument(
-            help="md17, qh9-stable, qh9-dynamic, nabladft, omol-csh; extxyz or ase-db for energies and forces."
+            help="md17, qh9-stable, qh9-dynamic, nabladft, omol-csh; extxyz or ase-db: energies and forces."
         ),
     ],
     path: Annotated[Path, typer.Argument(help="The data set's file.")],
@@ -61,8 +61,8 @@ def import_(
         if format in ENERGIES:
             if level is None:
                 raise InputError(
-                    f"{path} does not say at which level its energies were computed: name it with --level, for "
-                    "example --level wb97m-v/def2-tzvpd"
+                    f"{path} does not say at which level its energies were computed: name it with "
+                    "--level, for example --level wb97m-v/def2-tzvpd"
                 )
             if split is not None:
                 raise InputError(f"{format} has no official split: use 'helmol split {out}' afterwards")
@@ -70,7 +70,9 @@ def import_(
             _energies(s, path, out, level=level, energy=energy, forces=forces, checks=checks, **which)
             return
         if level is not None or energy is not None or forces is not None:
-            raise InputError(f"--level, --energy and --forces are for {' and '.join(ENERGIES)}, not for {format}")
+            raise InputError(
+                f"--level, --energy and --forces are for {' and '.join(ENERGIES)}, not for {format}"
+            )
         result = import_file(
             format,
             path,
@@ -97,9 +99,7 @@ def import_(
         s.next(f"helmol inspect {out}")
 
 
-def _energies(
-    s: Session, path: Path, out: Path, *, level: str, checks: int | None, **settings: Any
-) -> None:
+def _energies(s: Session, path: Path, out: Path, *, level: str, checks: int | None, **settings: Any) -> None:
     """Import energies and forces and say what was found."""
     from helmol.exchange import import_energies, named_level
 

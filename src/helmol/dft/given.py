@@ -67,7 +67,9 @@ def beyond_the_molecule(mf: Any, mol: Any) -> list[str]:
         found.append("relativistic terms (X2C)")
     core = "get_hcore" in vars(mf) or not (is_qmmm or is_x2c)
     if core and (change := _largest(mf.get_hcore(mol), scf.hf.get_hcore(mol))) > SAME_MATRIX:
-        found.append(f"a core Hamiltonian of its own (an external field? it differs by up to {change:.2g} Eh)")
+        found.append(
+            f"a core Hamiltonian of its own (an external field? it differs by up to {change:.2g} Eh)"
+        )
     found += [f"its own {name}" for name in FOCK_METHODS if name in vars(mf)]
     return found
 

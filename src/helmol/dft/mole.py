@@ -65,9 +65,9 @@ def molecule_from_mole(mol: gto.Mole) -> Molecule:
     """Return the molecule of a built ``Mole`` (with or without ECPs).
 
     Raises:
-        InputError: the ``Mole`` is not built, is periodic, has ghost atoms, or states something that changes the
-            Hamiltonian of the molecule: nuclei that are not points of charge Z, pseudopotentials that are no
-            ECPs, a range-separated Coulomb operator, a number of electrons of its own.
+        InputError: the ``Mole`` is not built, is periodic, has ghost atoms, or states something that changes
+            the Hamiltonian of the molecule: nuclei that are not points of charge Z, pseudopotentials that are
+            no ECPs, a range-separated Coulomb operator, a number of electrons of its own.
     """
     if not mol._built:
         raise InputError("the gto.Mole is not built: call mol.build() first")
@@ -102,8 +102,8 @@ def _refuse_other_nuclei(mol: gto.Mole, numbers: list[int]) -> None:
         symbol, model = SYMBOLS[number], int(mol._atm[k, gto.NUC_MOD_OF])
         if model == gto.NUC_GAUSS:
             raise InputError(
-                f"atom {k + 1} ({symbol}) of the gto.Mole has a nucleus of finite size (nucmod): helmol knows "
-                "point charges only"
+                f"atom {k + 1} ({symbol}) of the gto.Mole has a nucleus of finite size (nucmod): helmol "
+                "knows point charges only"
             )
         ecp = mol._ecp.get(mol.atom_symbol(k), mol._ecp.get(mol.atom_pure_symbol(k)))
         wanted = number - (int(ecp[0]) if ecp else 0)
@@ -133,7 +133,9 @@ def other_functions(mol: gto.Mole, level: LevelConfig) -> str | None:
         mine, other = _potential(mol, k), _potential(wanted, models[symbol])
         if mine != other:
             if not mine:
-                return f"{where} has no effective core potential, the model's level has {level.ecp_name} for it"
+                return (
+                    f"{where} has no effective core potential, the model's level has {level.ecp_name} for it"
+                )
             if not other:
                 return f"{where} has an effective core potential, the model's level has none for it"
             return f"{where} has another effective core potential than {level.ecp_name}"

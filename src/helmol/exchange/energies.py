@@ -1,4 +1,4 @@
-"""From a file of energies and forces to a store of labels without Fock matrices, at a level the user names."""
+"""From a file of energies and forces to a store without Fock matrices, at a level that the user names."""
 
 from __future__ import annotations
 
@@ -222,15 +222,20 @@ def _read(
     return found, skipped
 
 
-def _name(kind: Literal["energy", "forces"], wanted: str | None, found: Counter[str], path: Path) -> str | None:
+def _name(
+    kind: Literal["energy", "forces"], wanted: str | None, found: Counter[str], path: Path
+) -> str | None:
     """Return the name of the labels to take, ``None`` if there are none."""
     if wanted is not None:
         if wanted not in found:
-            raise InputError(f"{path} has no {kind} called {wanted!r}: there are {', '.join(found) or 'none'}")
+            raise InputError(
+                f"{path} has no {kind} called {wanted!r}: there are {', '.join(found) or 'none'}"
+            )
         return wanted
     if len(found) > 1:
         raise InputError(
-            f"{path} has several labels of {kind}: {', '.join(found)}; name those of the level with --{kind} NAME"
+            f"{path} has several labels of {kind}: {', '.join(found)}; name those of the level "
+            f"with --{kind} NAME"
         )
     return next(iter(found), None)
 
@@ -277,17 +282,17 @@ def _compared(energy: float, forces: Any, sample: Sample, *, where: str, level: 
     tolerance = ENERGY_TOLERANCE + ENERGY_TOLERANCE_PER_ATOM * sample.molecule.n_atoms
     if not abs(difference) <= tolerance:
         raise InputError(
-            f"{where}: the energy {energy:.6f} is in no unit that of {level.xc}/{level.basis}, {computed:.6f} Eh "
-            f"(nearest in {unit}: {difference:+.4f} Eh off, at most {tolerance:.4f}): another level, or energies "
-            "measured from something else than free electrons and nuclei"
+            f"{where}: the energy {energy:.6f} is in no unit that of {level.xc}/{level.basis}, "
+            f"{computed:.6f} Eh (nearest in {unit}: {difference:+.4f} Eh off, at most {tolerance:.4f}): "
+            "another level, or energies measured from something else than free electrons and nuclei"
         )
     if forces is None or sample.forces is None:
         return Units(unit, None, difference)
     norm = float(np.linalg.norm(sample.forces))
     if norm < SMALLEST_FORCES:
         raise InputError(
-            f"{where}: its forces are too small to tell their unit; put a molecule with larger ones into the file, "
-            "or take eV and eV/Å on trust (--checks 0)"
+            f"{where}: its forces are too small to tell their unit; put a molecule with larger ones into the "
+            "file, or take eV and eV/Å on trust (--checks 0)"
         )
     errors = {u: float(np.linalg.norm(forces * f - sample.forces)) / norm for u, f in FORCE_UNITS.items()}
     force_unit = min(errors, key=lambda u: errors[u])
@@ -297,7 +302,7 @@ def _compared(energy: float, forces: Any, sample: Sample, *, where: str, level: 
 
 
 def _sample(entry: Labelled, units: Units, chosen: _Chosen) -> Sample:
-    """Return the labels of a frame in Eh and Eh/bohr; forces that are not all finite, or all zero, are missing."""
+    """Return the labels of a frame in Eh and Eh/bohr; forces not finite, or all zero, are missing."""
     values = entry.forces.get(chosen.forces or "")
     if values is not None and (not np.isfinite(values).all() or not (values.any() or len(values) == 1)):
         log.warning("the forces of %r are not finite, or all zero, and taken for missing", entry.structure.id)

@@ -168,7 +168,9 @@ def packed(
         turned = (shape - shape.mean(axis=0)) @ _rotation(random).T
         if placed:
             touching = contacts(np.concatenate(numbers[:k]), numbers[k]) + CONTACT_ANG
-            turned = turned + _approach(np.concatenate(placed), turned, _direction(random), _clear_of(touching))
+            turned = turned + _approach(
+                np.concatenate(placed), turned, _direction(random), _clear_of(touching)
+            )
         placed.append(np.asarray(turned))
     return placed
 

@@ -90,8 +90,8 @@ def conformers(
 ) -> list[Structure]:
     """Embed a SMILES with ETKDG, optimise with MMFF94, and keep distinct conformers of low energy.
 
-    Several molecules (separated by dots) are embedded one by one, brought into contact at random, and optimised
-    together.
+    Several molecules (separated by dots) are embedded one by one, brought into contact at random, and
+    optimised together.
 
     The random numbers depend on the seed and the SMILES alone, not on its place in a file. Where MMFF94
     lacks parameters UFF is used, and where that does too the embedded geometry is kept; the provenance
@@ -107,8 +107,8 @@ def conformers(
         1 to ``n_conformers`` structures, lowest energy first.
 
     Raises:
-        InputError: RDKit is missing, the SMILES cannot be read or has a dummy atom, or no sensible geometry could
-            be made.
+        InputError: RDKit is missing, the SMILES cannot be read or has a dummy atom, or no sensible geometry
+            could be made.
 
     Source: Wang, Witek, Landrum, Riniker, J. Chem. Inf. Model. 60, 2044 (2020) for ETKDG version 3.
     """

@@ -19,6 +19,7 @@ from helmol.structures.structure import Structure
 from helmol.structures.surroundings import refuse_surroundings, unit_is_stated
 from helmol.system import Molecule
 
+
 def read(path: Path | str) -> list[Structure]:
     """Read every frame of a structure file: xyz and extended xyz, ASE databases and trajectories, and more.
 
@@ -29,10 +30,11 @@ def read(path: Path | str) -> list[Structure]:
     * ``spin``, ``total_spin``, ``multiplicity``, ``spin_multiplicity``: the multiplicity 2S+1, as ASE's
       users, fairchem and MACE write it; ``uhf`` (and ``magmom``): the number of unpaired electrons 2S.
 
-    So do ``initial_charges``, ``initial_magmoms`` and other per-atom charges by their sums, and the places that
-    SDF and molfiles (``M  CHG``, ``M  RAD``), inputs of Gaussian, ORCA and Q-Chem, outputs of Gaussian and
-    ORCA, Turbomole (``$eht``), Chemical JSON and PDB have for them. Nothing stated: charge 0, singlet. Two
-    that disagree are refused, as are formats of which ASE loses what they state. helmol's own ``spin`` is 2S.
+    So do ``initial_charges``, ``initial_magmoms`` and other per-atom charges by their sums, and the places
+    that SDF and molfiles (``M  CHG``, ``M  RAD``), inputs of Gaussian, ORCA and Q-Chem, outputs of Gaussian
+    and ORCA, Turbomole (``$eht``), Chemical JSON and PDB have for them. Nothing stated: charge 0, singlet.
+    Two that disagree are refused, as are formats of which ASE loses what they state. helmol's own ``spin``
+    is 2S.
 
     A structure's id is the ``id`` or ``name`` of its header if every frame has one of its own, else
     the file's stem, with the frame's number where there are several. The provenance is what :func:`write`
@@ -42,10 +44,10 @@ def read(path: Path | str) -> list[Structure]:
         One structure per frame, in the file's order.
 
     Raises:
-        InputError: missing, empty or unreadable file, or a frame that is no molecule in vacuum (unknown element,
-            dummy atom, a coordinate that is no number, electrons that do not go with the spin, a cell, a field,
-            a solvent), or whose distances are those of no molecule (positions in bohr, copies at one place,
-            molecules inside each other); names the file and the frame.
+        InputError: missing, empty or unreadable file, or a frame that is no molecule in vacuum (unknown
+            element, dummy atom, a coordinate that is no number, electrons that do not go with the spin, a
+            cell, a field, a solvent), or whose distances are those of no molecule (positions in bohr, copies
+            at one place, molecules inside each other); names the file and the frame.
     """
     found = []
     for structure in each(path):
@@ -154,7 +156,9 @@ def from_atoms(atoms: Any, stated: Sequence[Statement] = ()) -> Molecule:
     numbers = atoms.get_atomic_numbers()
     if (numbers < 1).any():
         atom = int(np.flatnonzero(numbers < 1)[0])
-        raise InputError(f"atom {atom + 1} (X) is a dummy or ghost atom: leave it out, helmol knows real atoms")
+        raise InputError(
+            f"atom {atom + 1} (X) is a dummy or ghost atom: leave it out, helmol knows real atoms"
+        )
     charge, spin = charge_and_spin(numbers, [*statements(atoms), *stated])
     return Molecule.from_angstrom(numbers, np.asarray(atoms.get_positions()), charge=charge, spin=spin)
 

@@ -18,6 +18,7 @@ from helmol.errors import InputError
 from helmol.structures import inputs, mdl, xyz
 from helmol.structures.frame import Frame
 from helmol.structures.state import Statement, whole
+from helmol.structures.surroundings import VACUUM
 
 NOTHING_TO_STATE = frozenset(
     (
@@ -36,7 +37,9 @@ ELSEWHERE = {
 }
 """What to say of files that chemists have and ASE does not read."""
 
-GAUSSIAN_SURROUNDED = re.compile(r"\b(scrf|field|charge|massage|dkh\w*|douglaskroll\w*|int\w*=dkh\w*)\b", re.IGNORECASE)
+GAUSSIAN_SURROUNDED = re.compile(
+    r"\b(scrf|field|charge|massage|dkh\w*|douglaskroll\w*|int\w*=dkh\w*)\b", re.IGNORECASE
+)
 GAUSSIAN_OUT = re.compile(r"Charge\s*=\s*(-?\d+)\s+Multiplicity\s*=\s*(\d+)")
 ORCA_CHARGE = re.compile(r"^\s*Total Charge\s+Charge\s+\.+\s+(-?\d+)", re.MULTILINE)
 ORCA_MULTIPLICITY = re.compile(r"^\s*Multiplicity\s+Mult\s+\.+\s+(\d+)", re.MULTILINE)
@@ -47,7 +50,7 @@ def read_frames(path: Path) -> list[Frame]:
     """Read all frames of a file.
 
     Raises:
-        InputError: the file is missing, empty, unreadable, or of a format whose charge and spin are not known.
+        InputError: the file is missing, empty, unreadable, or of a format whose charge and spin are lost.
     """
     if not path.is_file():
         problem = "is no file" if path.exists() else "does not exist"
@@ -158,10 +161,7 @@ def _gaussian_input(text: str) -> list[Frame]:
     parameters = atoms.calc.parameters
     route = re.search(r"^[ \t]*#(.*?)\n[ \t]*\n", text, re.MULTILINE | re.DOTALL)
     if route and (word := GAUSSIAN_SURROUNDED.search(route[1])):
-        raise InputError(
-            f"the Gaussian input asks for {word[0]!r}: helmol knows molecules in vacuum, without relativistic "
-            "terms; delete it if the molecule alone is meant"
-        )
+        raise InputError(f"the Gaussian input asks for {word[0]!r}: {VACUUM}")
     if re.search(r"\b(au|bohr)\b", str(parameters.get("units") or "").lower()):
         raise InputError("the Gaussian input has positions in bohr (units=au): Å are wanted")
     if any(value is not None for value in parameters.get("znuclist") or ()):

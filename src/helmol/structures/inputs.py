@@ -14,6 +14,7 @@ from helmol.elements import atomic_number
 from helmol.errors import InputError
 from helmol.structures.frame import Frame
 from helmol.structures.state import whole
+from helmol.structures.surroundings import VACUUM
 from helmol.units import ANGSTROM_PER_BOHR
 
 ORCA = re.compile(r"^[ \t]*\*[ \t]*(\w+)[ \t]+([-+]?\d+)[ \t]+(\d+)[^\n]*\n(.*?)^[ \t]*\*", re.M | re.S)
@@ -47,7 +48,9 @@ def orca(text: str) -> list[Frame]:
     """
     text = re.sub(r"#[^\n]*", "", text)
     if ORCA_ELSEWHERE.search(text):
-        raise InputError("the geometry of this ORCA input stands in another place: give that file, or '* xyz'")
+        raise InputError(
+            "the geometry of this ORCA input stands in another place: give that file, or '* xyz'"
+        )
     blocks = ORCA.findall(text)
     if len(blocks) != 1 or blocks[0][0].lower() != "xyz":
         raise InputError("this ORCA input has not exactly one block '* xyz CHARGE MULTIPLICITY'")
@@ -73,7 +76,8 @@ def qchem(text: str) -> list[Frame]:
     if len(state) != 2:
         raise InputError("the section $molecule does not begin with charge and multiplicity")
     atoms = _without_fragments(rows[1:])
-    return [_frame("Q-Chem", *state, atoms, bohr=QCHEM_BOHR.search(text) is not None)]
+    charge, multiplicity = state
+    return [_frame("Q-Chem", charge, multiplicity, atoms, bohr=QCHEM_BOHR.search(text) is not None)]
 
 
 def refuse_surroundings_of_input(text: str) -> None:
@@ -83,10 +87,7 @@ def refuse_surroundings_of_input(text: str) -> None:
         InputError: names the word.
     """
     if found := SURROUNDED.search(text):
-        raise InputError(
-            f"the input asks for {found[0].strip()!r}: helmol knows molecules in vacuum, without relativistic "
-            "terms; delete it if the molecule alone is meant"
-        )
+        raise InputError(f"the input asks for {found[0].strip()!r}: {VACUUM}")
 
 
 def _without_fragments(rows: list[str]) -> list[str]:
@@ -119,8 +120,8 @@ def _frame(program: str, charge: str, multiplicity: str, rows: list[str], *, boh
                 raise ValueError
         except (InputError, ValueError):
             raise InputError(
-                f"{row.strip()!r} of the {program} input: expected a symbol and three numbers (no ghosts, point "
-                "charges, other nuclear charges or internal coordinates)"
+                f"{row.strip()!r} of the {program} input: expected a symbol and three numbers (no ghosts, "
+                "point charges, other nuclear charges or internal coordinates)"
             ) from None
     scale = ANGSTROM_PER_BOHR if bohr else 1.0
     atoms: Any = Atoms(numbers=numbers, positions=scale * np.array(positions).reshape(-1, 3))

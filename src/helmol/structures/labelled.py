@@ -34,7 +34,7 @@ class Labelled:
 
 
 def each_labelled(path: Path | str) -> Iterator[Labelled | InputError]:
-    """Yield the frames of a file with their labels, or the error that :func:`helmol.structures.read` would raise.
+    """Yield the frames of a file with their labels, or the error that ``structures.read`` would raise.
 
     Labels are looked for where ASE keeps results, in the header (or the keys and data of a database row) and
     among the columns; the forces are without the effect of constraints.

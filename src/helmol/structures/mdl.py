@@ -85,7 +85,9 @@ def _stated(lines: list[str], n_atoms: int) -> list[Statement]:
         name, charge = "charge of the atom block", sum(ATOM_CHARGES[code] for code in codes)
         unpaired = [1 for code in codes if code == DOUBLET]
     if len(unpaired) > 1:
-        raise InputError(f"it has {len(unpaired)} radical centres and does not say how they couple: write xyz")
+        raise InputError(
+            f"it has {len(unpaired)} radical centres and does not say how they couple: write xyz"
+        )
     return [whole("charge", name, charge), *(whole("unpaired", "M  RAD", n) for n in unpaired)]
 
 

@@ -45,7 +45,9 @@ SHARE_OF_COPIES = 0.6
 """Two copies of a molecule at one place: at least this share of all atoms lies on another atom."""
 
 
-def check_distances(numbers: npt.NDArray[np.int64], positions_ang: Array, *, unit_stated: bool = False) -> None:
+def check_distances(
+    numbers: npt.NDArray[np.int64], positions_ang: Array, *, unit_stated: bool = False
+) -> None:
     """Raise if atoms lie where no molecule has them, and name the likely cause.
 
     Found are mistaken units (from three atoms on, if all distances agree about it), several copies of a
@@ -77,7 +79,7 @@ def check_distances(numbers: npt.NDArray[np.int64], positions_ang: Array, *, uni
 
 
 def _mistaken_unit(numbers: npt.NDArray[np.int64], ratios: Array) -> str | None:
-    """Return the unit in which all distances to nearest neighbours are those of bonds, if they are in no way."""
+    """Return the unit in which nearest neighbours are all bonded, if in Å not one of them is."""
     bonding = ~np.isin(numbers, NOBLE_GASES)
     # H₃ on the way from H₂ + H to H + H₂ has 1.5 times the sum of radii.
     if bonding.sum() < FEWEST_ATOMS or (numbers[bonding] == 1).all():
@@ -98,8 +100,8 @@ def _refuse_copies(numbers: npt.NDArray[np.int64], distances: Array) -> None:
         return
     i, j = np.argwhere(distances < MINIMUM_DISTANCE_ANGSTROM)[0]
     raise InputError(
-        f"{on_another.sum()} of {len(numbers)} atoms lie on another one (atom {j + 1} on atom {i + 1}): likely "
-        "several copies of a molecule at one place; write one, or each as a frame of its own"
+        f"{on_another.sum()} of {len(numbers)} atoms lie on another one (atom {j + 1} on atom {i + 1}): "
+        "likely several copies of a molecule at one place; write one, or each as a frame of its own"
     )
 
 
@@ -113,6 +115,6 @@ def _refuse_crowds(numbers: npt.NDArray[np.int64], ratios: Array) -> None:
     k = crowded[0]
     neighbours = ", ".join(f"{j + 1} ({SYMBOLS[numbers[j]]})" for j in np.flatnonzero(touching[k])[:4])
     raise InputError(
-        f"{len(crowded)} atoms touch more others than they can bind, atom {k + 1} ({SYMBOLS[numbers[k]]}) for "
-        f"example {neighbours}: likely molecules that lie inside each other"
+        f"{len(crowded)} atoms touch more others than they can bind, atom {k + 1} ({SYMBOLS[numbers[k]]}) "
+        f"for example {neighbours}: likely molecules that lie inside each other"
     )

@@ -161,7 +161,7 @@ def _agreed(found: list[Statement], name: str) -> int:
         for statement in found:
             if not statement.is_whole:
                 raise InputError(
-                    f"{statement.name} sum up to {statement.value:.3f}, no whole number: state {name}= as well"
+                    f"{statement.name} sum up to {statement.value:.3f}, no whole number: state {name}="
                 )
         said = found
     values = {round(s.number) for s in said}
@@ -224,7 +224,10 @@ def kept_results(calculator: Any) -> Mapping[str, Any]:
 
 def _per_atom(atoms: Any) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
     """Yield per-atom charges and moments by name, those of nothing but zeros left out."""
-    arrays = {**atoms.arrays, **{k: v for k, v in kept_results(atoms.calc).items() if k in ("charges", "magmoms")}}
+    arrays = {
+        **atoms.arrays,
+        **{k: v for k, v in kept_results(atoms.calc).items() if k in ("charges", "magmoms")},
+    }
     for name, values in arrays.items():
         words = words_of(name)
         if words[-1] not in ("charge", "charges", "magmom", "magmoms"):
@@ -248,7 +251,7 @@ def _sum(name: str, values: npt.NDArray[np.float64], n_atoms: int) -> list[State
 
 
 def _refuse_unknown(info: Mapping[str, Any], found: list[Statement]) -> None:
-    """Raise if a header has a charge or spin under a name that is not known and that is not what was found."""
+    """Raise if a header has a charge or spin under an unknown name that is not what was found."""
     charge = next((round(s.number) for s in found if s.kind == "charge" and s.is_whole), 0)
     spin = next((round(s.number) for s in found if s.kind != "charge" and s.is_whole), 0)
     for key, value in flat_items(info):
@@ -256,13 +259,19 @@ def _refuse_unknown(info: Mapping[str, Any], found: list[Statement]) -> None:
         if _kind(plain_name(key)) is not None or isinstance(value, (bool, np.bool_, str)) or np.ndim(value):
             continue
         last, other = words[-1], words[0] in OTHER_CHARGES
-        known = {"charge": charge, "q": charge, "spin": spin + 1, "multiplicity": spin + 1, "mult": spin + 1}.get(last)
+        known = {
+            "charge": charge,
+            "q": charge,
+            "spin": spin + 1,
+            "multiplicity": spin + 1,
+            "mult": spin + 1,
+        }.get(last)
         if known is None or other or not isinstance(value, (int, float, np.number)) or value == known:
             continue
         plain = "charge" if last in ("charge", "q") else "multiplicity"
         raise InputError(
-            f"{key} = {_short(value)} is a name that helmol does not know: if it is the {plain} of the molecule "
-            f"write {plain}={_short(value)}, else delete it"
+            f"{key} = {_short(value)} is a name that helmol does not know: if it is the {plain} of the "
+            f"molecule write {plain}={_short(value)}, else delete it"
         )
 
 
@@ -307,5 +316,3 @@ def words_of(key: str) -> list[str]:
 def _short(value: Any) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= 40 else f"{text[:40]}..."
-
-

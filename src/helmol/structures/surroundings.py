@@ -12,11 +12,19 @@ from helmol.structures.state import flat_items, plain_name
 
 FIELDS = frozenset("efield electricfield externalfield externalelectricfield magneticfield".split())
 CHARGES = frozenset("pointcharges externalcharges mmcharges backgroundcharges".split())
-SOLVENTS = frozenset("solvent solvation solventmodel implicitsolvent solvated pcm cpcm smd cosmo alpb gbsa".split())
+SOLVENTS = frozenset(
+    "solvent solvation solventmodel implicitsolvent solvated pcm cpcm smd cosmo alpb gbsa".split()
+)
 LENGTHS = frozenset("unit units lengthunit lengthunits positionunit positionunits posunit".split())
 RELATIVITY = frozenset("x2c dkh zora relativistic relativity".split())
 
-NOTHING = frozenset(("", "none", "no", "false", "f", "vacuum", "gas", "gasphase", "vac", "0", "nonrelativistic"))
+VACUUM = (
+    "helmol knows molecules in vacuum, without relativistic terms; delete it if the molecule alone is meant"
+)
+
+NOTHING = frozenset(
+    ("", "none", "no", "false", "f", "vacuum", "gas", "gasphase", "vac", "0", "nonrelativistic")
+)
 """What headers write where there is nothing of the kind."""
 
 OTHER_LENGTHS = frozenset("bohr bohrs au atomic atomicunits nm nanometer nanometers pm".split())
@@ -37,10 +45,7 @@ def refuse_surroundings(info: Mapping[str, Any]) -> None:
         for kind, names in kinds.items():
             # A bare word of a comment says nothing.
             if plain_name(key) in names and not isinstance(value, (bool, np.bool_)) and _is_something(value):
-                raise InputError(
-                    f"{key} = {' '.join(str(value).split())} stands for {kind}: helmol knows molecules in "
-                    "vacuum, without relativistic terms; delete it if the molecule alone is meant"
-                )
+                raise InputError(f"{key} = {' '.join(str(value).split())} stands for {kind}: {VACUUM}")
 
 
 def unit_is_stated(info: Mapping[str, Any]) -> bool:

@@ -17,7 +17,9 @@ from helmol.errors import InputError
 from helmol.structures.frame import Frame
 from helmol.structures.state import Statement, statements_of_text
 
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+|\*\^[-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
+NUMBER = re.compile(
+    r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+|\*\^[-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE
+)
 FOREIGN_EXPONENT = re.compile(r"(?<=[\d.])(?:\*\^|[dD])(?=[-+]?\d)")
 CHARGE_AND_MULTIPLICITY = re.compile(r"\s*([-+]?\d)\s+([1-9])\s*")
 QM9 = re.compile(r"gdb\s+\d+(\s|$)")
@@ -75,7 +77,9 @@ def _frames(lines: list[str]) -> Iterator[Frame]:
         elif comment.strip() and "=" not in comment:
             stated, words["comment"], comment = statements_of_text(comment), comment.strip(), ""
         if after < len(lines) and lines[after].lstrip().startswith("VEC"):
-            raise InputError(f"line {after + 1}: the structure is periodic (VEC): helmol knows molecules only")
+            raise InputError(
+                f"line {after + 1}: the structure is periodic (VEC): helmol knows molecules only"
+            )
         yield Frame(_atoms(n_atoms, comment, rows, start + 1), words, tuple(stated))
         start = after
 
@@ -97,7 +101,7 @@ def _count(lines: list[str], start: int) -> int:
 
 
 def _refuse_bare_state(comment: str, line: int) -> None:
-    """Raise if a comment is two numbers that can be charge and multiplicity, as Psi4 and others write them."""
+    """Raise if a comment is two numbers that can be charge and multiplicity, as Psi4 writes them."""
     found = CHARGE_AND_MULTIPLICITY.fullmatch(comment)
     if found and (int(found[1]), int(found[2])) != (0, 1):
         raise InputError(
@@ -154,7 +158,9 @@ def _atoms(n_atoms: int, comment: str, rows: list[str], line: int) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return next(iter(read_xyz(StringIO("\n".join([str(n_atoms), comment, *rows, ""])), index=slice(None))))
+            return next(
+                iter(read_xyz(StringIO("\n".join([str(n_atoms), comment, *rows, ""])), index=slice(None)))
+            )
     except Exception as error:  # ASE's reader raises whatever its parsing meets.
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, KeyError):

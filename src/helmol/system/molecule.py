@@ -52,7 +52,7 @@ class Molecule:
         if (numbers == 0).any():
             atom = int(np.flatnonzero(numbers == 0)[0])
             raise InputError(
-                f"atom {atom + 1} is a dummy or ghost atom (atomic number 0, which is not an element): leave it out"
+                f"atom {atom + 1} is a dummy or ghost atom (atomic number 0 is not an element): leave it out"
             )
         if numbers.min() < 1 or numbers.max() >= len(SYMBOLS):
             raise InputError(
@@ -152,7 +152,9 @@ def _whole_numbers(given: npt.ArrayLike) -> npt.NDArray[np.int64]:
         return values.astype(np.int64)
     numbers = values.astype(np.float64)
     if not (np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()):
-        raise InputError(f"atomic numbers {values.tolist()[:5]}: expected whole numbers, no fractional nuclei")
+        raise InputError(
+            f"atomic numbers {values.tolist()[:5]}: expected whole numbers, no fractional nuclei"
+        )
     return numbers.astype(np.int64)
 
 

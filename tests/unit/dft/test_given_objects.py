@@ -114,7 +114,9 @@ def mean_field(**settings: object) -> pyscf_dft.rks.RKS:
 
 
 def own_functional(mf: pyscf_dft.rks.RKS) -> pyscf_dft.rks.RKS:
-    return mf.define_xc_(lambda code, rho, *_, **__: (0.01 * rho**2, (0.03 * rho**2, *[None] * 3), None, None))
+    return mf.define_xc_(
+        lambda code, rho, *_, **__: (0.01 * rho**2, (0.03 * rho**2, *[None] * 3), None, None)
+    )
 
 
 def omega(mf: pyscf_dft.rks.RKS) -> pyscf_dft.rks.RKS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import multiprocessing
 import operator
 import pickle
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from pyscf import dft as pyscf_dft
-from pyscf import gto, qmmm
+from pyscf import qmmm
 from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import gto as pbc_gto
 
@@ -21,11 +20,11 @@ import helmol.model
 from helmol import dft
 from helmol.basis import BasisSet, to_house
 from helmol.errors import DomainError, InputError
-from helmol.model import Domain, ModelConfig, build, fit_statistics
+from helmol.model import ModelConfig, build
 from helmol.predict import TrainedModel
 from helmol.pyscf import attach
-from helmol.system import Matrices, Molecule, Sample
-from toy_store import TINY
+from helmol.system import Molecule
+from helmol.target import Domain
 
 LEVEL = dft.LevelConfig(xc="pbe", basis="def2-svp", grid_level=0, conv_tol=1e-9)
 WATER = Molecule.from_angstrom([8, 1, 1], [[0.1, 0.2, -0.3], [0.8, 0.5, 0.1], [-0.6, 0.7, 0.3]])
@@ -85,7 +84,9 @@ def known(water: Truth, monkeypatch: pytest.MonkeyPatch) -> Truth:
 
 def answer(monkeypatch: pytest.MonkeyPatch, truth: Truth, fock: np.ndarray) -> None:
     house = to_house(fock, dft.house_shells(truth.mole), "pyscf")
-    monkeypatch.setattr(helmol.model, "predict_fock", lambda _, molecules, *__, **___: [house] * len(molecules))
+    monkeypatch.setattr(
+        helmol.model, "predict_fock", lambda _, molecules, *__, **___: [house] * len(molecules)
+    )
 
 
 def test_the_information_is_that_of_the_last_kernel(known: Truth) -> None:
@@ -159,7 +160,10 @@ VARIANTS: dict[str, Callable[[pyscf_dft.rks.RKS], pyscf_dft.rks.RKS]] = {
 def test_attached_objects_are_copied_and_pickled(
     known: Truth, name: str, send: Callable[[pyscf_dft.rks.RKS], pyscf_dft.rks.RKS]
 ) -> None:
-    for mf in (VARIANTS[name](attach(known.scf(), known.model)), attach(VARIANTS[name](known.scf()), known.model)):
+    for mf in (
+        VARIANTS[name](attach(known.scf(), known.model)),
+        attach(VARIANTS[name](known.scf()), known.model),
+    ):
         sent = send(mf)
         assert type(sent) is type(mf)
         energy = sent(known.mole) if name == "scanner" else sent.kernel()
@@ -172,16 +176,13 @@ def test_attached_objects_are_copied_and_pickled(
 
 
 def test_another_process_runs_it(water: Truth) -> None:
-    config = ModelConfig(**TINY)
-    house = to_house(water.fock, dft.house_shells(water.mole), "pyscf")
-    sample = Sample("water", WATER, Matrices(house, dft.overlap(water.mole)))
-    domain = water.model.domain
-    network = build(config, domain, fit_statistics([sample], domain.basis, target=domain.target), seed=0)
-    mf = attach(water.scf(), TrainedModel(network))
+    config = ModelConfig(channels=4, n_layers=1, radial_channels=4)
+    mf = attach(water.scf(), TrainedModel(build(config, water.model.domain)))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         (done,) = pool.map(operator.methodcaller("run"), [mf])
     assert done.e_tot == pytest.approx(water.mf.e_tot, abs=1e-7)
-    assert done.helmol_info is not None
+    # Weights at random are no start; that it was asked and refused is what came back.
+    assert "its first step moves" in done.helmol_info.reason
     assert mf.helmol_info is None
 
 
@@ -230,16 +231,14 @@ def test_a_functional_of_ones_own_and_periodic_cells(known: Truth, caplog: pytes
 
 
 def test_a_start_hardly_better_than_pyscfs_own_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    acetate = Truth(ACETATE, LEVEL.model_copy(update={"density_fit": True}))
-    own = acetate.scf()
-    own.kernel()
+    acetate = Truth(ACETATE)
     moved = {}
     for size in (0.003, 0.05):
         answer(monkeypatch, acetate, acetate.noisy(size))
-        mf = attach(acetate.scf(), acetate.model)
+        # The start is all that matters here.
+        mf = attach(acetate.scf(max_cycle=0), acetate.model)
         mf.kernel()
         moved[size] = mf.helmol_info
-        assert mf.e_tot == pytest.approx(own.e_tot, abs=1e-7)
     assert moved[0.003].used
     info = moved[0.05]
     assert 2.0 < info.moved < info.moved_fallback < 3.5
@@ -256,5 +255,3 @@ def test_without_bonds_every_start_is_compared(monkeypatch: pytest.MonkeyPatch) 
     assert mf.helmol_info.moved < 0.001 * argon.mole.nelectron
     assert mf.helmol_info.moved_fallback is not None
     assert mf.helmol_info.used == (mf.helmol_info.moved < 0.5 * mf.helmol_info.moved_fallback)
-
-

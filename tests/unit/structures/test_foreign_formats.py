@@ -66,7 +66,7 @@ SDF = """water
 def test_molfiles(tmp_path: Path, code: int, properties: str, state: tuple[int, int] | None) -> None:
     text = SDF.format(code=code, properties=properties)
     if state is None:
-        with pytest.raises(InputError, match="10 electrons cannot have 1 unpaired .M  CHG = 0; M  RAD = 1"):
+        with pytest.raises(InputError, match=r"10 electrons cannot have 1 unpaired .M  CHG = 0; M  RAD = 1"):
             read(tmp_path / "w.mol", text)
         return
     for name in ("w.mol", "w.sdf"):
@@ -76,7 +76,10 @@ def test_molfiles(tmp_path: Path, code: int, properties: str, state: tuple[int, 
 
 def test_sdf_has_many_records_with_data_items(tmp_path: Path) -> None:
     plain = SDF.format(code=0, properties="")
-    charged = SDF.format(code=0, properties="M  CHG  1   1   2\n") + "> <PUBCHEM_TOTAL_CHARGE>\n2\n\n> <logP>\n0.3\n\n"
+    charged = (
+        SDF.format(code=0, properties="M  CHG  1   1   2\n")
+        + "> <PUBCHEM_TOTAL_CHARGE>\n2\n\n> <logP>\n0.3\n\n"
+    )
     found = read(tmp_path / "w.sdf", plain + "$$$$\n" + charged + "$$$$\n")
     is_water(found[0], 0, 0)
     is_water(found[1], 2, 0)
@@ -200,9 +203,8 @@ def test_turbomole(tmp_path: Path) -> None:
         read(tmp_path / "coord", f"$coord angs\n{rows}$end\n")
     with pytest.raises(InputError, match=r"has \$periodic"):
         read(tmp_path / "coord", f"$coord\n{rows}$periodic 3\n$end\n")
+    angstrom = "".join(f"{' '.join(map(str, p))} {s}\n" for s, p in zip("ohh", POSITIONS, strict=True))
     with pytest.raises(InputError, match="converted once too often"):
-        ase_write(tmp_path / "w.xyz", WATER)
-        angstrom = "".join(f"{' '.join(map(str, p))} {s}\n" for s, p in zip("ohh", POSITIONS, strict=True))
         read(tmp_path / "coord", f"$coord\n{angstrom}$end\n")
 
 
@@ -295,7 +297,10 @@ def test_truth_values_of_extended_xyz(tmp_path: Path) -> None:
         ("-3\nx\n" + ROWS, "is no number of atoms"),
         ("0\nx\n", "a frame of 0 atoms"),
         ("3\nx\n" + ROWS + "what is this\n", "line 6: 'what is this' is no number of atoms"),
-        ("3\nx\n" + ROWS.replace("H 0 0.763", "H 0"), "line 4: 'H 0 -0.477', expected a symbol and three numbers"),
+        (
+            "3\nx\n" + ROWS.replace("H 0 0.763", "H 0"),
+            "line 4: 'H 0 -0.477', expected a symbol and three numbers",
+        ),
         ("4\nx\n" + ROWS + "X 0 0 3\n", r"atom 4 \(X\) is a dummy or ghost atom"),
         ("4\nx\n" + ROWS + "Bq 0 0 3\n", "unknown element 'Bq'"),
     ],

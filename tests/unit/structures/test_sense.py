@@ -1,4 +1,4 @@
-"""Distances tell mistaken units, copies and molecules inside each other, and leave odd but real ones alone."""
+"""Distances tell mistaken units, copies and molecules inside each other; odd but real ones are left alone."""
 
 from pathlib import Path
 
@@ -46,7 +46,10 @@ def test_units_are_told_by_distances(name: str, factor: float, message: str) -> 
 def test_a_file_in_bohr_is_refused_and_its_own_word_counts(tmp_path: Path) -> None:
     bohr = WATER.copy()
     bohr.positions /= ANGSTROM_PER_BOHR
-    for header, message in (({}, "likely they are in bohr"), ({"units": "bohr"}, "positions are wanted in Å")):
+    for header, message in (
+        ({}, "likely they are in bohr"),
+        ({"units": "bohr"}, "positions are wanted in Å"),
+    ):
         bohr.info = dict(header)
         ase_write(tmp_path / "w.extxyz", bohr)
         with pytest.raises(InputError, match=message):
@@ -63,13 +66,14 @@ def test_real_molecules_are_left_alone() -> None:
         check(g2[name])
     far = WATER.copy()
     far.translate([0, 0, 8.0])
+    tetrahedron = np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     odd = {
         "two atoms on a curve": Atoms("H2", positions=[[0, 0, 0], [0, 0, 1.4]]),
         "noble gases": Atoms("Ar3", positions=[[0, 0, 0], [0, 0, 3.76], [0, 3.3, 1.9]]),
         "transition state": Atoms("H3", positions=[[0, 0, 0], [0, 0, 0.93], [0, 0, 1.86]]),
         "far apart": WATER + far,
         "strong hydrogen bond": Atoms("FHF", positions=[[0, 0, -1.14], [0, 0, 0], [0, 0, 1.14]]),
-        "ammonium": Atoms("NH4", positions=0.59 * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])),
+        "ammonium": Atoms("NH4", positions=0.59 * tetrahedron),
         "bridges": molecule("bicyclobutane"),
     }  # fmt: skip
     for atoms in odd.values():
@@ -77,7 +81,7 @@ def test_real_molecules_are_left_alone() -> None:
 
 
 def test_copies_at_one_place_and_molecules_inside_each_other() -> None:
-    with pytest.raises(InputError, match="6 of 6 atoms lie on another one .* several copies of a molecule"):
+    with pytest.raises(InputError, match=r"6 of 6 atoms lie on another one .* several copies of a molecule"):
         check(WATER + WATER)
     methane, inside = molecule("CH4"), molecule("CH4")
     inside.rotate(40, "x")
@@ -88,7 +92,7 @@ def test_copies_at_one_place_and_molecules_inside_each_other() -> None:
 
 @pytest.mark.parametrize("smiles", ["O.O", "O.O.O.O", "[Na+].[Cl-]", "CC(=O)[O-].[Na+]", "[H][H].O", "C.C.C"])
 def test_molecules_of_one_smiles_stand_beside_each_other(smiles: str) -> None:
-    Chem = pytest.importorskip("rdkit.Chem")  # noqa: N806
+    Chem = pytest.importorskip("rdkit.Chem")
     parts = Chem.GetMolFrags(Chem.AddHs(Chem.MolFromSmiles(smiles)))
     label = np.concatenate([[k] * len(part) for k, part in enumerate(parts)])
     label = label[np.argsort(np.concatenate(parts))]
