@@ -1,15 +1,19 @@
-"""Write ``configuration.md`` from the configuration models: ``python docs/make_reference.py [--check]``."""
+"""Write the pages that the code knows best: ``python docs/make_reference.py [--check]``."""
 
 from __future__ import annotations
 
+import functools
+import operator
 import sys
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from helmol.config import Config
 from helmol.demo import DemoConfig
 from helmol.dft import LevelConfig
+from helmol.evaluate import METRICS
 from helmol.generate import (
     ComplexesSource,
     DimersSource,
@@ -25,7 +29,6 @@ from helmol.structures import RandomConfig
 from helmol.train import TrainConfig
 from helmol.train.sweep import SweepConfig
 
-PAGE = Path(__file__).with_name("configuration.md")
 SECTIONS: dict[str, tuple[str, type[Config]]] = {
     "generate": ("`helmol generate SPEC`", GenerateConfig),
     "level": ("`level`: the level of theory", LevelConfig),
@@ -44,8 +47,8 @@ SECTIONS: dict[str, tuple[str, type[Config]]] = {
 }
 
 
-def page() -> str:
-    """Return the whole page."""
+def configuration() -> str:
+    """Return the page of all keys."""
     parts = [
         "# Configuration",
         "Every key of every file, made from the code by `python docs/make_reference.py`. "
@@ -72,7 +75,7 @@ def table(model: type[Config]) -> str:
 def presets() -> str:
     """Return what the presets differ in."""
     models = MODEL_PRESETS.values()
-    keys = [key for key in ModelConfig.model_fields if len({getattr(m, key) for m in models}) > 1]
+    keys = [key for key in ModelConfig.model_fields if len({repr(getattr(m, key)) for m in models}) > 1]
     lines = ["| preset | " + " | ".join(f"`{key}`" for key in keys) + " |", "|---" * (len(keys) + 1) + "|"]
     for name, preset in MODEL_PRESETS.items():
         lines.append(f"| {name} | " + " | ".join(str(getattr(preset, key)) for key in keys) + " |")
@@ -91,7 +94,8 @@ def shown(value: Any) -> str:
 
 
 def type_name(annotation: Any) -> str:
-    """Return a type as a user would say it."""
+    """Return a type as a user would say it, without the bounds of its numbers."""
+    annotation = without_bounds(annotation)
     simple = isinstance(annotation, type) and not hasattr(annotation, "__args__")
     text = annotation.__name__ if simple else str(annotation)
     for prefix in ("typing.", "pathlib.", "helmol."):
@@ -99,13 +103,48 @@ def type_name(annotation: Any) -> str:
     return text.replace("NoneType", "null").replace("None", "null")
 
 
+def without_bounds(annotation: Any) -> Any:
+    """Return a type with ``Annotated[X, ...]`` as ``X``, inside of others too."""
+    if get_origin(annotation) is Annotated:
+        return without_bounds(annotation.__origin__)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is None or origin is Literal:
+        return annotation
+    inner = tuple(without_bounds(argument) for argument in arguments)
+    if origin in (UnionType, Union):
+        return functools.reduce(operator.or_, inner)
+    return origin[inner]
+
+
+def metrics() -> str:
+    """Return the page of all metrics."""
+    lines = [
+        "# Metrics",
+        "",
+        "Every error in tables, results of `--json`, cards and `metrics.csv` (there after `val_`).",
+        "Unless its definition says otherwise a metric is the mean over molecules of a number per molecule;",
+        "`_ci95` after the key: its 95 % bootstrap interval over molecules. This page is made from the code.",
+        "",
+        "| key | name | unit | needs | definition |",
+        "|---|---|---|---|---|",
+    ]
+    for metric in METRICS.values():
+        cells = (f"`{metric.key}`", metric.label, metric.unit, metric.needs, metric.meaning)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+
+
 def main() -> None:
-    """Write the page, or with ``--check`` fail if it is not what the code says."""
-    text = page()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(text)
-    elif PAGE.read_text() != text:
-        sys.exit(f"{PAGE.name} is not what the code says: run python docs/make_reference.py")
+    """Write the pages, or with ``--check`` fail if one is not what the code says."""
+    for name, make in PAGES.items():
+        page, text = Path(__file__).with_name(name), make()
+        if "--check" not in sys.argv[1:]:
+            page.write_text(text)
+        elif not page.exists() or page.read_text() != text:
+            sys.exit(f"{name} is not what the code says: run python docs/make_reference.py")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from matplotlib.ticker import LogLocator
 from pydantic import Field
 
 from helmol.config import Config, parse, read_yaml
+from helmol.evaluate import METRICS
 from helmol.files import write_json, write_text
 
 log = logging.getLogger("helmol.benchmarks")
@@ -33,16 +34,11 @@ PUBLISHED_SIZE = 25_000
 """Training frames of the published results on MD17; where the power law is read off."""
 SMALLEST_CURVE = 3
 """Sizes of which a power law is fitted."""
-COLUMNS = {
-    "h_mae_uEh": "H MAE / µEh",
-    "eps_occ_mae_uEh": "ε_occ / µEh",
-    "homo_mae_uEh": "HOMO / µEh",
-    "lumo_mae_uEh": "LUMO / µEh",
-    "gap_mae_uEh": "gap / µEh",
-    "density_error_per_electron": "‖ΔP‖ per electron",
-    "dipole_mae_debye": "dipole / D",
-    "energy_from_h_mae_meV": "E of predicted H / meV",
-}
+COLUMNS = (
+    "h_mae_uEh", "eps_occ_mae_uEh", "homo_mae_uEh", "lumo_mae_uEh", "gap_mae_uEh",
+    "density_error_per_electron", "dipole_mae_debye", "energy_from_h_mae_meV",
+)  # fmt: skip
+"""Errors in the table."""
 STYLES = {
     "fock-minus-minao-step": ("#0b6fb8", "o"),
     "fock-minus-minao": ("#d9822b", "s"),
@@ -190,7 +186,8 @@ def power_laws(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[dict[str, Any]], laws: Sequence[dict[str, Any]]) -> str:
     """Return the table in Markdown, every store with its baselines."""
-    heads = ["molecules", "training", "target", *COLUMNS.values(), "test", "steps", "CPU min", "parameters"]
+    columns = [METRICS[key].short for key in COLUMNS]
+    heads = ["molecules", "training", "target", *columns, "test", "steps", "CPU min", "parameters"]
     lines = [f"| {' | '.join(heads)} |", "|---|---:|---|" + "---:|" * (len(heads) - 3)]
     for store in dict.fromkeys(row["panel"] for row in rows):
         mine = [row for row in rows if row["panel"] == store]
@@ -202,7 +199,7 @@ def table(rows: Sequence[dict[str, Any]], laws: Sequence[dict[str, Any]]) -> str
         for row in sorted(mine, key=lambda row: (row["target"], row["store"], row["train"])):
             low, high = row["h_mae_uEh_ci95"]
             values = [f"**{number(row['h_mae_uEh'])}** [{number(low)}, {number(high)}]"]
-            values += [number(row[key]) for key in list(COLUMNS)[1:]]
+            values += [number(row[key]) for key in COLUMNS[1:]]
             values += [f"{row['n_molecules']}", f"{row['steps']:,}", f"{row['cpu_minutes']:.1f}"]
             values.append(f"{row['parameters']:,}")
             lines.append(f"| {row['store']} | {row['train']} | {row['target']} | {' | '.join(values)} |")

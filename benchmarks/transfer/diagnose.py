@@ -24,7 +24,7 @@ from torch import Tensor
 from helmol.evaluate.energies import read_label
 from helmol.files import write_json, write_text
 from helmol.graph import collate
-from helmol.model import HamiltonianModel, find_model, load_model
+from helmol.model import Model, find_model, load_model
 from helmol.model.heads.energy import invariants
 from helmol.model.readout import SMALLEST_STD, left_out
 from helmol.store import Store
@@ -128,7 +128,7 @@ def main() -> None:
     write_text(arguments.out / "diagnosis.md", as_text(found))
 
 
-def read(network: HamiltonianModel, store: Store, split: str, head: Head) -> Conformers:
+def read(network: Model, store: Store, split: str, head: Head) -> Conformers:
     """Return the conformers of a split with the features that a head reads."""
     labels = [read_label(store, store.row(identity)) for identity in store.splits[split]]
     elements = network.domain.basis.elements
@@ -136,7 +136,7 @@ def read(network: HamiltonianModel, store: Store, split: str, head: Head) -> Con
     for k, label in enumerate(labels):
         batch = collate([network.prepare(label.molecule)])
         with torch.no_grad():
-            states = network.backbone.nodes(batch)
+            states = network(batch, ()).nodes
         layers = [states.final] if head.last else [*states.layers, states.final]
         x.append(torch.cat([head.reads(nodes) for nodes in layers], dim=1).double().numpy())
         z.append(label.molecule.numbers)

@@ -137,7 +137,7 @@ def _properties(models: Sequence[TrainedModel]) -> list[str]:
         names += FROM_ENERGY if forces else FROM_ENERGY[:2]
         if len(models) > 1:
             names += ["energy_std", *(["forces_std"] if forces else [])]
-    if models[0].network.head is not None:
+    if "fock" in models[0].network.heads:
         names += FROM_FOCK
     return names
 

@@ -23,7 +23,7 @@ from helmol.basis import BasisSet, ElementBasis, from_house, to_house, wigner_d
 from helmol.system import LevelOfTheory, Molecule
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel
+    from helmol.model import Model
 
 Array = npt.NDArray[np.float64]
 
@@ -179,13 +179,12 @@ def tiny_fit() -> tuple[bool, str]:
     matrices = predict_fock(random_network(torch.float64, seed=5), molecules, [{}] * 4)
     student = random_network(torch.float32, seed=6, fitted=False)
     items = [student.prepare(*pair) for pair in zip(molecules, matrices, strict=True)]
-    fit_statistics(student, items)
-    batch = collate(items)
+    batch = collate(fit_statistics(student, items))
     optimizer = torch.optim.Adam(student.parameters(), lr=5e-3)
     losses = []
     for _ in range(FIT_STEPS):
         optimizer.zero_grad()
-        loss = hamiltonian_loss(student, student(batch), batch)
+        loss = hamiltonian_loss(student(batch).fock, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
@@ -198,9 +197,10 @@ def tiny_fit() -> tuple[bool, str]:
     )
 
 
-def random_network(dtype: Any, *, seed: int, fitted: bool = True) -> HamiltonianModel:
+def random_network(dtype: Any, *, seed: int, fitted: bool = True) -> Model:
     """Return a nano network for water in a made-up split-valence basis, with random weights."""
-    from helmol.model import MODEL_PRESETS, Domain, build, fit_statistics
+    from helmol.model import MODEL_PRESETS, build, fit_statistics
+    from helmol.target import Domain
 
     elements = {1: ElementBasis((0, 0, 1), 0, "h"), 8: ElementBasis((0, 0, 0, 1, 1, 2), 0, "o")}
     level = LevelOfTheory("rks", "pbe", "1*101 + 1*130", "made-up", None, 3, False, 1e-10, "none")

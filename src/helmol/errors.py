@@ -25,6 +25,10 @@ class StoreError(HelmolError):
     """A store that is missing, damaged, or of another schema."""
 
 
+class BusyError(HelmolError):
+    """A file or folder that another process is writing; the message says which process."""
+
+
 class ConvergenceError(HelmolError):
     """An electronic-structure calculation whose result must not be used as a label."""
 

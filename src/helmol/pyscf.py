@@ -331,7 +331,7 @@ def write_molden(prediction: Prediction, path: Path, *, level: LevelOfTheory) ->
         level: level of theory of the model, for the basis.
     """
     mole = dft.build_mole(prediction.molecule, dft.level_from(level))
-    with replacing(path) as temporary, temporary.open("w") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         molden.header(mole, file)
         if prediction.mo_energy.ndim == 1:
             molden.orbital_coeff(

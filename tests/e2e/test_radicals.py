@@ -187,7 +187,8 @@ def test_restricted_rows_are_refused_in_one_line(radicals, tmp_path):
 def test_g_shells_of_real_bases(symbol, name, rng):
     import torch
 
-    from helmol.model import Domain, ModelConfig, build, fit_statistics, predict_fock
+    from helmol.model import ModelConfig, build, fit_statistics, predict_fock
+    from helmol.target import Domain
 
     mole = gto.M(atom=f"{symbol} 0 0 0; H 0.3 0.4 1.6", basis=name, spin=None, verbose=0)
     molecule, basis = dft.molecule_from_mole(mole), BasisSet.from_mole(mole, name)

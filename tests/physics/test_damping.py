@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from helmol.model import damped
+from helmol.target import damped
 
 
 def nearly_dependent(rng, n=12, smallest=1e-3):

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from helmol.graph import collate, frames
 from helmol.graph.derivatives import generators
-from helmol.model import energies, energy_loss
+from helmol.model import energy_loss
 from helmol.model.backbone import Backbone
 from helmol.system import Molecule
 
@@ -95,10 +95,10 @@ def test_gradients_of_a_force_loss(molecule, rng):
     chosen = random_molecule(rng, (6, 1, 8)) if molecule == "random" else linear_molecule((0, 0, 1), 0.0)
     batch = collate([network.prepare(chosen)])
     weights = torch.from_numpy(rng.normal(size=(chosen.n_atoms, 3)))
-    parameters = [p for n, p in network.named_parameters() if n.startswith(("backbone.", "energy."))]
+    parameters = [p for n, p in network.named_parameters() if n.startswith(("backbone.", "heads.energy."))]
 
     def value(twice):
-        output = energies(network, batch, forces=True, twice=twice)
+        output = network(batch, ("energy",), forces=True, create_graph=twice).energy
         return (output.forces * weights).sum() + (output.forces**2).sum()
 
     gradients = torch.autograd.grad(value(True), parameters, allow_unused=True)
@@ -146,7 +146,7 @@ def network_hessian(network, batch):
     def energy(positions):
         states = network.backbone.nodes(replace(batch, positions=positions), twice=True)
         near = network.backbone.messages(states.geometry, states.scalars)
-        return network.reference.scale * network.energy(states, *near, batch.numbers)[0].sum()
+        return network.energy_target.scale * network.energy_head.read(states, *near, batch.numbers)[0].sum()
 
     n = batch.positions.numel()
     return torch.autograd.functional.hessian(energy, batch.positions).reshape(n, n).numpy()
@@ -155,7 +155,7 @@ def network_hessian(network, batch):
 def test_the_fast_and_the_twice_differentiable_way_agree(network, rng):
     molecule = random_molecule(rng)
     batch = collate([network.prepare(molecule)])
-    slow = energies(network, batch, forces=True, twice=True)
+    slow = network(batch, ("energy",), forces=True, create_graph=True).energy
     energy, forces = energy_and_forces(network, molecule)
     assert slow.energy.item() == pytest.approx(energy, abs=1e-12)
     np.testing.assert_allclose(slow.forces.detach().numpy(), forces, atol=1e-12)
@@ -194,14 +194,14 @@ def test_single_precision_forces(rng):
 def test_loss_is_zero_at_the_labels_and_has_a_gradient_off_them(network, rng):
     items = [network.prepare(random_molecule(rng)) for _ in range(2)]
     batch = collate(items)
-    output = energies(network, batch, forces=True, twice=True)
+    output = network(batch, ("energy",), forces=True, create_graph=True).energy
     right = replace(batch, energy=output.energy.detach(), forces=output.forces.detach())
     wrong = replace(right, energy=right.energy + 0.1, forces=right.forces + 0.1)
     for kind in ("mae", "mse"):
         weights = {"kind": kind, "energy_weight": 1.0, "force_weight": 1.0}
-        assert energy_loss(network, output, right, **weights).item() < 1e-7
-        loss = energy_loss(network, output, wrong, **weights)
-        head = network.energy
+        assert energy_loss(output, right, **weights).item() < 1e-7
+        loss = energy_loss(output, wrong, **weights)
+        head = network.energy_head
         last = head.readout[-1] if head.elements is None else head.elements
         gradient = torch.autograd.grad(loss, last.weight, retain_graph=True)[0]
         assert loss.item() > 0.1

@@ -8,9 +8,10 @@ from scipy.spatial.transform import Rotation
 
 from helmol.errors import ConfigError, InputError
 from helmol.graph import collate
-from helmol.model import Domain, ModelConfig, build, fit_statistics, load_model, predict_fock, save_model
-from helmol.model.given import smeared_density
+from helmol.model import ModelConfig, build, fit_statistics, load_model, predict_fock, save_model
 from helmol.system import LevelOfTheory, Molecule
+from helmol.target import Domain
+from helmol.target.matrix import smeared_density
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
 TARGET = "fock-minus-minao-step"
@@ -39,7 +40,7 @@ def reader(dtype=torch.float64, *, method="rks", inputs=ALL, target=TARGET, **mo
         molecule = random_molecule(rng, tuple(list(SHELLS) * 2))
         nao = domain.basis.offsets(molecule.numbers)[-1]
         known = random_matrices(rng, nao, domain.n_spins)
-        items.append(network.prepare(molecule, known["minao"], network.given_matrices(molecule, known)))
+        items.append(network.prepare(molecule, known["minao"], network.input_matrices(molecule, known)))
     fit_statistics(network, items)
     return network
 
@@ -90,15 +91,15 @@ def test_rotations_and_permutations(network, rng):
 
 
 def test_a_block_that_is_not_transposed_or_not_turned_is_caught(network, rng, monkeypatch):
-    from helmol.model.backbone import inputs
+    from helmol.model import matrix_input
 
-    given = network.backbone.given
+    reads = network.matrix_input
     with monkeypatch.context() as patch:
-        for key, entries in given.exchange.items():
-            patch.setitem(given.exchange, key, [(order, sign.abs()) for order, sign in entries])
+        for key, entries in reads.exchange.items():
+            patch.setitem(reads.exchange, key, [(order, sign.abs()) for order, sign in entries])
         assert permutation_error(network, rng) > 100 * TOLERANCE[network.dtype]
     with monkeypatch.context() as patch:
-        patch.setattr(inputs, "rotate_pairs", lambda values, *arguments, **more: values)
+        patch.setattr(matrix_input, "rotate_pairs", lambda values, *arguments, **more: values)
         assert rotation_error(network, rng) > 100 * TOLERANCE[network.dtype]
 
 
@@ -113,9 +114,9 @@ def test_every_block_and_every_map_is_used(rng):
             changed[name][offsets[a], offsets[b]] += 0.1
             changed[name][offsets[b], offsets[a]] = changed[name][offsets[a], offsets[b]]
             assert np.abs(predict(network, molecule, changed) - before).max() > 1e-6
-    batch = collate([network.prepare(molecule, given=network.given_matrices(molecule, known))])
-    sum(part.square().sum() for part in network(batch).normalised).backward()
-    for name, weight in network.backbone.given.named_parameters():
+    batch = collate([network.prepare(molecule, inputs=network.input_matrices(molecule, known))])
+    sum(part.square().sum() for part in network(batch).fock.normalised).backward()
+    for name, weight in network.matrix_input.named_parameters():
         assert not weight.numel() or weight.grad.abs().max() > 0, name
 
 
@@ -124,11 +125,11 @@ def test_parts_and_checkpoints_change_nothing(rng):
     molecule, known = case(network, rng)
     whole = predict(network, molecule, known)
     np.testing.assert_allclose(predict(network, molecule, known, max_edges=6), whole, atol=1e-12)
-    batch = collate([network.prepare(molecule, given=network.given_matrices(molecule, known))])
+    batch = collate([network.prepare(molecule, inputs=network.input_matrices(molecule, known))])
     gradients = []
     for checkpoint in (False, True):
         network.zero_grad()
-        sum(part.square().sum() for part in network(batch, checkpoint=checkpoint).normalised).backward()
+        sum(part.square().sum() for part in network(batch, checkpoint=checkpoint).fock.normalised).backward()
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
@@ -138,7 +139,7 @@ def test_alpha_and_beta(rng):
     network = reader(method="uks")
     molecule = random_molecule(rng, (8, 1, 1))
     known = random_matrices(rng, network.domain.basis.offsets(molecule.numbers)[-1], 2)
-    assert network.given_matrices(molecule, known).shape[0] == 7
+    assert network.input_matrices(molecule, known).shape[0] == 7
     assert predict(network, molecule, known).shape == known["minao"].shape
 
 
@@ -164,18 +165,18 @@ def test_what_is_missing_is_named(rng):
     with pytest.raises(ConfigError, match="take fock-minus-minao-step"):
         reader(target="fock-minus-minao")
     with pytest.raises(ConfigError, match="Fock matrices alone"):
-        reader(energy={"readout": "linear"})
+        reader(heads={"fock": {}, "energy": {"readout": "linear"}})
 
 
 def test_each_matrix_that_is_read_is_what_it_is_called(rng):
     network = reader()
     molecule, known = case(network, rng)
-    given = dict(zip(ALL, network.given_matrices(molecule, known), strict=True))
-    np.testing.assert_array_equal(given["reference"], known["minao-step"])
-    np.testing.assert_array_equal(given["change"], known["minao-step"] - known["minao"])
-    np.testing.assert_array_equal(given["overlap"], known["overlap"])
+    read = dict(zip(ALL, network.input_matrices(molecule, known), strict=True))
+    np.testing.assert_array_equal(read["reference"], known["minao-step"])
+    np.testing.assert_array_equal(read["change"], known["minao-step"] - known["minao"])
+    np.testing.assert_array_equal(read["overlap"], known["overlap"])
     electrons = network.domain.basis.n_electrons(molecule.numbers, molecule.charge)
-    assert np.sum(given["density"] * known["overlap"]) == pytest.approx(electrons, rel=1e-12)
+    assert np.sum(read["density"] * known["overlap"]) == pytest.approx(electrons, rel=1e-12)
 
 
 def test_density_with_a_gap_is_that_of_the_lowest_orbitals(rng):

@@ -85,9 +85,9 @@ def test_renaming_the_atoms_renames_the_orbitals(network, rng):
 
 
 def test_a_pair_read_in_one_direction_only_is_caught(network, rng, monkeypatch):
-    for key, entries in network.head.exchange.items():
+    for key, entries in network.fock_head.exchange.items():
         monkeypatch.setitem(
-            network.head.exchange, key, [(order, torch.zeros_like(sign)) for order, sign in entries]
+            network.fock_head.exchange, key, [(order, torch.zeros_like(sign)) for order, sign in entries]
         )
     assert permutation_error(network, rng) > 100 * TOLERANCE[network.dtype]
 
@@ -173,7 +173,7 @@ def rotation_error_spins(network, molecule):
 def test_every_weight_is_used():
     network = make_network(torch.float64)
     molecule = random_molecule(np.random.default_rng(0), tuple(SHELLS) * 2)
-    output = network(collate([network.prepare(molecule)]))
+    output = network(collate([network.prepare(molecule)])).fock
     sum(part.square().sum() for part in output.normalised).backward()
     unused = [name for name, weight in network.named_parameters() if weight.grad is None]
     assert unused == []
@@ -203,8 +203,8 @@ def test_every_switch_keeps_the_symmetry(settings, rng):
 
 def outputs_and_gradients(network, batch, **settings):
     network.zero_grad()
-    output = network(batch, **settings)
-    loss = hamiltonian_loss(network, output, batch)
+    output = network(batch, **settings).fock
+    loss = hamiltonian_loss(output, batch)
     loss.backward()
     return [*output.normalised, loss, *[w.grad.clone() for w in network.parameters() if w.grad is not None]]
 

@@ -10,7 +10,7 @@ is read by its methods, never imported), torch, files.
 
 from helmol.basis.coupling import coupling, real_spherical_harmonics, wigner_d
 from helmol.basis.irreps import IrrepTable, diagonal_table, pair_table
-from helmol.basis.orders import MOrder, from_house, house_order, m_order, to_house
+from helmol.basis.orders import MOrder, coefficients_from_house, from_house, house_order, m_order, to_house
 from helmol.basis.shells import BasisSet, ElementBasis, Signature, signature_nao
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "IrrepTable",
     "MOrder",
     "Signature",
+    "coefficients_from_house",
     "coupling",
     "diagonal_table",
     "from_house",

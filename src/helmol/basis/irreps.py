@@ -9,7 +9,8 @@ belongs to a pair of shell signatures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from helmol.basis.shells import Signature, signature_nao
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IrrepTable:
     """Map irreps ``y [n, dim]`` to blocks ``B [n, rows, columns]`` and back, keeping the norm.
 
@@ -30,6 +31,7 @@ class IrrepTable:
     the factor √2 because they fill both triangles.
 
     Attributes:
+        first, second: shells of the two atoms.
         rows: AOs of the first atom.
         columns: AOs of the second atom.
         counts: number of irreps n_l for l = 0 … lmax.
@@ -37,6 +39,8 @@ class IrrepTable:
         matrix: ``[rows·columns, dim]``, orthonormal columns.
     """
 
+    first: Signature
+    second: Signature
     rows: int
     columns: int
     counts: tuple[int, ...]
@@ -52,6 +56,44 @@ class IrrepTable:
     def dim(self) -> int:
         """Number of components, ``Σ_l (2l+1) n_l``."""
         return sum((2 * l + 1) * n for l, n in enumerate(self.counts))
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where the components of each degree stand."""
+        ends = np.cumsum([0, *((2 * l + 1) * n for l, n in enumerate(self.counts))]).tolist()
+        return tuple(slice(*part) for part in pairwise(ends))
+
+    @cached_property
+    def parities(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """For each degree ``(l₁ + l₂ + l) mod 2`` of its irreps, ``[n_l]``: a mirror turns odd ones round."""
+        return tuple(
+            np.array([(self.first[a] + self.second[b] + l) % 2 for a, b in pairs], dtype=np.int64)
+            for l, pairs in enumerate(self.shell_pairs)
+        )
+
+    @cached_property
+    def transposed(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """For each degree where irrep (a, b) finds (b, a), ``[n_l]``; two atoms of equal shells.
+
+        Transposing a block exchanges them with the sign ``(−1)^{l₁+l₂−l}`` of :attr:`parities`.
+        """
+        orders = []
+        for pairs in self.shell_pairs:
+            place = {pair: k for k, pair in enumerate(pairs)}
+            orders.append(np.array([place[b, a] for a, b in pairs], dtype=np.int64))
+        return tuple(orders)
+
+    @cached_property
+    def exchange(self) -> tuple[npt.NDArray[np.int64], Array]:
+        """``order, sign``, each ``[dim]``, with ``y_ji = sign · y_ij[order]``; two atoms of equal shells."""
+        order, sign = [], []
+        for l, (part, place, parity) in enumerate(
+            zip(self.slices, self.transposed, self.parities, strict=True)
+        ):
+            for m in range(2 * l + 1):
+                order.append(part.start + m * len(place) + place)
+                sign.append(1.0 - 2.0 * parity)
+        return np.concatenate(order), np.concatenate(sign)
 
     def to_blocks(self, irreps: Array) -> Array:
         """Return the blocks ``[n, rows, columns]`` of irreps ``[n, dim]``."""
@@ -98,7 +140,7 @@ def _table(
         shape=(rows * columns, int(start[-1])),
     )
     pairs = tuple(tuple((a, b) for k, a, b in entries if k == l) for l in range(lmax + 1))
-    return IrrepTable(rows, columns, tuple(counts), pairs, matrix)
+    return IrrepTable(first, second, rows, columns, tuple(counts), pairs, matrix)
 
 
 @cache

@@ -79,6 +79,14 @@ def from_house(matrix: Array, shells: Sequence[int], target: MOrder) -> Array:
     return np.ascontiguousarray((matrix * (sign[:, None] * sign))[..., inverse[:, None], inverse])
 
 
+def coefficients_from_house(coefficients: Array, shells: Sequence[int], target: MOrder) -> Array:
+    """Bring orbitals, columns of ``[..., nao, n]``, from house to ``target`` order; exact in every bit."""
+    index, sign = house_order(shells, target)
+    if coefficients.shape[-2] != len(index):
+        raise InputError(f"orbitals of shape {coefficients.shape} do not fit {len(index)} atomic orbitals")
+    return np.ascontiguousarray((coefficients * sign[:, None])[..., np.argsort(index), :])
+
+
 def _check_size(matrix: Array, nao: int) -> None:
     """Raise if a matrix does not fit the shells."""
     if matrix.shape[-2:] != (nao, nao):

@@ -19,8 +19,8 @@ from helmol.bench.cases import CASES, DOUBLE_ZETA, Case, domain, molecules, orga
 from helmol.bench.measure import clock_for, copy_rate, gemm_rate
 from helmol.bench.run import convolution_flops
 from helmol.graph import Batch, Item, collate
-from helmol.model import MODEL_PRESETS, PRECISIONS, HamiltonianModel, ModelConfig, build, hamiltonian_loss
-from helmol.model.blocks import table_of
+from helmol.graph.blocks import table_of
+from helmol.model import MODEL_PRESETS, PRECISIONS, Model, ModelConfig, build, hamiltonian_loss
 
 log = logging.getLogger("helmol.bench")
 
@@ -107,7 +107,7 @@ def _row(
 
     def predict() -> list[Tensor]:
         with torch.no_grad():
-            return network(batch).normalised
+            return network(batch).fock.normalised
 
     n_convolutions = 2 * workload.config.n_layers
     floor = convolution_flops(network.backbone.lmax, workload.config.channels) * n_convolutions
@@ -126,7 +126,7 @@ def _row(
     }, output  # fmt: skip
 
 
-def labelled(network: HamiltonianModel, some: Sequence[Any]) -> list[Item]:
+def labelled(network: Model, some: Sequence[Any]) -> list[Item]:
     """Return prepared molecules with targets of zero."""
     n_spins, items = network.domain.n_spins, []
     for molecule in some:
@@ -139,13 +139,13 @@ def labelled(network: HamiltonianModel, some: Sequence[Any]) -> list[Item]:
     return items
 
 
-def training_step(network: HamiltonianModel, batch: Batch) -> Callable[[], Tensor]:
+def training_step(network: Model, batch: Batch) -> Callable[[], Tensor]:
     """Return a whole training step on one batch: loss, gradient, optimizer."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6, fused=True)
 
     def step() -> Tensor:
         optimizer.zero_grad()
-        loss = hamiltonian_loss(network, network(batch), batch)
+        loss = hamiltonian_loss(network(batch).fock, batch)
         loss.backward()
         optimizer.step()
         return loss.detach()

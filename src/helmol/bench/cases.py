@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from helmol.basis import BasisSet, ElementBasis
 from helmol.errors import ConfigError
-from helmol.model import MODEL_PRESETS, Domain, HamiltonianModel, build
+from helmol.model import MODEL_PRESETS, Model, build
 from helmol.system import LevelOfTheory, Molecule
+from helmol.target import Domain
 
 SPACING = 2.6
 """Edge of the cubic cell in bohr that holds one atom: the density of an organic molecule."""
@@ -57,7 +58,7 @@ def largest(path: Path | None, n_atoms: int) -> Molecule:
     return max((structure.molecule for structure in read(path)), key=lambda m: len(m.numbers))
 
 
-def untrained(preset: str, basis: str, numbers: npt.NDArray[np.int64]) -> HamiltonianModel:
+def untrained(preset: str, basis: str, numbers: npt.NDArray[np.int64]) -> Model:
     """Return a model with random weights for some elements in a basis that PySCF knows.
 
     Raises:

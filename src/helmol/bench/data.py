@@ -11,9 +11,9 @@ import numpy as np
 
 from helmol.bench.cases import Case, domain, molecules
 from helmol.graph import collate
-from helmol.model import stored_items
 from helmol.store import Store
 from helmol.system import Matrices, Sample
+from helmol.target import stored_items
 
 BATCH = 64
 MOST_SAMPLES = 1024

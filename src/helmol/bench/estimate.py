@@ -11,8 +11,7 @@ import torch
 
 from helmol.bench.measure import clock_for, count_saved_bytes
 from helmol.graph import collate
-from helmol.model import HamiltonianModel
-from helmol.model.network import assemble
+from helmol.model import Model
 from helmol.system import Molecule
 
 PROBE_ATOMS = 23
@@ -26,7 +25,7 @@ WORKING_ARRAYS = 8
 """Arrays of ``[E, K, C]`` that exist together at the worst moment of a convolution on edges."""
 
 
-def estimate(network: HamiltonianModel, molecule: Molecule) -> dict[str, Any]:
+def estimate(network: Model, molecule: Molecule) -> dict[str, Any]:
     """Estimate what one molecule costs on this machine.
 
     A part of the molecule (its atoms nearest to the centre) is predicted and differentiated; times and bytes
@@ -44,24 +43,24 @@ def estimate(network: HamiltonianModel, molecule: Molecule) -> dict[str, Any]:
     """
     device, clock = network.device, clock_for(network.device)
     probe = _centre(molecule, PROBE_ATOMS)
-    reader, n_probe = network.backbone.given, int(network.domain.basis.offsets(probe.numbers)[-1])
-    given = None if reader is None else np.zeros((reader.n_matrices, n_probe, n_probe))
-    batch = collate([network.prepare(probe, given=given)]).to(device)
+    reader, n_probe = network.matrix_input, int(network.domain.basis.offsets(probe.numbers)[-1])
+    inputs = None if reader is None else np.zeros((reader.n_matrices, n_probe, n_probe))
+    batch = collate([network.prepare(probe, inputs=inputs)]).to(device)
     n_edges, n_ao = network.prepare(molecule).n_edges, int(network.domain.basis.offsets(molecule.numbers)[-1])
     scale = n_edges / max(batch.n_edges, 1)
 
     def predict() -> None:
         with torch.no_grad():
-            assemble(network, network(batch), batch)
+            network.fock_target.dense(network(batch).fock, batch)
 
     def learn() -> None:
-        out = network(batch)
+        out = network(batch).fock
         torch.autograd.backward(out.normalised, [torch.ones_like(part) for part in out.normalised])
         network.zero_grad()
 
     predict_seconds, train_seconds = _time(predict, clock), _time(learn, clock)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    k, c = (network.backbone.lmax + 1) ** 2, network.config.channels
+    k, c = (network.lmax + 1) ** 2, network.config.channels
     working = WORKING_ARRAYS * k * c * torch.finfo(network.dtype).bits // 8
     # Irreps of all blocks twice (float32 and float64), dense matrix twice in float64.
     output = 8.0 * n_ao**2 * network.domain.n_spins * 3.5

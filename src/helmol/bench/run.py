@@ -12,8 +12,7 @@ from helmol.bench.cases import CASES, domain, molecules
 from helmol.bench.measure import Measured, clock_for, gemm_rate, measure
 from helmol.errors import InputError
 from helmol.graph import Pairs, collate, edge_geometry
-from helmol.model import BlockIrreps, ModelConfig, build, hamiltonian_loss
-from helmol.model.network import HamiltonianModel
+from helmol.model import Model, ModelConfig, build, hamiltonian_loss
 
 
 def convolution_flops(lmax: int, channels: int) -> int:
@@ -45,7 +44,7 @@ def run(
         threads: CPU threads; default torch's.
         repeats: timed calls per stage; medians are reported.
         checkpoint: recompute block by block in the gradient of the whole step.
-        pairs_at_once: as in :meth:`helmol.model.HamiltonianModel.forward`.
+        pairs_at_once: as in :meth:`helmol.model.Model.forward`.
         precision: of matrix products; the floor is at the rate of that precision.
 
     Returns:
@@ -114,13 +113,13 @@ def _zeros(key: tuple[tuple[int, ...], ...], n: int) -> Any:
     """Return targets of zero for the blocks of one kind."""
     import numpy as np
 
-    from helmol.model.blocks import table_of
+    from helmol.graph.blocks import table_of
 
     return np.zeros((n, 1, table_of(key).dim))
 
 
 def _stages(
-    network: HamiltonianModel, batch: Any, items: Any, *, checkpoint: bool, pairs_at_once: int | None
+    network: Model, batch: Any, items: Any, *, checkpoint: bool, pairs_at_once: int | None
 ) -> dict[str, Callable[[], Any]]:
     """Return one function per stage, on inputs made once."""
     config, backbone = network.config, network.backbone
@@ -131,16 +130,16 @@ def _stages(
     pairs = Pairs.of(geometry)
     nodes = states.layers[0].clone().requires_grad_()
     stream = stream.requires_grad_()
-    output = network(batch)
+    output = network(batch).fock
     parts = [part.detach().requires_grad_() for part in output.normalised]
     node_block, edge_block = backbone.node_blocks[0], backbone.edge_blocks[0]
     gated_nodes = states.final.clone().requires_grad_()
 
     def head() -> list[torch.Tensor]:
-        gated = network.head.node_gate(gated_nodes)
-        atoms = [network.head.diagonal(gated, b.key, b.index) for b in batch.buckets if len(b.key) == 1]
+        fock = network.fock_head
+        atoms = fock.diagonal(fock.node_gate(gated_nodes), [b for b in batch.buckets if len(b.key) == 1])
         blocks = [(b.key, b.index) for b in batch.buckets if len(b.key) == 2]
-        return [*atoms, *network.read_pairs(stream, geometry, blocks)]
+        return [*atoms, *fock.pairs(fock.edge_gate(backbone.normalised_edges(stream)), geometry, blocks)]
 
     def predict() -> None:
         with torch.no_grad():
@@ -157,7 +156,7 @@ def _stages(
     def step() -> torch.Tensor:
         network.zero_grad()
         out = network(batch, checkpoint=checkpoint, pairs_at_once=pairs_at_once)
-        return hamiltonian_loss(network, out, batch)
+        return hamiltonian_loss(out.fock, batch)
 
     def geometry_stage() -> None:
         edge_geometry(
@@ -175,7 +174,7 @@ def _stages(
         "node_block": lambda: node_block(nodes, scalars, pairs),
         "edge_block": lambda: edge_block(stream, nodes, scalars, pairs),
         "head": head,
-        "loss": lambda: hamiltonian_loss(network, BlockIrreps(parts, geometry), batch),
+        "loss": lambda: hamiltonian_loss(replace(output, normalised=parts), batch),
         "training_step": step,
         "optimizer": optimize,
         "prediction": predict,

@@ -33,7 +33,7 @@ def embed(
 ) -> None:
     """Draw atom features by element and by environment, and score how well they separate environments."""
     with session("embed", json_file=json_file, verbose=verbose) as s:
-        from helmol.evaluate.embedding_run import embed_runs
+        from helmol.embed.run import embed_runs
         from helmol.predict import TrainedModel
 
         folder = out or Path(run) / "embedding"

@@ -1,6 +1,5 @@
 """``helmol evaluate RUN STORE``: the error table of a model, beside that of cheap guesses."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,34 +7,6 @@ import typer
 
 from helmol.cli.options import Device, JsonFile, Out, Precision, Verbose
 from helmol.cli.session import Session, session
-
-UNITS = {
-    "h_mae_uEh": "F, all elements / µEh",
-    "h_mae_diagonal_uEh": "F, diagonal blocks / µEh",
-    "h_mae_offdiagonal_uEh": "F, off-diagonal blocks / µEh",
-    "h_mae_alpha_uEh": "F, alpha / µEh",
-    "h_mae_beta_uEh": "F, beta / µEh",
-    "h_mae_spin_uEh": "F, alpha minus beta / µEh",
-    "eps_occ_mae_uEh": "occupied energies / µEh",
-    "homo_mae_uEh": "HOMO / µEh",
-    "lumo_mae_uEh": "LUMO / µEh",
-    "gap_mae_uEh": "gap / µEh",
-    "density_error": "density ‖ΔP‖",
-    "density_error_per_electron": "density ‖ΔP‖ per electron",
-    "dipole_mae_debye": "dipole / Debye",
-    "psi_similarity": "orbital similarity |cos|",
-    "psi_similarity_s": "orbital similarity, metric S",
-    "energy_mae_meV": "energy / meV",
-    "energy_mae_meV_per_atom": "energy per atom / meV",
-    "force_mae_meV_per_angstrom": "force components / meV/Å",
-    "energy_from_h_mae_meV": "energy of the predicted F / meV",
-    "energy_from_h_corrected_mae_meV": "the same, second order / meV",
-}
-INTERVALS = {
-    "h_mae_uEh_ci95": "F (µEh)",
-    "energy_mae_meV_ci95": "the energy (meV)",
-    "force_mae_meV_per_angstrom_ci95": "forces (meV/Å)",
-}
 
 
 def evaluate(
@@ -75,6 +46,7 @@ def evaluate(
 ) -> None:
     """Compare a model with labels: Fock matrix, orbitals, density, dipole, energy, forces; with baselines."""
     with session("evaluate", json_file=json_file, verbose=verbose) as s:
+        from helmol.evaluate import METRICS
         from helmol.evaluate.run import evaluate_store
         from helmol.predict import TrainedModel
 
@@ -91,9 +63,10 @@ def evaluate(
         )
         if "precisions" in result:
             title = f"precisions of matrix products, {min(precisions, result['n_molecules'])} molecules"
-            columns = ["h_change_uEh", "h_change_max_uEh", "h_mae_uEh", "eps_occ_mae_uEh"]
-            head = ["", "change of F / µEh", "largest / µEh", "error of F / µEh", "occupied energies / µEh"]
-            s.table(title, head, [[n, *[row[c] for c in columns]] for n, row in result["precisions"].items()])
+            rows = result["precisions"].items()
+            columns = [m for m in METRICS.values() if all(m.key in row for _, row in rows)]
+            head = ["", *[metric.heading for metric in columns]]
+            s.table(title, head, [[n, *[row[metric.key] for metric in columns]] for n, row in rows])
         s.say(f"plots and evaluation.json in {folder}")
         s.result(result)
         s.next(f"helmol predict {run} {store} --out predictions")
@@ -104,22 +77,26 @@ def _seen(run: Path) -> set[str]:
     path = run / "split.json"
     if not path.is_file():
         return set()
-    split = json.loads(path.read_text())
-    return {*split["train"], *split["val"]}
+    from helmol.damage import read_json, understood
+
+    split = read_json(path)
+    with understood(str(path)):
+        return {str(id) for role in ("train", "val") for id in split[role]}
 
 
 def show(s: Session, result: dict[str, Any], title: str) -> None:
     """Print the table of a model beside its baselines."""
+    from helmol.evaluate import metrics
+
     columns = {"model": result, **result["baselines"]}
     rows = [
-        [label, *["-" if part.get(key) is None else float(part[key]) for part in columns.values()]]
-        for key, label in UNITS.items()
-        if key in result
+        [metric.heading, *["-" if value is None else float(value) for value in values]]
+        for metric, values in metrics.rows(list(columns.values()))
     ]
     s.table(title, ["mean error", *columns], rows)
     for reason in sorted(set(result["missing"].values())):
         s.say(f"left out (-): {reason}")
-    for key, name in INTERVALS.items():
-        if result.get(key) is not None:
-            low, high = result[key]
-            s.say(f"95 % interval of the error of {name} over molecules: {low:.3g} to {high:.3g}")
+    for metric in metrics.METRICS.values():
+        if result.get(f"{metric.key}_ci95") is not None:
+            low, high = result[f"{metric.key}_ci95"]
+            s.say(f"95 % interval of {metric.heading} over molecules: {low:.3g} to {high:.3g}")

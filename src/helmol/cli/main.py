@@ -23,6 +23,7 @@ from helmol.cli.inspect import inspect
 from helmol.cli.merge import merge
 from helmol.cli.predict import predict
 from helmol.cli.references import references
+from helmol.cli.session import fail
 from helmol.cli.split import split
 from helmol.cli.sweep import sweep
 from helmol.cli.train import train
@@ -87,6 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 1 for what went wrong while running (see :mod:`helmol.cli.session`), 2 for a command
     line that cannot be understood, 130 for Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal without µ and Å, and file names that are no text, get escapes instead of an error.
+            stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if (message := _unknown_verb(given)) is not None:
         typer.echo(f"helmol: {message}", err=True)
@@ -101,10 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(1)
     except Exception as error:
+        verb_name = f" {given[0]}" if not given[0].startswith("-") else ""
         # typer's own errors, whose base class it does not export, can say what they are about.
         if not hasattr(error, "format_message"):
-            raise
-        verb_name = f" {given[0]}" if not given[0].startswith("-") else ""
+            sys.exit(fail(f"helmol{verb_name}", error))
         text = " ".join(error.format_message().split())
         typer.echo(f"helmol{verb_name}: {text} (see helmol{verb_name} --help)", err=True)
         sys.exit(2)

@@ -38,7 +38,7 @@ def predict(
         from helmol.predict.files import predict_file
 
         model = TrainedModel.load(run, device=device, precision=precision)
-        if model.network.head is None and (residual or molden):
+        if "fock" not in model.network.heads and (residual or molden):
             raise InputError(
                 f"--residual and --molden are of Fock matrices, and {run} predicts energies only"
             )
@@ -49,16 +49,16 @@ def predict(
             energies = _energies(s, models, molecules, out=out, split=split, max_edges=max_edges)
         elif also:
             raise InputError(f"--also averages energies, and {run} predicts Fock matrices only")
-        if model.network.head is None:
+        if "fock" not in model.network.heads:
             s.result(energies)
             s.next(f"helmol evaluate {run} STORE")
             return
-        writers = []
+        writers = {}
         if molden:
             from helmol.pyscf import write_molden
 
             level = model.domain.level
-            writers.append(lambda p, file: write_molden(p, file.with_suffix(".molden"), level=level))
+            writers[".molden"] = lambda p, file: write_molden(p, file, level=level)
         result = predict_file(
             model,
             molecules,

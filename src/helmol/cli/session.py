@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 import tempfile
 import traceback
@@ -14,10 +15,14 @@ from typing import Any
 
 import typer
 
-from helmol.errors import HelmolError
+from helmol.errors import HelmolError, InputError
 
 LEFT_OUT = {"ase": "ASE", "pyscf": "PySCF"}
 """Packages that a machine for training may lack."""
+
+LONGEST = 2000
+"""Characters of the one line at most."""
+LONGEST_TRACEBACK = 100_000
 
 
 class Session:
@@ -65,34 +70,41 @@ def session(
     """
     _configure_logging(verbose)
     try:
+        if json_file is not None and json_file.is_dir():
+            raise InputError(f"--json {json_file} is a folder: give a file")
         yield Session(json_file)
     except KeyboardInterrupt:
         typer.echo(f"helmol {verb}: interrupted; what was finished is kept", err=True)
         raise typer.Exit(130) from None
-    except HelmolError as error:
-        _write_traceback(log_file)
-        typer.echo(f"helmol {verb}: {error}", err=True)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        where = _write_traceback(log_file)
-        reason = "no space left on the disk" if error.errno == errno.ENOSPC else str(error)
-        typer.echo(f"helmol {verb}: {reason} (traceback: {where})", err=True)
-        raise typer.Exit(1) from None
     except Exception as error:
-        package = (getattr(error, "name", None) or "").partition(".")[0]
-        if isinstance(error, ModuleNotFoundError) and package in LEFT_OUT:
-            typer.echo(
-                f"helmol {verb}: this needs {LEFT_OUT[package]}, which is not installed here: "
-                f"pip install {package}",
-                err=True,
-            )
-            raise typer.Exit(1) from None
-        where = _write_traceback(log_file)
-        summary = " ".join(str(error).split())[:300]
-        typer.echo(
-            f"helmol {verb}: unexpected {type(error).__name__}: {summary} (traceback: {where})", err=True
-        )
-        raise typer.Exit(1) from None
+        raise typer.Exit(fail(f"helmol {verb}", error, log_file)) from None
+
+
+def fail(program: str, error: Exception, log_file: Path | None = None) -> int:
+    """Say in one line what went wrong, keep the traceback, and return the exit code."""
+    where = _write_traceback(log_file)
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, HelmolError):
+        text = str(error)
+    elif isinstance(error, ModuleNotFoundError) and package in LEFT_OUT:
+        text = f"this needs {LEFT_OUT[package]}, which is not installed here: pip install {package}"
+    else:
+        text = f"{_reason(error)} (traceback: {where})"
+    text = " ".join(text.split())
+    typer.echo(f"{program}: {text if len(text) <= LONGEST else text[:LONGEST] + '…'}", err=True)
+    return 1
+
+
+def _reason(error: Exception) -> str:
+    """Return what to say about an error that is not helmol's own."""
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOSPC:
+            return "no space left on the disk"
+        name = "" if error.filename is None else f"{error.filename}: "
+        return f"{name}{error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this: smaller batches (--max-edges), fewer workers"
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _configure_logging(verbose: bool) -> None:
@@ -109,11 +121,13 @@ def _configure_logging(verbose: bool) -> None:
 
 def _write_traceback(log_file: Path | None) -> Path | None:
     """Append the current traceback to the log; a disk that is full does not hide the first error."""
-    path = log_file or Path(tempfile.gettempdir()) / "helmol-error.txt"
     try:
+        # One file per user: in a folder that all can write to, somebody else's cannot be appended to.
+        path = log_file or Path(tempfile.gettempdir()) / f"helmol-error-{os.getuid()}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(traceback.format_exc())
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        with os.fdopen(os.open(path, flags, 0o600), "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(traceback.format_exc()[-LONGEST_TRACEBACK:])
     except OSError:
         return None
     return path

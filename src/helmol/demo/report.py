@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from helmol.evaluate import metrics
 from helmol.files import write_text
 
 FIGURES = {
@@ -15,18 +16,6 @@ FIGURES = {
     "parity.png": "Held-out Fock matrices: predicted against DFT, and the size of the errors.",
     "orbital_levels.png": "Orbital energies of one held-out molecule: minao, DFT, model, and their errors.",
     "scf_convergence.png": "SCF of an unseen geometry from PySCF's minao guess and from the model.",
-}
-METRICS = {
-    "h_mae_uEh": "Fock matrix, all elements / µEh",
-    "h_mae_diagonal_uEh": "Fock matrix, blocks of one atom / µEh",
-    "h_mae_offdiagonal_uEh": "Fock matrix, blocks of two atoms / µEh",
-    "eps_occ_mae_uEh": "occupied orbital energies / µEh",
-    "homo_mae_uEh": "HOMO / µEh",
-    "lumo_mae_uEh": "LUMO / µEh",
-    "gap_mae_uEh": "gap / µEh",
-    "dipole_mae_debye": "dipole / Debye",
-    "density_error": "density matrix, norm of the error",
-    "psi_similarity": "occupied orbitals, similarity to DFT (1 is equal)",
 }
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -89,7 +78,8 @@ def _error_table(evaluation: Mapping[str, Any]) -> Table:
     """Return the errors of the model beside those of the cheap guesses."""
     columns = {"model": evaluation, **evaluation["baselines"]}
     rows = [
-        (label, *[_number(column.get(key)) for column in columns.values()]) for key, label in METRICS.items()
+        (metric.heading, *[_number(value) for value in values])
+        for metric, values in metrics.rows(list(columns.values()))
     ]
     return ("mean error", *columns), rows
 

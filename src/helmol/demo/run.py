@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from helmol.config import read_yaml
+from helmol.damage import read_json, understood
 from helmol.demo import stages
 from helmol.demo.config import DemoConfig
 from helmol.demo.report import write_report
 from helmol.doctor import versions
 from helmol.errors import InputError
-from helmol.files import plain, write_json, write_text
+from helmol.files import entries, plain, write_json, write_text
+from helmol.locks import Claim
 
 log = logging.getLogger("helmol.demo")
 
@@ -36,7 +38,9 @@ class Stopwatch:
 
     def __init__(self, path: Path, *, total: int) -> None:
         self._path, self._total, self._number = path, total, 0
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        found = read_json(path) if path.exists() else {}
+        with understood(str(path)):
+            self.seconds: dict[str, float] = {name: float(value) for name, value in found.items()}
 
     def __call__(self, name: str, title: str, stage: Callable[[], Any]) -> Any:
         """Run one stage and return what it returns."""
@@ -69,9 +73,18 @@ def run(config: DemoConfig, *, out: Path) -> dict[str, Any]:
 
     Raises:
         InputError: ``out`` holds something else, or a demo with other settings.
+        BusyError: another process works in ``out``.
         HelmolError: a stage failed; what is finished stays, and the same command goes on from there.
     """
-    claim_folder(config, out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give a folder with --out")
+    with Claim(out, folder=True):
+        return _run(config, out)
+
+
+def _run(config: DemoConfig, out: Path) -> dict[str, Any]:
+    """Go through the stages in a folder that is held."""
+    check_folder(config, out)
     watch = Stopwatch(out / "seconds.json", total=8)
     title = f"{config.n_frames} frames of {config.molecule} at {config.temperature_k:g} K (GFN2-xTB)"
     frames = watch("structures", title, lambda: stages.structures_file(config, out))
@@ -108,7 +121,7 @@ def run(config: DemoConfig, *, out: Path) -> dict[str, Any]:
     return result
 
 
-def claim_folder(config: DemoConfig, out: Path) -> None:
+def check_folder(config: DemoConfig, out: Path) -> None:
     """Make sure that ``out`` is new, empty, or a demo with the same settings.
 
     Raises:
@@ -127,7 +140,7 @@ def claim_folder(config: DemoConfig, out: Path) -> None:
             )
         log.info("%s holds a demo: what is finished is kept, the rest goes on", out)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if entries(out):
         raise InputError(f"{out} is not an empty folder: choose another --out, or remove it")
     text = "# Settings of this demo; the same command goes on where it was stopped.\n"
     write_text(record, text + "".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))

@@ -10,9 +10,10 @@ from helmol.blas import load_pyscf_blas
 load_pyscf_blas()
 
 # isort: split
+from helmol.dft.appended import appended_shells
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.dispersion import dispersion
-from helmol.dft.energy import FockEnergy, energy_of_fock
+from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
 from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
@@ -21,7 +22,6 @@ from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_fo
 from helmol.dft.memory import needed_mb
 from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
 from helmol.dft.presets import LEVEL_PRESETS
-from helmol.dft.rebuild import Rebuilt, appended_shells, rebuild
 from helmol.dft.run import run
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "LEVEL_PRESETS",
     "FockEnergy",
     "LevelConfig",
-    "Rebuilt",
     "appended_shells",
     "auxiliary_name",
     "basis_set",
@@ -39,6 +38,7 @@ __all__ = [
     "dipole_integrals",
     "dispersion",
     "energy_of_fock",
+    "forces_from",
     "gpu_obstacle",
     "house_shells",
     "level_from",
@@ -49,7 +49,6 @@ __all__ = [
     "needed_mb",
     "overlap",
     "read_chkfile",
-    "rebuild",
     "reference_fock",
     "reference_focks",
     "run",

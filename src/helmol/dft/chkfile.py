@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from pyscf.scf import chkfile
 
+from helmol.damage import DAMAGE, one_line
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import build_mole
 from helmol.errors import InputError
@@ -58,8 +59,10 @@ def read_chkfile(path: Path) -> dict[str, Any]:
     """
     try:
         with h5py.File(path, "r") as file:
+            # Not compressed: what is there is no larger than the file, whatever a shape says.
+            if sum(data.size * data.dtype.itemsize for data in file[_GROUP].values()) > path.stat().st_size:
+                raise ValueError("its arrays claim more bytes than the file has")
             found = {name: data[()] for name, data in file[_GROUP].items()}
-    except (OSError, KeyError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"{path} is no checkpoint file of 'helmol convert': {text}") from error
-    return {name: v.decode() if isinstance(v, bytes) else v for name, v in found.items()}
+        return {name: v.decode() if isinstance(v, bytes) else v for name, v in found.items()}
+    except (OSError, *DAMAGE) as error:
+        raise InputError(f"{path} is no checkpoint file of 'helmol convert': {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""The energy that belongs to a Fock matrix: of the density of its lowest orbitals, with a correction."""
+"""From a Fock matrix to the density of its lowest orbitals, and from that to an energy and F again."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pyscf import gto
+from pyscf import dft, gto
 
+from helmol import properties
 from helmol.basis import from_house
 from helmol.dft.dispersion import dispersion
 from helmol.dft.field import mean_field
-from helmol.dft.integrals import house_shells
+from helmol.dft.integrals import house, house_shells, overlap, symmetric
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import molecule_from_mole
 from helmol.errors import InputError
@@ -35,12 +36,16 @@ class FockEnergy:
             occupied and empty orbitals of D, Eh: the energy that one more step would gain, to second order
             and with the potential held still. It overshoots where charge moves far (a minao density, say).
         residual: largest ``|F_ai|``, Eh.
+        fock: ``F[D]``, house order, Eh, of the guess's shape; equal to the guess if that is self-consistent.
+        density: D, house order.
     """
 
     energy: float
     corrected: float
     correction: float
     residual: float
+    fock: Array
+    density: Array
 
 
 def energy_of_fock(mole: gto.Mole, level: LevelConfig, fock: Array) -> FockEnergy:
@@ -52,37 +57,47 @@ def energy_of_fock(mole: gto.Mole, level: LevelConfig, fock: Array) -> FockEnerg
         fock: house order, ``[nao, nao]``, or ``[2, nao, nao]`` for an unrestricted level, Eh.
 
     Raises:
-        InputError: the matrix has another size than the basis, or is not finite.
+        InputError: the matrix does not fit the basis or the method, or is not finite.
     """
-    nao = int(mole.nao)
-    if fock.shape[-2:] != (nao, nao):
-        raise InputError(f"a Fock matrix of shape {fock.shape} for {nao} basis functions")
-    if not np.isfinite(fock).all():
-        raise InputError("the Fock matrix has elements that are not finite")
-    mf = mean_field(mole, level)
-    overlap = mf.get_ovlp()
-    mo_energy, mo_coeff = mf.eig(from_house(fock, house_shells(mole), "pyscf"), overlap)
-    mo_occ = mf.get_occ(mo_energy, mo_coeff)
-    density = mf.make_rdm1(mo_coeff, mo_occ)
+    mf, nao = mean_field(mole, level), int(mole.nao)
+    shape = (2, nao, nao) if isinstance(mf, dft.uks.UKS) else (nao, nao)
+    if fock.shape != shape:
+        raise InputError(f"a Fock matrix of shape {fock.shape} where the level of theory has {shape}")
+    mo_energy, mo_coeff = properties.orbitals(fock, overlap(mole))
+    mo_occ = properties.occupations(mo_energy, int(mole.nelectron), spin=int(mole.spin))
+    density = properties.density(mo_coeff, mo_occ)
+    turned = from_house(density, house_shells(mole), "pyscf")
     hcore = mf.get_hcore()
-    potential = mf.get_veff(mole, density)
+    potential = mf.get_veff(mole, turned)
     empirical, _ = dispersion(molecule_from_mole(mole), level)
-    energy = float(mf.energy_tot(density, hcore, potential)) + empirical
-    built = np.asarray(mf.get_fock(hcore, overlap, potential, density))
+    energy = float(mf.energy_tot(turned, hcore, potential)) + empirical
+    built = house(symmetric(mf.get_fock(hcore, mf.get_ovlp(), potential, turned)), mole)
     gain, residual = 0.0, 0.0
-    coefficients, occupied = np.asarray(mo_coeff), np.asarray(mo_occ)
-    restricted = coefficients.ndim == 2
     for matrix, orbitals, filled in zip(
-        built.reshape(-1, nao, nao),
-        coefficients.reshape(-1, nao, coefficients.shape[-1]),
-        occupied.reshape(-1, occupied.shape[-1]),
+        built.reshape(-1, nao, nao), mo_coeff.reshape(-1, *mo_coeff.shape[-2:]), np.atleast_2d(mo_occ) > 0,
         strict=True,
-    ):
-        one, largest = _second_order(orbitals.T @ matrix @ orbitals, filled > 0)
+    ):  # fmt: skip
+        one, largest = _second_order(orbitals.T @ matrix @ orbitals, filled)
         # Both spins of a restricted matrix gain the same.
-        gain += (2 if restricted else 1) * one
+        gain += (2 if fock.ndim == 2 else 1) * one
         residual = max(residual, largest)
-    return FockEnergy(energy, energy - gain, -gain, residual)
+    return FockEnergy(energy, energy - gain, -gain, residual, built, density)
+
+
+def forces_from(mole: gto.Mole, level: LevelConfig, density: Array) -> Array:
+    """Return ``−dE/dR`` of the SCF that a density leads to, Eh/bohr, ``[n_atoms, 3]``.
+
+    Args:
+        mole: the molecule.
+        level: functional, grid, fitting.
+        density: where the SCF starts, house order.
+    """
+    mf = mean_field(mole, level)
+    mf.kernel(dm0=from_house(density, house_shells(mole), "pyscf"))
+    gradient = mf.nuc_grad_method()
+    gradient.verbose = 0
+    _, slope = dispersion(molecule_from_mole(mole), level)
+    return np.asarray(-gradient.kernel() - slope, dtype=np.float64)
 
 
 def _second_order(fock: Any, filled: npt.NDArray[np.bool_]) -> tuple[float, float]:

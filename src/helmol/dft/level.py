@@ -61,16 +61,16 @@ class LevelConfig(Config):
     """Auxiliary basis of ``density_fit``: ``auto`` takes what PySCF has for the name of the basis and the
     kind of functional, else the name of a set, or ``even-tempered``."""
 
-    conv_tol: float = Field(default=1e-10, gt=0)
+    conv_tol: float = Field(default=1e-10, gt=0, le=1e-2)
     """SCF convergence of the energy, Eh."""
 
-    conv_tol_grad: float | None = Field(default=None, gt=0)
+    conv_tol_grad: float | None = Field(default=None, gt=0, le=1)
     """SCF convergence of the orbital gradient, Eh; ``null`` is the square root of ``conv_tol``."""
 
-    max_cycle: int = Field(default=100, ge=1)
+    max_cycle: int = Field(default=100, ge=1, le=10_000)
     """SCF cycles after which a molecule counts as failed."""
 
-    max_memory_mb: int = Field(default=4000, ge=100)
+    max_memory_mb: int = Field(default=4000, ge=100, le=10_000_000)
     """Memory per process, MB; larger integral tables are recomputed instead of kept."""
 
     @model_validator(mode="before")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from helmol import properties
 from helmol.basis import BasisSet
 from helmol.dft.dispersion import dispersion
 from helmol.dft.densities import minao_density
@@ -126,8 +127,8 @@ def _forces(mf: Any) -> Array:
     return forces
 
 
-def _dipole(mole: Any, densities: Array) -> Array:
+def _dipole(mole: Any, density: Array) -> Array:
     """Return the dipole moment about the origin, e·bohr, ``[3]``."""
-    nuclear = mole.atom_charges() @ mole.atom_coords(unit="Bohr")
-    total = densities.sum(axis=0) if densities.ndim == 3 else densities
-    return np.asarray(nuclear - np.einsum("xij,ji->x", dipole_integrals(mole), total))
+    return properties.dipole(
+        density, dipole_integrals(mole), positions=mole.atom_coords(unit="Bohr"), charges=mole.atom_charges()
+    )

@@ -1,10 +1,4 @@
-"""Errors of energies and forces in meV and meV/Å, beside what the composition alone explains.
-
-* ``energy_mae_meV``: mean |ΔE| over molecules; ``energy_mae_meV_per_atom``: of ``|ΔE| / n_atoms``;
-  ``energy_rmse_meV``; ``energy_bias_meV``: mean ΔE, predicted minus label.
-* ``force_mae_meV_per_angstrom``: per molecule the mean |ΔF| over its 3 n_atoms components, then the mean
-  over molecules; ``force_rmse_meV_per_angstrom``: over all components.
-"""
+"""Errors of energies and forces, beside what the composition alone explains."""
 
 from __future__ import annotations
 
@@ -16,25 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.errors import InputError
-from helmol.evaluate.errors import interval
+from helmol.evaluate.metrics import interval, needing
 from helmol.store import Store
 from helmol.system import Molecule
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel, PredictedEnergy
+    from helmol.model import Model, PredictedEnergy
 
 Array = npt.NDArray[np.float64]
-
-ENERGY_METRICS = (
-    "energy_mae_meV",
-    "energy_mae_meV_per_atom",
-    "energy_rmse_meV",
-    "energy_bias_meV",
-    "force_mae_meV_per_angstrom",
-    "force_rmse_meV_per_angstrom",
-)
-"""The numbers that stand for a whole test set; those of forces are ``None`` without force labels."""
 
 MEV = 1000 * EV_PER_HARTREE
 MEV_PER_ANGSTROM = 1000 * EV_PER_ANGSTROM_PER_AU
@@ -73,8 +57,8 @@ def energy_errors(
     """Return the error table of predicted energies (Eh) and forces (Eh/bohr).
 
     Returns:
-        ``n_molecules``, :data:`ENERGY_METRICS`, and 95 % bootstrap intervals over molecules of the two mean
-        absolute errors, ``energy_mae_meV_ci95`` and ``force_mae_meV_per_angstrom_ci95``.
+        ``n_molecules``, :data:`helmol.evaluate.ENERGY_METRICS`, and 95 % bootstrap intervals over molecules
+        of the two mean absolute errors, ``energy_mae_meV_ci95`` and ``force_mae_meV_per_angstrom_ci95``.
 
     Raises:
         InputError: no molecules, or another number of predictions.
@@ -105,7 +89,7 @@ def energy_errors(
 
 
 def predict_labels(
-    network: HamiltonianModel, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+    network: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
 ) -> list[PredictedEnergy]:
     """Predict energies, and forces where the model knows them and every molecule has labels of them."""
     from helmol.model import predict_energies
@@ -116,7 +100,7 @@ def predict_labels(
 
 
 def energy_table(
-    network: HamiltonianModel, labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy]
+    network: Model, labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy]
 ) -> dict[str, Any]:
     """Return the error table of a model with an energy head.
 
@@ -127,26 +111,25 @@ def energy_table(
     result = energy_errors(labels, predicted)
     missing = _why_no_forces(network, labels)
     alone = [
-        (network.reference.energy_of(m), None if missing else np.zeros((m.n_atoms, 3)))
+        (network.energy_target.energy_of(m), None if missing else np.zeros((m.n_atoms, 3)))
         for m in (label.molecule for label in labels)
     ]
     result["baselines"] = {"elements": energy_errors(labels, alone)}
-    result["missing"] = {key: missing for key in ENERGY_METRICS if key.startswith("force") and missing}
+    result["missing"] = dict.fromkeys(needing("forces"), missing) if missing else {}
     return result
 
 
 def evaluate_energies(
-    network: HamiltonianModel, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+    network: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
 ) -> dict[str, Any]:
     """Predict and compare: :func:`energy_table` of :func:`predict_labels`."""
     return energy_table(network, labels, predict_labels(network, labels, max_edges=max_edges))
 
 
-def _why_no_forces(network: HamiltonianModel, labels: Sequence[EnergyLabel]) -> str:
+def _why_no_forces(network: Model, labels: Sequence[EnergyLabel]) -> str:
     """Return why forces cannot be compared; empty if they can."""
     if any(label.forces is None for label in labels):
         return "some molecules have no force labels"
-    direct = network.config.energy is not None and network.config.energy.forces == "direct"
-    if direct and network.reference.force_scale == 0:
+    if network.energy_head.direct is not None and float(network.energy_target.force_scale) == 0:
         return "the model was not trained on forces"
     return ""

@@ -1,12 +1,8 @@
 """How good the energy is that a predicted Fock matrix implies: one energy evaluation per molecule.
 
 The density of the predicted matrix's lowest orbitals goes once into the functional of the data (one Fock
-build, at the data's own grid and fitting; needs PySCF). Per molecule, then averaged:
-
-* ``energy_from_h_mae_meV``: |E[D] − label|. The error is second order in that of the density.
-* ``energy_from_h_corrected_mae_meV``: the same after the second-order correction that the same Fock build
-  gives for nothing (:class:`helmol.dft.FockEnergy`).
-* ``energy_from_h_bias_meV`` and ``energy_from_h_corrected_bias_meV``: mean signed errors.
+build, at the data's own grid and fitting; needs PySCF). The same Fock build gives a second-order correction
+for nothing (:class:`helmol.dft.FockEnergy`).
 """
 
 from __future__ import annotations
@@ -18,20 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.errors import InputError
-from helmol.evaluate.errors import interval
+from helmol.evaluate.metrics import interval
 from helmol.progress import Progress
 from helmol.system import LevelOfTheory, Sample
 from helmol.units import EV_PER_HARTREE
 
 Array = npt.NDArray[np.float64]
-
-FROM_FOCK_METRICS = (
-    "energy_from_h_mae_meV",
-    "energy_from_h_corrected_mae_meV",
-    "energy_from_h_bias_meV",
-    "energy_from_h_corrected_bias_meV",
-)
-"""The numbers that stand for a whole test set."""
 
 
 def energies_from_fock(
@@ -45,8 +33,8 @@ def energies_from_fock(
         level: level of theory of the labels.
 
     Returns:
-        By name :data:`FROM_FOCK_METRICS`, ``energy_from_h_n_molecules``, and 95 % intervals over molecules
-        of the two mean absolute errors (``..._ci95``).
+        By name :data:`helmol.evaluate.FROM_FOCK_METRICS`, ``energy_from_h_n_molecules``, and 95 % intervals
+        over molecules of the two mean absolute errors (``..._ci95``).
 
     Raises:
         InputError: a sample has no energy, PySCF is missing, or the numbers of matrices differ.

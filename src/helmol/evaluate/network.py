@@ -8,19 +8,19 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from helmol.evaluate.errors import ErrorTable
+from helmol.evaluate.fock import ErrorTable
 from helmol.progress import Progress
 from helmol.system import LevelOfTheory, Sample
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel
+    from helmol.model import Model
 
 T = TypeVar("T")
 log = logging.getLogger("helmol.evaluate")
 
 
 def evaluate_model(
-    network: HamiltonianModel,
+    network: Model,
     samples: Iterable[Sample],
     *,
     total: int,

@@ -17,10 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from helmol import properties
 from helmol.basis import BasisSet
 from helmol.errors import InputError
+from helmol.evaluate.metrics import METRICS, Metric
 from helmol.files import replacing
+from helmol.properties import electronic_state
 from helmol.system import Sample
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE, MICROHARTREE_PER_HARTREE
 
@@ -55,10 +56,24 @@ def _tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def parity(samples: Sequence[Sample], predicted: Sequence[Array], basis: BasisSet, path: Path) -> Path:
+def parity(
+    samples: Sequence[Sample],
+    predicted: Sequence[Array],
+    basis: BasisSet,
+    path: Path,
+    *,
+    errors: Mapping[str, Any],
+) -> Path:
     """Draw predicted against true Fock elements, and the size of the error against |F|.
 
     Left: blocks of an atom with itself; right: blocks of two atoms. Colour counts elements.
+
+    Args:
+        samples: labelled molecules.
+        predicted: one Fock matrix each, house order, Eh.
+        basis: shells of the elements.
+        path: PNG to write.
+        errors: the table beside which the picture stands, of these molecules or more.
     """
     parts: list[list[tuple[Array, Array]]] = [[], []]
     for sample, matrix in zip(samples, predicted, strict=True):
@@ -69,38 +84,37 @@ def parity(samples: Sequence[Sample], predicted: Sequence[Array], basis: BasisSe
             part.append((sample.matrices.fock[..., mask].ravel(), matrix[..., mask].ravel()))
     figure = Figure(figsize=(9, 7.2), layout="constrained")
     grid = figure.subplots(2, 2)
-    for column, (part, title) in enumerate(
-        zip(parts, ("On-site blocks (A = B)", "Off-site blocks (A ≠ B)"), strict=True)
+    for column, (part, key) in enumerate(
+        zip(parts, ("h_mae_diagonal_uEh", "h_mae_offdiagonal_uEh"), strict=True)
     ):
         true = np.concatenate([t for t, _ in part])
         guess = np.concatenate([p for _, p in part])
         if not len(true):
             continue
-        _parity_panel(grid[0, column], true, guess, title)
-        counts = _error_panel(grid[1, column], true, guess)
+        _parity_panel(grid[0, column], true, guess, METRICS[key], errors[key])
+        counts = _error_panel(grid[1, column], true, guess, errors[key])
         figure.colorbar(counts, ax=grid[1, column], label="matrix elements")
     return _save(figure, path)
 
 
-def _parity_panel(axes: Axes, true: Array, guess: Array, title: str) -> None:
-    """Draw one parity plot with its mean error."""
-    error = float(np.abs(guess - true).mean() * MICROHARTREE_PER_HARTREE)
+def _parity_panel(axes: Axes, true: Array, guess: Array, metric: Metric, error: float) -> None:
+    """Draw one parity plot with the mean error."""
     shown = np.random.default_rng(0).permutation(len(true))[:20000]
     axes.plot([true.min(), true.max()], [true.min(), true.max()], color=REFERENCE, linewidth=0.8)
     axes.plot(true[shown], guess[shown], ".", color=MODEL, markersize=3, alpha=0.4, rasterized=True)
-    axes.set(title=title, xlabel="F from DFT / Eh", ylabel="F predicted / Eh")
-    axes.text(0.04, 0.94, f"MAE {error:.3g} µEh", transform=axes.transAxes, va="top")
+    axes.set(title=metric.label, xlabel="F from DFT / Eh", ylabel="F predicted / Eh")
+    axes.text(0.04, 0.94, f"mean error {error:.3g} {metric.unit}", transform=axes.transAxes, va="top")
     _tidy(axes)
 
 
-def _error_panel(axes: Axes, true: Array, guess: Array) -> Any:
+def _error_panel(axes: Axes, true: Array, guess: Array, mean: float) -> Any:
     """Draw the density of |ΔF| over |F|, both logarithmic; return the mappable."""
     error = np.maximum(np.abs(guess - true) * MICROHARTREE_PER_HARTREE, FLOOR_UEH)
     size = np.maximum(np.abs(true), 1e-8)
     counts = axes.hexbin(
         size, error, xscale="log", yscale="log", gridsize=60, norm=LogNorm(), cmap="viridis", mincnt=1
     )
-    axes.axhline(float(error.mean()), color=BASELINE, linewidth=1, linestyle="--", label="mean")
+    axes.axhline(mean, color=BASELINE, linewidth=1, linestyle="--", label="mean")
     axes.set(xlabel="|F| from DFT / Eh", ylabel="|ΔF| / µEh")
     axes.legend(frameon=False, loc="upper left")
     _tidy(axes)
@@ -112,8 +126,8 @@ def levels(
     predicted: Array,
     path: Path,
     *,
+    basis: BasisSet,
     overlap: Array,
-    n_electrons: int,
     baseline: str | None = None,
 ) -> Path:
     """Draw the orbital energies of one molecule: a cheap guess, DFT, the model, and their errors.
@@ -122,17 +136,17 @@ def levels(
         sample: the molecule, with ``baseline`` among its references.
         predicted: Fock matrix, house order, Eh.
         path: PNG to write.
+        basis: shells of its elements.
         overlap: house order.
-        n_electrons: electrons outside effective core potentials.
         baseline: name of the cheap guess to draw beside, or ``None``.
     """
     matrices = {"DFT": sample.matrices.fock, "model": predicted}
     if baseline is not None:
         matrices = {baseline: sample.matrices.references[baseline], **matrices}
+    states = {n: electronic_state(m, overlap, sample.molecule, basis) for n, m in matrices.items()}
     # Of an unrestricted molecule alpha orbitals are shown.
-    alpha = {name: m[0] if m.ndim == 3 else m for name, m in matrices.items()}
-    energies = {name: properties.orbitals(m, overlap)[0] for name, m in alpha.items()}
-    n_occupied = (n_electrons + sample.molecule.spin) // 2
+    energies = {name: np.atleast_2d(state.mo_energy)[0] for name, state in states.items()}
+    n_occupied = states["DFT"].filled[0].shape[1]
     colours = {"DFT": REFERENCE, "model": MODEL}
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
@@ -176,7 +190,12 @@ def _level_errors(
 
 
 def energies(
-    labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy], alone: Sequence[float], path: Path
+    labels: Sequence[EnergyLabel],
+    predicted: Sequence[PredictedEnergy],
+    alone: Sequence[float],
+    path: Path,
+    *,
+    errors: Mapping[str, Any],
 ) -> Path:
     """Draw predicted against true energies and forces.
 
@@ -185,6 +204,7 @@ def energies(
         predicted: one per label.
         alone: energy of the elements of each molecule, subtracted on both axes, Eh.
         path: PNG to write.
+        errors: of these molecules, see :func:`helmol.evaluate.energies.energy_errors`.
     """
     true = EV_PER_HARTREE * np.array([x.energy - e for x, e in zip(labels, alone, strict=True)])
     guess = EV_PER_HARTREE * np.array([x.energy - e for x, e in zip(predicted, alone, strict=True)])
@@ -195,26 +215,22 @@ def energies(
     ]
     figure = Figure(figsize=(9 if pairs else 4.7, 4.4), layout="constrained")
     panels = figure.subplots(1, 2 if pairs else 1, squeeze=False)[0]
-    _parity(panels[0], true, guess, "energy − energies of the elements", "eV", 1000)
+    _scatter(panels[0], true, guess, "energy − energies of the elements / eV", "energy_mae_meV", errors)
     if pairs:
         f_true, f_guess = (
             EV_PER_ANGSTROM_PER_AU * np.concatenate([p[k].ravel() for p in pairs]) for k in (0, 1)
         )
-        _parity(panels[1], f_true, f_guess, "force components", "eV/Å", 1000)
+        _scatter(panels[1], f_true, f_guess, "force components / eV/Å", "force_mae_meV_per_angstrom", errors)
     return _save(figure, path)
 
 
-def _parity(axes: Axes, true: Array, guess: Array, what: str, unit: str, milli: float) -> None:
-    """Scatter predicted over true values with the diagonal; the title has the mean absolute error."""
+def _scatter(axes: Axes, true: Array, guess: Array, what: str, key: str, errors: Mapping[str, Any]) -> None:
+    """Scatter predicted over true values with the diagonal; the title has the error of that key."""
     ends = [min(true.min(), guess.min()), max(true.max(), guess.max())]
     axes.plot(ends, ends, color="#777777", linewidth=0.8)
     axes.plot(true, guess, "o", markersize=3, alpha=0.5, color=MODEL, markeredgewidth=0)
-    error = milli * float(np.abs(guess - true).mean())
-    axes.set(
-        xlabel=f"DFT {what} / {unit}",
-        ylabel=f"model / {unit}",
-        title=f"mean absolute error {error:.3g} m{unit}",
-    )
+    title = f"mean error {errors[key]:.3g} {METRICS[key].unit}"
+    axes.set(xlabel=f"DFT: {what}", ylabel=f"model: {what}", title=title)
     _tidy(axes)
 
 

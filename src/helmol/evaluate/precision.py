@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helmol.evaluate.errors import errors
+from helmol.evaluate.fock import errors
 from helmol.progress import Progress
 from helmol.system import Sample
 from helmol.units import MICROHARTREE_PER_HARTREE
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel
+    from helmol.model import Model
 
 
 def precision_table(
-    network: HamiltonianModel, samples: Sequence[Sample], *, max_edges: int = 20_000
+    network: Model, samples: Sequence[Sample], *, max_edges: int = 20_000
 ) -> dict[str, dict[str, float]]:
     """Return what every precision changes in the predicted Fock matrices, and the error against labels.
 

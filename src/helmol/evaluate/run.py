@@ -16,7 +16,7 @@ from helmol.files import write_json
 from helmol.store import Store
 
 if TYPE_CHECKING:
-    from helmol.model import HamiltonianModel
+    from helmol.model import Model
 
 MOLECULES_PLOTTED = 30
 
@@ -24,7 +24,7 @@ log = logging.getLogger("helmol.evaluate")
 
 
 def evaluate_store(
-    network: HamiltonianModel,
+    network: Model,
     path: Path,
     *,
     split: str | None = None,
@@ -58,7 +58,7 @@ def evaluate_store(
         DomainError: the store's functional, dispersion (of energies) or basis is not the model's, or a
             molecule is outside its domain.
     """
-    if network.head is None and (energy_from_h or precisions):
+    if "fock" not in network.heads and (energy_from_h or precisions):
         raise InputError("energies from Fock matrices and precisions need a model with a Hamiltonian head")
     with Store.open(path) as store:
         split = split or ("test" if "test" in store.splits else "unseen")
@@ -79,11 +79,11 @@ def evaluate_store(
             if precisions:
                 some = [store[i] for i in chosen[:precisions]]
                 result["precisions"] = precision_table(network, some, max_edges=max_edges)
-        elif network.head is not None:
+        elif "fock" in network.heads:
             result["missing"]["h_mae_uEh"] = "the molecules have no Fock matrices"
         if energy:
             _merge(result, _energies(network, store, chosen, out=out, max_edges=max_edges))
-        elif network.energy is not None:
+        elif "energy" in network.heads:
             result["missing"]["energy_mae_meV"] = "the molecules have no energies"
         result |= {"target": network.domain.target, "parameters": network.n_parameters}
         result |= {"store": str(path), "split": split}
@@ -91,13 +91,13 @@ def evaluate_store(
     return result
 
 
-def _check(network: HamiltonianModel, store: Store, indices: Sequence[int]) -> None:
+def _check(network: Model, store: Store, indices: Sequence[int]) -> None:
     """Refuse a store of another level or basis, and molecules that the model has not learnt, by name.
 
     Elements that only other molecules of the store have do not matter.
     """
     domain = network.domain
-    energies = network.energy is not None
+    energies = "energy" in network.heads
     domain.check_data(store.level, store.basis.part(domain.basis.elements), energies=energies)
     for index in indices:
         molecule = store.molecule(index)
@@ -107,16 +107,14 @@ def _check(network: HamiltonianModel, store: Store, indices: Sequence[int]) -> N
             raise DomainError(f"{store.ids[index]} ({molecule.formula}): {error}") from error
 
 
-def _what_to_compare(network: HamiltonianModel, store: Store, chosen: Sequence[int]) -> tuple[bool, bool]:
+def _what_to_compare(network: Model, store: Store, chosen: Sequence[int]) -> tuple[bool, bool]:
     """Return whether Fock matrices and whether energies are compared, known before anything is computed.
 
     Raises:
         InputError: a molecule lacks a label that is needed, or that others have.
     """
     columns = {"fock": "Fock matrix", "energy": "energy"}
-    asked = [
-        name for name, head in zip(columns, (network.head, network.energy), strict=True) if head is not None
-    ]
+    asked = [name for name in columns if name in network.heads]
     there = [name for name in asked if store.has(name)[chosen].any()] or asked
     for name in there:
         _all_labelled(store, chosen, name, columns[name])
@@ -141,9 +139,7 @@ def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
     result.update({key: value for key, value in table.items() if key not in ("baselines", "missing")})
 
 
-def _from_fock(
-    network: HamiltonianModel, store: Store, indices: Sequence[int], *, max_edges: int
-) -> dict[str, Any]:
+def _from_fock(network: Model, store: Store, indices: Sequence[int], *, max_edges: int) -> dict[str, Any]:
     """Compare the energies that predicted and reference Fock matrices imply."""
     from helmol.model import predict_fock
 
@@ -161,16 +157,17 @@ def _from_fock(
 
 
 def _energies(
-    network: HamiltonianModel, store: Store, indices: Sequence[int], *, out: Path, max_edges: int
+    network: Model, store: Store, indices: Sequence[int], *, out: Path, max_edges: int
 ) -> dict[str, Any]:
     """Compare energies and forces with their labels and draw them."""
     from helmol.evaluate import plots
 
     labels = [read_label(store, i) for i in indices]
     predicted = predict_labels(network, labels, max_edges=max_edges)
-    alone = [network.reference.energy_of(label.molecule) for label in labels]
-    plots.energies(labels, predicted, alone, out / "energies.png")
-    return energy_table(network, labels, predicted)
+    alone = [network.energy_target.energy_of(label.molecule) for label in labels]
+    table = energy_table(network, labels, predicted)
+    plots.energies(labels, predicted, alone, out / "energies.png", errors=table)
+    return table
 
 
 def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> list[int]:
@@ -197,7 +194,7 @@ def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> li
 
 
 def _plot(
-    network: HamiltonianModel,
+    network: Model,
     store: Store,
     indices: Sequence[int],
     result: dict[str, Any],
@@ -213,7 +210,7 @@ def _plot(
     predicted = predict_fock(
         network, [s.molecule for s in samples], [s.matrices.known for s in samples], max_edges=max_edges
     )
-    plots.parity(samples, predicted, store.basis, out / "parity.png")
+    plots.parity(samples, predicted, store.basis, out / "parity.png", errors=result)
     plots.shell_pairs(result["by_shell_pair"], out / "shell_pairs.png")
     sample = samples[0]
     if sample.matrices.overlap is not None:
@@ -221,7 +218,7 @@ def _plot(
             sample,
             predicted[0],
             out / "levels.png",
+            basis=store.basis,
             overlap=sample.matrices.overlap,
-            n_electrons=store.basis.n_electrons(sample.molecule.numbers, sample.molecule.charge),
             baseline=next(iter(result["baselines"]), None),
         )

@@ -1,7 +1,7 @@
 """Carry data into stores and out of them: published files, conversions, splits.
 
 Knows: what to recompute with PySCF so that a wrong orbital order, unit or functional cannot pass, and
-how to name the likely cause. Does not know: the foreign formats (:mod:`helmol.store.readers`).
+how to name the likely cause. Does not know: the foreign formats (:mod:`helmol.exchange.readers`).
 """
 
 from helmol.exchange.check import check_fock, check_overlaps

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol import dft, properties
-from helmol.basis import BasisSet, from_house, house_order, to_house
+from helmol.basis import BasisSet, from_house, to_house
 from helmol.dft import LevelConfig
 from helmol.errors import InputError
 from helmol.files import plain
+from helmol.store.columns import to_columns
 from helmol.system import Matrices, Molecule, Sample
 from helmol.units import DEBYE_PER_AU
 
@@ -27,8 +28,9 @@ REFERENCE = "reference_"
 def exact_arrays(sample: Sample, basis: BasisSet) -> dict[str, Any]:
     """Return all that a sample has, matrices in PySCF's order, else atomic units.
 
-    Keys: ``id numbers positions charge spin fock provenance labels`` and, as named in ``labels``,
-    ``overlap density energy forces dipole_au reference_NAME``.
+    Keys: ``id numbers positions charge spin fock provenance labels digest`` and, as named in ``labels``,
+    ``overlap density energy forces dipole_au reference_NAME``. ``digest`` is the store's, of molecule and
+    labels: not every container knows when a byte of it has changed.
     """
     shells, matrices = basis.shells(sample.molecule.numbers), sample.matrices
     optional: dict[str, Any] = {
@@ -49,6 +51,7 @@ def exact_arrays(sample: Sample, basis: BasisSet) -> dict[str, Any]:
         "fock": from_house(matrices.fock, shells, "pyscf"),
         "provenance": np.array(json.dumps(plain(dict(sample.provenance)))),
         "labels": np.array(json.dumps(sorted(labels))),
+        "digest": np.array(content_digest(sample, basis)),
         **labels,
     }
 
@@ -57,8 +60,22 @@ def sample_from(arrays: Mapping[str, Any], basis: BasisSet) -> Sample:
     """Undo :func:`exact_arrays`; arrays that are not named in ``labels`` are not labels.
 
     Raises:
-        InputError: an array is missing or does not fit the basis.
+        InputError: an array is missing, does not fit the basis, or is not what was written.
     """
+    sample = _sample_from(arrays, basis)
+    # Files that helmol 0.1 wrote have no digest.
+    if "digest" in arrays and str(arrays["digest"]) != content_digest(sample, basis):
+        raise InputError("molecule or labels have changed since they were written: the file is damaged")
+    return sample
+
+
+def content_digest(sample: Sample, basis: BasisSet) -> str:
+    """Return the digest of molecule and labels that a store has of a sample, hexadecimal."""
+    return to_columns(sample, basis)["digest"].tobytes().hex()
+
+
+def _sample_from(arrays: Mapping[str, Any], basis: BasisSet) -> Sample:
+    """Return a sample that is not compared with its digest."""
     try:
         names = set(json.loads(str(arrays["labels"])))
         molecule = Molecule(
@@ -101,31 +118,10 @@ def derived_arrays(sample: Sample, basis: BasisSet, level: LevelConfig) -> dict[
     ``overlap density mo_energy mo_coeff mo_occ charges`` and ``dipole`` (Debye).
     """
     molecule = sample.molecule
-    shells, numbers = basis.shells(molecule.numbers), molecule.numbers
     mole = dft.build_mole(molecule, level)
     overlap = dft.overlap(mole) if sample.matrices.overlap is None else sample.matrices.overlap
-    mo_energy, mo_coeff = properties.orbitals(sample.matrices.fock, overlap)
-    mo_occ = properties.occupations(
-        mo_energy, basis.n_electrons(numbers, molecule.charge), spin=molecule.spin
+    state = properties.electronic_state(
+        sample.matrices.fock, overlap, molecule, basis, density_matrix=sample.matrices.density
     )
-    density = sample.matrices.density
-    if density is None:
-        density = properties.density(mo_coeff, mo_occ)
-    charges = properties.nuclear_charges(numbers, basis)
-    dipole = sample.dipole
-    if dipole is None:
-        dipole = properties.dipole(
-            density, dft.dipole_integrals(mole), positions=molecule.positions, charges=charges
-        )
-    index, sign = house_order(shells, "pyscf")
-    return {
-        "overlap": from_house(overlap, shells, "pyscf"),
-        "density": from_house(density, shells, "pyscf"),
-        "mo_energy": mo_energy,
-        "mo_coeff": (mo_coeff * sign[:, None])[..., np.argsort(index), :],
-        "mo_occ": mo_occ,
-        "charges": properties.mulliken_charges(
-            density, overlap, offsets=basis.offsets(numbers), charges=charges
-        ),
-        "dipole": DEBYE_PER_AU * dipole,
-    }
+    dipole = state.dipole(dft.dipole_integrals(mole)) if sample.dipole is None else sample.dipole
+    return {**state.arrays("pyscf"), "dipole": DEBYE_PER_AU * dipole}

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol import dft
-from helmol.dft import LevelConfig, Rebuilt
+from helmol.dft import FockEnergy, LevelConfig
 from helmol.errors import InputError
-from helmol.store.readers import ARRANGEMENTS, Arrangement, Source
+from helmol.exchange.readers import ARRANGEMENTS, Arrangement, Source
 from helmol.system import Molecule, Sample
 from helmol.units import ANGSTROM_PER_BOHR
 
@@ -67,13 +67,13 @@ def check_overlaps(
 
 def check_fock(
     sample: Sample, source: Source, arrangement: Arrangement, *, where: str, forces: bool = False
-) -> tuple[float, Rebuilt]:
-    """Build F once from the orbitals of a sample's F and return ``max |F[D] − F|`` in Eh.
+) -> tuple[float, FockEnergy, Array | None]:
+    """Build F once from the orbitals of a sample's F: ``max |F[D] − F|`` in Eh, what was built, forces.
 
     A Fock matrix in a wrong order, of another geometry or of another functional does not return.
 
     Args:
-        sample: a small closed-shell molecule.
+        sample: a small molecule.
         source: level of theory, tolerance.
         arrangement: how its matrices were brought to house order.
         where: the file, for messages.
@@ -83,7 +83,7 @@ def check_fock(
         InputError: the difference is larger than the format allows; names the likely cause.
     """
     config = check_config(source)
-    rebuilt = dft.rebuild(sample.molecule, config, sample.matrices.fock)
+    rebuilt = _rebuild(sample, config)
     error = _difference(rebuilt, sample)
     if not error <= source.fock_tolerance:
         cause = _cause(sample, source, arrangement)
@@ -91,12 +91,17 @@ def check_fock(
             f"{where}: F of {sample.id!r} is not that of its own density at {source.xc}/{source.basis}: they "
             f"differ by {error:.1e} Eh (at most {source.fock_tolerance:.0e}). Likely cause: {cause}"
         )
-    if forces:
-        rebuilt = dft.rebuild(sample.molecule, config, sample.matrices.fock, forces=True)
-    return error, rebuilt
+    if not forces:
+        return error, rebuilt, None
+    return error, rebuilt, dft.forces_from(dft.build_mole(sample.molecule, config), config, rebuilt.density)
 
 
-def _difference(rebuilt: Rebuilt, sample: Sample) -> float:
+def _rebuild(sample: Sample, config: LevelConfig) -> FockEnergy:
+    """Return what follows from the Fock matrix of a sample."""
+    return dft.energy_of_fock(dft.build_mole(sample.molecule, config), config, sample.matrices.fock)
+
+
+def _difference(rebuilt: FockEnergy, sample: Sample) -> float:
     return float(np.abs(rebuilt.fock - sample.matrices.fock).max())
 
 
@@ -116,10 +121,7 @@ def _cause(sample: Sample, source: Source, arrangement: Arrangement) -> str:
         return cause
     for xc in source.other_xc:
         other = config.model_copy(update={"xc": xc})
-        if (
-            _difference(dft.rebuild(sample.molecule, other, sample.matrices.fock), sample)
-            <= source.fock_tolerance
-        ):
+        if _difference(_rebuild(sample, other), sample) <= source.fock_tolerance:
             return f"the functional is {xc}, not {source.xc}"
     return f"another functional than {source.xc}, another basis than {source.basis}, or damage"
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sqlite3
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +19,13 @@ import numpy as np
 
 from helmol import dft, structures
 from helmol.basis import BasisSet
+from helmol.damage import read_json, read_npz, read_text, understood
 from helmol.dft import LevelConfig
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.exchange.arrays import derived_arrays, exact_arrays
-from helmol.files import replacing, write_json, write_text
-from helmol.store.readers.sqlite import Database
+from helmol.exchange.readers.sqlite import Database
+from helmol.files import file_stem, replacing, short_name, write_json, write_text
 from helmol.system import Sample
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
@@ -79,7 +78,7 @@ class Container(ABC):
         """Yield the exact arrays of every sample from the first one wanted."""
 
 
-class _Folder(Container):
+class Folder(Container):
     """What the two folders have in common: names of files, and a header of JSON."""
 
     suffix: str
@@ -93,7 +92,7 @@ class _Folder(Container):
         """Note the source; files of the same one that are there are whole and stay."""
         note = self.path / NOTE
         if note.exists():
-            if note.read_text() != source:
+            if read_text(note) != source:
                 raise InputError(
                     f"{self.path} holds part of another conversion: delete it, or choose another --out"
                 )
@@ -107,7 +106,7 @@ class _Folder(Container):
 
     def _file(self, id: str) -> Path:
         """Return a new file for a sample."""
-        stem = name = re.sub(r"[^\w.+-]+", "_", id).strip("._") or "molecule"
+        stem = name = file_stem(id)
         number = 1
         while name in self._names:
             number += 1
@@ -125,22 +124,27 @@ class _Folder(Container):
 
     def header(self) -> dict[str, Any]:
         """Read the header."""
-        try:
-            return dict(json.loads((self.path / HEADER).read_text()))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.path / HEADER} cannot be read: {error}") from error
+        return read_json(self.path / HEADER)
 
     def samples(self, first: int = 0) -> Iterator[dict[str, Any]]:
         """Read file after file."""
-        for name in self.header()["files"][first:]:
+        for name in self._files()[first:]:
             yield self._read(self.path / name)
+
+    def _files(self) -> list[str]:
+        """Return the files that the header names; all of them lie in this folder."""
+        with understood(str(self.path / HEADER)):
+            names = [str(name) for name in self.header()["files"]]
+        if outside := [name for name in names if Path(name).name != name]:
+            raise InputError(f"{self.path / HEADER} names {outside[0]!r}, which is no file of this folder")
+        return names
 
     @abstractmethod
     def _read(self, path: Path) -> dict[str, Any]:
         """Return the exact arrays in a file."""
 
 
-class NpzFolder(_Folder):
+class NpzFolder(Folder):
     """One ``.npz`` per molecule."""
 
     suffix = ".npz"
@@ -154,14 +158,10 @@ class NpzFolder(_Folder):
                 np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def _read(self, path: Path) -> dict[str, Any]:
-        try:
-            with path.open("rb") as file:
-                return _from_npz(file, str(path))
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        return read_npz(path)
 
 
-class ExtxyzFolder(_Folder):
+class ExtxyzFolder(Folder):
     """One structure file for all, one checkpoint file per molecule."""
 
     suffix = ".chk"
@@ -173,13 +173,13 @@ class ExtxyzFolder(_Folder):
             derived = derived_arrays(sample, basis, level)
             derived["e_tot"] = np.array(np.nan if sample.energy is None else sample.energy)
             with replacing(path) as temporary:
-                temporary.unlink()
+                temporary.unlink()  # PySCF adds to a file that is there
                 dft.write_chkfile(
                     temporary, sample.molecule, level, orbitals=derived, arrays=exact_arrays(sample, basis)
                 )
         # Frames are cheap: all are written anew, also those of molecules that were there.
         first = len(self._names) == 1
-        with (self.path / _FRAMES).open("w" if first else "a") as file:
+        with (self.path / _FRAMES).open("w" if first else "a", encoding="utf-8") as file:
             file.write(_frame(sample, path.name))
 
     def finish(self, header: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ class Qh9File(Container):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._part = path.with_name(f".{path.name}.part")
+        self._part = path.with_name(f".{short_name(path.name)}.part")
         self._n, self._n_before = 0, 0
 
     def begin(self, source: str) -> None:
@@ -226,7 +226,7 @@ class Qh9File(Container):
 
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
         """Add one row to both tables."""
-        if sample.matrices.fock.ndim == 3:
+        if sample.matrices.n_spins == 2:
             raise InputError(f"{sample.id!r} is unrestricted: QH9's format has one Fock matrix per molecule")
         self._n += 1
         if self._n <= self._n_before:
@@ -264,7 +264,8 @@ class Qh9File(Container):
         database.close()
         if row is None:
             raise InputError(f"{self.path} has no header: not written by 'helmol convert'?")
-        return dict(json.loads(row[0]))
+        with understood(f"the header of {self.path}"):
+            return dict(json.loads(row[0]))
 
     def samples(self, first: int = 0) -> Iterator[dict[str, Any]]:
         """Read row after row of both tables."""
@@ -274,20 +275,14 @@ class Qh9File(Container):
             f"WHERE data.id >= {int(first)} ORDER BY data.id"
         )
         for key, fock, cell in database.rows(query):
-            arrays = _from_npz(io.BytesIO(cell), f"{self.path}, row {key}")
-            values = np.frombuffer(fock, "<f8")
-            nao = int(len(values) ** 0.5)
-            yield {**arrays, "fock": values.reshape(nao, -1)}
+            where = f"{self.path}, row {key}"
+            with understood(where):
+                arrays = read_npz(io.BytesIO(cell), where=where)
+                values = np.frombuffer(fock, "<f8")
+                nao = int(len(values) ** 0.5)
+                arrays["fock"] = values.reshape(nao, -1)
+            yield arrays
         database.close()
-
-
-def _from_npz(source: io.BufferedReader | io.BytesIO, where: str) -> dict[str, Any]:
-    """Return all arrays; damage is one line."""
-    try:
-        with np.load(source, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{where} cannot be read as npz: {' '.join(str(error).split())}") from error
 
 
 def _frame(sample: Sample, chkfile: str) -> str:

@@ -10,9 +10,12 @@ from typing import Any
 
 from helmol import dft
 from helmol.basis import BasisSet
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import HelmolError, InputError
 from helmol.exchange.arrays import sample_from
-from helmol.exchange.containers import CONTAINERS, HEADER, NOTE, Container
+from helmol.exchange.containers import CONTAINERS, HEADER, NOTE, Container, Folder
+from helmol.files import entries
+from helmol.locks import Claim
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.unfinished import unfinished
@@ -38,13 +41,14 @@ def export_store(path: Path, to: str, *, out: Path, split: str | None = None) ->
 
     Raises:
         InputError: unknown format, ``out`` is there, or a basis that PySCF has under another hash.
+        BusyError: another process writes ``out``.
     """
     if to not in CONTAINERS:
         raise InputError(f"unknown format {to!r}: known are {', '.join(CONTAINERS)} and store")
-    # A folder with a note is one that a kill left; anything else in it could be overwritten.
-    if out.exists() and not (out.is_dir() and ((out / NOTE).exists() or not any(out.iterdir()))):
-        raise InputError(f"{out} is there already: choose another --out")
-    with Store.open(path) as store:
+    folder = issubclass(CONTAINERS[to], Folder)
+    _refuse_if_there(out, folder)
+    with Claim(out, folder=folder), Store.open(path) as store:
+        _refuse_if_there(out, folder)
         rows = range(len(store)) if split is None else store.indices(split)
         config = dft.level_from(store.level)
         if (
@@ -78,6 +82,16 @@ def export_store(path: Path, to: str, *, out: Path, split: str | None = None) ->
     return {"n_molecules": len(rows), "to": to, "out": out}
 
 
+def _refuse_if_there(out: Path, folder: bool) -> None:
+    """Raise InputError where something stands that a conversion could overwrite.
+
+    A folder with a note is one that a kill left, one with temporary files alone as well.
+    """
+    if not out.exists() or (folder and out.is_dir() and ((out / NOTE).exists() or not entries(out))):
+        return
+    raise InputError(f"{out} is there already: choose another --out")
+
+
 def import_store(path: Path, *, out: Path) -> dict[str, Any]:
     """Make a store of what :func:`export_store` wrote; equal to the first one in every label.
 
@@ -97,15 +111,17 @@ def import_store(path: Path, *, out: Path) -> dict[str, Any]:
         basis = BasisSet.from_json(header["basis"])
         level = LevelOfTheory.from_json(header["level"])
         splits = {name: list(ids) for name, ids in header["splits"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: the header is damaged ({type(error).__name__}: {error})") from error
+    except (HelmolError, *DAMAGE) as error:
+        raise InputError(
+            f"{path}: the header is damaged ({type(error).__name__}: {one_line(error)})"
+        ) from error
     if out.exists():
         raise InputError(f"{out} is there already: choose another --out")
-    total = len(header.get("files", []))
+    total = header.get("files")
     of = f"{path.resolve()} {json.dumps(header, sort_keys=True)}"
     with (
         unfinished(out, of=of, level=level, basis=basis) as store,
-        Progress("Convert", total=total, unit="molecules") as bar,
+        Progress("Convert", total=len(total) if isinstance(total, list) else 0, unit="molecules") as bar,
     ):
         bar.advance(len(store))
         waiting: list[Sample] = []
@@ -131,8 +147,8 @@ def _sample(arrays: Mapping[str, Any], basis: BasisSet, path: Path) -> Sample:
     """Return a sample; an error names it."""
     try:
         return sample_from(arrays, basis)
-    except (HelmolError, TypeError, ValueError) as error:
-        raise InputError(f"{path}, sample {str(arrays.get('id', '?'))!r}: {error}") from error
+    except (HelmolError, *DAMAGE) as error:
+        raise InputError(f"{path}, sample {str(arrays.get('id', '?'))[:100]!r}: {one_line(error)}") from error
 
 
 def _container(path: Path) -> Container:

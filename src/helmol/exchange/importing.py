@@ -17,9 +17,9 @@ from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
 from helmol.exchange.check import check_config, check_fock, check_overlaps
 from helmol.exchange.labels import SMALLEST_FORCES, Meaning, understand
+from helmol.exchange.readers import READERS, Arrangement, Entry, Reader, read_sample, select
 from helmol.progress import Progress
 from helmol.store import Store
-from helmol.store.readers import READERS, Arrangement, Entry, Reader, read_sample, select
 from helmol.system import LevelOfTheory, Sample
 
 VALUES_PER_APPEND = 4_000_000
@@ -48,7 +48,7 @@ def import_file(
     """Check a published file and bring it into a store, or go on where an earlier call was stopped.
 
     Args:
-        format: key of :data:`helmol.store.readers.READERS`.
+        format: key of :data:`helmol.exchange.readers.READERS`.
         path: the file.
         out: the store; made, or continued if it was begun with the same file.
         limit: molecules to read at most, the first of the file.
@@ -120,14 +120,16 @@ def _check(
     log.info("recomputing overlaps and one Fock matrix at %s/%s", source.xc, source.basis)
     overlap_error = check_overlaps(drawn, source, arrangement, where=where)
     sample = _telling(reader, entries, arrangement)
-    error, rebuilt = check_fock(sample, source, arrangement, where=where, forces=sample.forces is not None)
+    error, built, forces = check_fock(
+        sample, source, arrangement, where=where, forces=sample.forces is not None
+    )
     checks = {
         "n_overlaps": sum(s.matrices.overlap is not None for s in drawn),
         "overlap_error": overlap_error,
         "fock_id": sample.id,
         "fock_error_Eh": error,
     }
-    return checks, understand(sample, rebuilt, reader.energy_shifts())
+    return checks, understand(sample, built.energy, forces, shifts=reader.energy_shifts())
 
 
 def _telling(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement) -> Sample:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from helmol.dft import Rebuilt
 from helmol.system import Sample
 from helmol.units import ANGSTROM_PER_BOHR, EV_PER_ANGSTROM_PER_AU, JOULE_PER_MOL_PER_HARTREE
+
+Array = npt.NDArray[np.float64]
 
 ENERGY_TOLERANCE = 0.1
 """Largest difference of a stored and a recomputed energy, Eh: grids and fitting stay below it,
@@ -72,16 +74,19 @@ class Meaning:
         return [name for name, (text, label) in labels.items() if text == MISSING and label is not None]
 
 
-def understand(sample: Sample, rebuilt: Rebuilt, shifts: Mapping[str, float]) -> Meaning:
+def understand(
+    sample: Sample, recomputed: float, recomputed_forces: Array | None, *, shifts: Mapping[str, float]
+) -> Meaning:
     """Compare a sample's energy and forces with recomputed ones.
 
     Args:
         sample: as read.
-        rebuilt: energy and forces of the same geometry.
+        recomputed: energy of the same geometry, Eh.
+        recomputed_forces: Eh/bohr, ``[n_atoms, 3]``, where the sample has forces.
         shifts: what may have to be added to the energy, Eh, by name.
     """
-    shift, energy, difference = _energy(sample, rebuilt, shifts)
-    factor, forces = _forces(sample, rebuilt)
+    shift, energy, difference = _energy(sample, recomputed, shifts)
+    factor, forces = _forces(sample, recomputed_forces)
     for name, text in (("energies", energy), ("forces", forces)):
         if text.startswith("left out"):
             log.warning("%s %s", name, text)
@@ -89,27 +94,27 @@ def understand(sample: Sample, rebuilt: Rebuilt, shifts: Mapping[str, float]) ->
 
 
 def _energy(
-    sample: Sample, rebuilt: Rebuilt, shifts: Mapping[str, float]
+    sample: Sample, recomputed: float, shifts: Mapping[str, float]
 ) -> tuple[float | None, str, float | None]:
     if sample.energy is None:
         return None, MISSING, None
     stored = sample.energy
-    name = min(shifts, key=lambda key: abs(stored + shifts[key] - rebuilt.energy))
-    difference = stored + shifts[name] - rebuilt.energy
+    name = min(shifts, key=lambda key: abs(stored + shifts[key] - recomputed))
+    difference = stored + shifts[name] - recomputed
     if abs(difference) > ENERGY_TOLERANCE:
-        text = f"left out: {stored:.6f} in the file, {rebuilt.energy:.6f} Eh recomputed for {sample.id!r}"
+        text = f"left out: {stored:.6f} in the file, {recomputed:.6f} Eh recomputed for {sample.id!r}"
         return None, text, difference
     return shifts[name], "as stored" if shifts[name] == 0 else f"{name} added", difference
 
 
-def _forces(sample: Sample, rebuilt: Rebuilt) -> tuple[float | None, str]:
-    if sample.forces is None or rebuilt.forces is None:
+def _forces(sample: Sample, recomputed: Array | None) -> tuple[float | None, str]:
+    if sample.forces is None or recomputed is None:
         return None, MISSING
-    norm = float(np.linalg.norm(rebuilt.forces))
+    norm = float(np.linalg.norm(recomputed))
     if norm < SMALLEST_FORCES:
         return None, f"left out: those of {sample.id!r} are too small to tell their unit"
     errors = {
-        unit: float(np.linalg.norm(sample.forces * factor - rebuilt.forces)) / norm
+        unit: float(np.linalg.norm(sample.forces * factor - recomputed)) / norm
         for unit, factor in FORCE_UNITS.items()
     }
     unit = min(errors, key=lambda key: errors[key])

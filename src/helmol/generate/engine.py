@@ -51,13 +51,13 @@ class ExecutorConfig(Config):
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of that class, ``{cores: 8, memory: 32GB}``."""
 
-    jobs: int | None = Field(default=None, ge=1)
+    jobs: int | None = Field(default=None, ge=1, le=100_000)
     """Jobs to ask that cluster for; ``null`` leaves it as it starts."""
 
     config: str | None = None
     """Python file that sets ``config`` to a ``parsl.Config``; ``null`` starts ``--workers`` processes."""
 
-    attempts: int = Field(default=3, ge=1)
+    attempts: int = Field(default=3, ge=1, le=1000)
     """Times a molecule is tried when its worker dies, before it counts as failed."""
 
 

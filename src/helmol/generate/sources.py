@@ -93,13 +93,13 @@ class StructuresConfig(Config):
     complexes: ComplexesSource | None = None
     """Relaxed complexes of fragments."""
 
-    max_atoms: int | None = Field(default=None, ge=1)
+    max_atoms: int | None = Field(default=None, ge=1, le=100_000)
     """Leave larger molecules out."""
 
     order: Literal["given", "smallest"] = "given"
     """Label in the order of the sources, or the smallest molecules first."""
 
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, le=1_000_000_000)
     """Stop after so many structures, counted in that order; may be raised later."""
 
     @property

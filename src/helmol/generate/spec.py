@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -37,10 +37,12 @@ class GenerateConfig(Config):
     dipole: bool = True
     """Whether to keep dipole moments."""
 
-    splits: dict[str, int | float] = Field(default_factory=dict)
+    splits: dict[str, Annotated[int, Field(le=1_000_000_000)] | Annotated[float, Field(le=1)]] = Field(
+        default_factory=dict
+    )
     """Random splits: numbers of molecules (``train: 200``) or fractions (``train: 0.8``)."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of everything random: sampled structures and splits."""
 
     executor: ExecutorConfig = ExecutorConfig()
@@ -50,7 +52,7 @@ class GenerateConfig(Config):
     """What computes: ``cpu`` (PySCF), ``gpu`` (gpu4pyscf), or ``auto``: the GPU where there is one and a Fock
     matrix of it agrees with PySCF's to 1e-7 Eh."""
 
-    memory_per_worker_mb: int | None = Field(default=None, ge=500)
+    memory_per_worker_mb: int | None = Field(default=None, ge=500, le=10_000_000)
     """Memory of one worker, MB; molecules that would not fit are skipped with a reason. ``null`` shares 80 %
     of this machine among its processes, and checks nothing with Dask and Parsl."""
 

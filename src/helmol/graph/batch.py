@@ -27,13 +27,13 @@ class ItemBucket:
         index: atom (diagonal) or pair (off-diagonal) of each block, ``[n]``.
         reverse: whether the block belongs to the edge j→i of its pair, ``[n]``.
         target: irreps of the blocks in the laboratory frame, Eh, ``[n, n_spins, dim]``, or ``None``.
-        given: irreps of matrices that the network reads, ``[n, n_matrices, dim]``, or ``None``.
+        inputs: irreps of matrices that the network reads, ``[n, n_matrices, dim]``, or ``None``.
     """
 
     index: npt.NDArray[np.int64]
     reverse: npt.NDArray[np.bool_]
     target: Array | None
-    given: Array | None = None
+    inputs: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Bucket:
     """Hold the blocks of one kind in a batch.
 
     A diagonal bucket has a key of one signature, ``index`` counts atoms. An off-diagonal bucket has
-    two (rows, columns), ``index`` counts directed edges. ``target`` and ``given`` as in :class:`ItemBucket`.
+    two (rows, columns), ``index`` counts directed edges. ``target`` and ``inputs`` as in :class:`ItemBucket`.
     """
 
     key: Key
     index: Tensor
     target: Tensor | None
-    given: Tensor | None = None
+    inputs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class Batch:
         moved |= {name: value.to(device) for name, value in labels.items() if value is not None}
         buckets = tuple(
             Bucket(
-                b.key, b.index.to(device), *(None if x is None else x.to(device) for x in (b.target, b.given))
+                b.key,
+                b.index.to(device),
+                *(None if x is None else x.to(device) for x in (b.target, b.inputs)),
             )
             for b in self.buckets
         )
@@ -121,7 +123,7 @@ def prepare(
     *,
     cutoff: float,
     matrix: Array | None = None,
-    given: Array | None = None,
+    inputs: Array | None = None,
 ) -> Item:
     """Find the pairs of a molecule and cut its target matrix into irreps by signature.
 
@@ -130,13 +132,13 @@ def prepare(
         basis: shells of its elements.
         cutoff: largest distance of a pair, bohr; blocks beyond it are not part of the item.
         matrix: target matrix in house order, Eh, ``[nao, nao]`` or ``[2, nao, nao]``.
-        given: matrices that the network reads, house order, ``[n_matrices, nao, nao]``.
+        inputs: matrices that the network reads, house order, ``[n_matrices, nao, nao]``.
 
     Raises:
         InputError: element not in the basis, or a matrix of another size.
     """
     offsets = basis.offsets(molecule.numbers)
-    wrong = next((m for m in (matrix, given) if m is not None and m.shape[-1] != offsets[-1]), None)
+    wrong = next((m for m in (matrix, inputs) if m is not None and m.shape[-1] != offsets[-1]), None)
     if wrong is not None:
         raise InputError(
             f"matrix has {wrong.shape[-1]} orbitals, the basis gives {offsets[-1]} for {molecule.formula}"
@@ -158,14 +160,14 @@ def prepare(
         buckets[key] = ItemBucket(
             index,
             np.zeros(len(index), bool),
-            *(_irreps(key, m, offsets[index], offsets[index]) for m in (matrix, given)),
+            *(_irreps(key, m, offsets[index], offsets[index]) for m in (matrix, inputs)),
         )
     for key, edges in edges_of.items():
         index = np.array([k for k, _ in edges])
         turned = np.array([reverse for _, reverse in edges])
         rows = np.where(turned, pairs[index, 1], pairs[index, 0])
         columns = np.where(turned, pairs[index, 0], pairs[index, 1])
-        irreps = (_irreps(key, m, offsets[rows], offsets[columns]) for m in (matrix, given))
+        irreps = (_irreps(key, m, offsets[rows], offsets[columns]) for m in (matrix, inputs))
         buckets[key] = ItemBucket(index, turned, *irreps)
     return Item(molecule, np.ascontiguousarray(pairs.T), buckets)
 
@@ -207,8 +209,8 @@ def collate(items: Sequence[Item]) -> Batch:
         index += np.repeat(start[owners], [len(part.index) for part in parts])
         index += np.concatenate([part.reverse for part in parts]) * pair_start[-1]
         target = _label([part.target for part in parts], "target")
-        given = _label([part.given for part in parts], "given matrices")
-        buckets.append(Bucket(key, torch.from_numpy(index), target, given))
+        inputs = _label([part.inputs for part in parts], "matrices that are read")
+        buckets.append(Bucket(key, torch.from_numpy(index), target, inputs))
     return Batch(
         molecules=tuple(item.molecule for item in items),
         numbers=torch.from_numpy(np.concatenate([item.molecule.numbers for item in items])),

@@ -41,7 +41,7 @@ def prepare_many(
     *,
     cutoff: float,
     packed: Array | None = None,
-    n_given: int = 0,
+    n_inputs: int = 0,
 ) -> list[Item]:
     """Do what :func:`helmol.graph.prepare` does, for molecules with the same atoms in the same order.
 
@@ -51,7 +51,7 @@ def prepare_many(
         cutoff: largest distance of a pair, bohr.
         packed: upper triangles of the target matrices, row after row, Eh, ``[n, n_spins · n_triangle]``,
             then those of the matrices that the network reads.
-        n_given: number of the latter.
+        n_inputs: number of the latter.
 
     Raises:
         InputError: the atoms differ, or the triangles do not fit.
@@ -71,7 +71,7 @@ def prepare_many(
     items = []
     for k, (molecule, *own) in enumerate(zip(molecules, *targets, strict=True)):
         buckets = {
-            key: ItemBucket(index, reverse, *_apart(target, n_given))
+            key: ItemBucket(index, reverse, *_apart(target, n_inputs))
             for (key, (index, reverse, _, _)), target in zip(plan.buckets.items(), own, strict=True)
         }
         item = Item(molecule, pair_index, buckets)
@@ -97,11 +97,11 @@ def _targets(
     return irreps[:, :, start:end].reshape(n, irreps.shape[1], len(index), -1).swapaxes(1, 2)
 
 
-def _apart(irreps: Array | None, n_given: int) -> tuple[Array | None, Array | None]:
-    """Part irreps ``[n, n_spins + n_given, dim]`` into those of target and given matrices."""
-    if irreps is None or not n_given:
+def _apart(irreps: Array | None, n_inputs: int) -> tuple[Array | None, Array | None]:
+    """Part irreps ``[n, n_spins + n_inputs, dim]`` into those of target and matrices that are read."""
+    if irreps is None or not n_inputs:
         return irreps, None
-    return irreps[:, :-n_given], irreps[:, -n_given:]
+    return irreps[:, :-n_inputs], irreps[:, -n_inputs:]
 
 
 def _cut(item: Item, inside: npt.NDArray[np.bool_]) -> Item:
@@ -112,7 +112,7 @@ def _cut(item: Item, inside: npt.NDArray[np.bool_]) -> Item:
         if len(key) == 1:
             buckets[key] = bucket
         elif (kept := inside[bucket.index]).any():
-            values = (None if x is None else x[kept] for x in (bucket.target, bucket.given))
+            values = (None if x is None else x[kept] for x in (bucket.target, bucket.inputs))
             buckets[key] = ItemBucket(place[bucket.index[kept]], bucket.reverse[kept], *values)
     return Item(item.molecule, np.ascontiguousarray(item.pair_index[:, inside]), buckets)
 

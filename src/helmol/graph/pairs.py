@@ -7,7 +7,6 @@ positions need gradients, :class:`helmol.graph.EdgeGeometry` has the plain form.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +14,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from helmol.graph import native
 from helmol.graph.frames import EdgeGeometry
 from helmol.graph.layout import degree_of_m_major, m_sizes, quarter_turn
+from helmol.native import call
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Pairs:
     @classmethod
     def of(cls, geometry: EdgeGeometry) -> Pairs:
         """Choose the kernels for a geometry."""
-        return cls(geometry, native.usable(geometry.flip, geometry.lmax))
+        return cls(geometry, call.usable(geometry.flip, lmax=geometry.lmax))
 
     @cached_property
     def flip(self) -> Tensor:
@@ -78,32 +77,17 @@ class Pairs:
         own: Sequence[Tensor],
         out: Sequence[Tensor],
     ) -> None:
-        """Run a kernel over all pairs.
-
-        Args:
-            name: of the kernel.
-            inputs: dense arrays that it reads, the first of the precision to compute in.
-            sizes: numbers that follow them.
-            own: scratch and sums; each part of the pairs has one along their first dimension.
-            out: arrays that all parts write to, at their own places.
-        """
-        kernel = native.function(name, inputs[0].dtype)
-        fixed = [*map(native.pointer, inputs), *map(ctypes.c_long, sizes)]
-
-        def work(begin: int, end: int, part: int) -> None:
-            written = [*(array[part] for array in own), *out]
-            kernel(*fixed, ctypes.c_long(begin), ctypes.c_long(end), *map(native.pointer, written))
-
-        native.over_pairs(self.geometry.n_pairs, work)
+        """Run a kernel over all pairs; arguments as in :func:`helmol.native.call.run`."""
+        call.run(name, self.geometry.n_pairs, inputs, sizes, own, out)
 
     def _scratch(self, channels: int, n: int) -> Tensor:
         """Return room for one pair in its frame, ``n`` times per part."""
         k = (self.geometry.lmax + 1) ** 2
-        return self.flip.new_empty(native.n_parts(self.geometry.n_pairs), n, k, 2 * channels)
+        return self.flip.new_empty(call.n_parts(self.geometry.n_pairs), n, k, 2 * channels)
 
     def _sums(self, like: Tensor) -> Tensor:
         """Return zeros of this shape for each part."""
-        return like.new_zeros(native.n_parts(self.geometry.n_pairs), *like.shape)
+        return like.new_zeros(call.n_parts(self.geometry.n_pairs), *like.shape)
 
     def gather_scale(self, nodes: Tensor, radial: Tensor, mmax: int) -> Tensor:
         """Return both ends of each directed edge in its frame, times its radial weights.

@@ -1,70 +1,45 @@
-"""Size and switches of the network."""
+"""Size and switches of the whole network."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from helmol.config import Config
-from helmol.model.given import MatrixName
-
-
-class EnergyConfig(Config):
-    """Set the energy head."""
-
-    readout: Literal["linear", "convolution", "elements"] = "convolution"
-    """``linear``: energy of an atom = a linear map of its scalar features. ``convolution``: one more
-    convolution over its neighbours, then two hidden layers. ``elements``: a linear map, of each element's
-    own, of the scalar features and the lengths of the others; fitted in closed form before training."""
-    forces: Literal["conservative", "direct"] = "conservative"
-    """``conservative``: minus the derivative of the energy. ``direct``: read from the l = 1 features;
-    cheaper, but no energy belongs to them, so not for dynamics."""
+from helmol.config import parse
+from helmol.errors import ConfigError
+from helmol.model.backbone.config import BackboneConfig
+from helmol.model.heads import HEADS
+from helmol.target.matrix import MatrixName
 
 
-class ModelConfig(Config):
+class ModelConfig(BackboneConfig):
     """Set the HELM network; the defaults are the recommended model."""
 
-    channels: int = Field(64, ge=1)
-    """Channels C of every node and edge feature."""
-    lmax: int | None = Field(None, ge=1, le=12)
-    """Largest degree L; unset means twice the largest shell of the basis (4 for def2-SVP)."""
-    n_layers: int = Field(3, ge=1)
-    """Layers, each a node block followed by an edge block."""
-    cutoff: float = Field(28.0, gt=0)
-    """Distance in bohr at which messages and pair outputs have faded to zero (28 bohr = 14.8 Å)."""
-    message_cutoff: float | None = Field(None, gt=0)
-    """Shorter distance in bohr for messages between nodes; unset means the cutoff of the pairs."""
-    mmax: int | None = Field(None, ge=0)
-    """Largest order |m| in the convolutions; unset means all (no truncation)."""
-    n_radial: int = Field(128, ge=4)
-    """Gaussians of the radial basis, spread evenly from 0 to the cutoff, as wide as their spacing."""
-    element_channels: int = Field(32, ge=1)
-    """Length of the element embeddings in the edge scalars."""
-    radial_channels: int = Field(64, ge=1)
-    """Hidden width of the radial networks."""
-    radial: Literal["pair", "edge"] = "pair"
-    """What has radial weights of its own in a convolution: each end of a pair, the same in both directions,
-    which halves the arithmetic of the first map; or (HELM paper) each directed edge."""
-    message_scale: float = Field(5.0, gt=0)
-    """The edge-degree embedding, a sum over neighbours, is divided by this."""
-    edge_norm: Literal["pre", "post"] = "pre"
-    """Normalise the nodes before the edge convolution, or (HELM paper) its output after it."""
-    gate: Literal["sigmoid", "tanh"] = "sigmoid"
-    """Squashing of the gates between the convolutions (paper's code: tanh)."""
-    envelope: bool = True
-    """Fade messages and pair outputs smoothly at the cutoff (paper: no)."""
-    residual_scale: float = Field(0.1, gt=0)
-    """Size of what blocks add at the start: factor on the initial weights of their last maps (paper: 1)."""
     inputs: tuple[MatrixName, ...] = ()
     """Matrices that the network reads besides the geometry; their blocks become node and edge features. For
     models of Fock matrices alone. ``reference``: the H₀ of its delta target. ``density``: the density of the
     orbitals of H₀, with occupations smeared by 0.005 Eh. ``change``: what H₀ differs by from the reference
     ``minao``, for ``fock-minus-minao-step``. ``overlap``: S."""
-    hamiltonian: bool = True
-    """Whether there is a Hamiltonian head (and the edge blocks that serve only it)."""
-    energy: EnergyConfig | None = None
-    """The energy head; unset means none."""
+    heads: dict[str, dict[str, Any]] = Field({"fock": {}}, validate_default=True)
+    """What is read from the features, by name, each with its settings: ``fock`` (matrix blocks), ``energy``
+    (energies and forces). A run's task sets it."""
+
+    @field_validator("heads")
+    @classmethod
+    def _known_heads(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not value:
+            raise ValueError("a model needs a head")
+        if unknown := [name for name in value if name not in HEADS]:
+            raise ValueError(f"unknown head {unknown[0]!r}; known: {', '.join(HEADS)}")
+        try:
+            return {
+                name: parse(HEADS[name].Settings, value[name], source=f"head {name}").model_dump(mode="json")
+                for name in HEADS
+                if name in value
+            }
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
 
 MODEL_PRESETS: dict[str, ModelConfig] = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,8 @@ import torch
 from helmol.errors import ConfigError
 from helmol.graph import Item, collate
 from helmol.model.heads.energy import EnergyHead, all_invariants
-from helmol.model.network import HamiltonianModel, groups_of
+from helmol.model.model import Model
+from helmol.model.prediction import groups_of
 from helmol.system.sample import Array
 
 Ints = npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ SMALLEST_STD = 1e-3
 """Smallest standard deviation, as a share of the feature's root mean square over all training atoms."""
 
 
-def fit_readout(network: HamiltonianModel, items: Sequence[Item], energies: Sequence[float]) -> float:
+def fit_readout(model: Model, items: Sequence[Item], energies: Sequence[float]) -> float:
     """Fit the weights of the readout ``elements`` to energies, and return the error left out of the fit.
 
     The energies of the elements are fitted again together with the weights.
@@ -42,7 +42,7 @@ def fit_readout(network: HamiltonianModel, items: Sequence[Item], energies: Sequ
     of one formula at a time where there are several formulas, else one by one.
 
     Args:
-        network: with an energy head of that readout and its reference fitted.
+        model: with an energy head of that readout and its element energies fitted.
         items: prepared training molecules.
         energies: total energies, Eh.
 
@@ -52,15 +52,13 @@ def fit_readout(network: HamiltonianModel, items: Sequence[Item], energies: Sequ
     Raises:
         ConfigError: the model has no such head.
     """
-    head = network.energy
-    if head is None or head.elements is None:
+    head, target = model.energy_head, model.energy_target
+    if head.elements is None:
         raise ConfigError("only the energy readout 'elements' has a closed-form fit")
-    atoms, numbers, molecule = atom_features(network, items)
+    atoms, numbers, molecule = atom_features(model, items)
     standardise(head, atoms, numbers)
     features, elements = pool(head, atoms, numbers, molecule)
-    rest = np.array(
-        [e - network.reference.energy_of(item.molecule) for e, item in zip(energies, items, strict=True)]
-    )
+    rest = np.array([e - target.energy_of(item.molecule) for e, item in zip(energies, items, strict=True)])
     unit = max(float(np.square(features).mean()) ** 0.5, 1e-150)
     flat = features.reshape(len(items), -1) / unit
     counts = np.stack([np.bincount(item.molecule.numbers, minlength=119)[elements] for item in items])
@@ -72,24 +70,22 @@ def fit_readout(network: HamiltonianModel, items: Sequence[Item], energies: Sequ
     best = int(np.argmin(errors))
     dual = np.linalg.solve(kernel + STRENGTHS[best] * np.eye(len(kernel)), rest)
     weights = (flat.T @ dual).reshape(features.shape[1:]) / unit
-    weights *= features.shape[2] / network.reference.scale
-    per_element = network.reference.per_element.clone()
-    per_element[elements] += torch.as_tensor(counts_unit * counts.T @ dual).to(per_element)
-    network.reference = replace(network.reference, per_element=per_element)
+    weights *= features.shape[2] / float(target.scale)
     with torch.no_grad():
+        target.per_element[elements] += torch.as_tensor(counts_unit * counts.T @ dual).to(target.per_element)
         head.elements.weight.zero_()
         head.elements.weight[torch.as_tensor(elements)] = torch.as_tensor(weights).to(head.elements.weight)
     log.info("energy head fitted to %d energies, ridge %.0e", len(items), STRENGTHS[best])
     return float(errors[best])
 
 
-def atom_features(network: HamiltonianModel, items: Sequence[Item]) -> tuple[Array, Ints, Ints]:
+def atom_features(model: Model, items: Sequence[Item]) -> tuple[Array, Ints, Ints]:
     """Return the invariants of all atoms ``[n, dim]``, their atomic numbers and their molecules ``[n]``."""
     features, numbers, molecule, n_before = [], [], [], 0
     for group in groups_of(items, MAX_EDGES):
-        batch = collate(group).to(network.device)
+        batch = collate(group).to(model.device)
         with torch.no_grad():
-            features.append(all_invariants(network.backbone.nodes(batch)).to(torch.float64).cpu().numpy())
+            features.append(all_invariants(model(batch, ()).nodes).to(torch.float64).cpu().numpy())
         numbers.append(batch.numbers.cpu().numpy())
         molecule.append(batch.molecule.cpu().numpy() + n_before)
         n_before += len(group)

@@ -12,8 +12,9 @@ import numpy as np
 
 from helmol import structures
 from helmol.elements import SYMBOLS
-from helmol.errors import DomainError
+from helmol.errors import DomainError, InputError
 from helmol.files import write_text
+from helmol.locks import Claim
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
@@ -51,8 +52,18 @@ def predict_energies_of_file(
     Raises:
         DomainError: a molecule outside the domain of a model (named).
         InputError: an unreadable file, or models that do not belong together.
+        BusyError: another process writes to ``out``.
     """
-    named = _molecules(path, split)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give a folder with --out")
+    with Claim(out, folder=True):
+        return _predict_all(models, _molecules(path, split), out, max_edges=max_edges)
+
+
+def _predict_all(
+    models: Sequence[TrainedModel], named: Sequence[tuple[str, Molecule]], out: Path, *, max_edges: int
+) -> dict[str, Any]:
+    """Predict and write into a folder that is held."""
     forces = all(model.has_forces for model in models)
     rows: list[dict[str, Any]] = []
     frames: list[str] = []
@@ -70,6 +81,8 @@ def predict_energies_of_file(
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+    # Never one of now beside one of before.
+    (out / "energies.extxyz").unlink(missing_ok=True)
     write_text(out / "energies.csv", table.getvalue())
     write_text(out / "energies.extxyz", "".join(frames))
     return {"n_molecules": len(rows), "molecules": rows}
@@ -90,7 +103,7 @@ def _check(models: Sequence[TrainedModel], name: str, molecule: Molecule) -> Non
     for model in models:
         try:
             model.domain.check(molecule)
-            model.network.reference.check(molecule)
+            model.network.energy_target.check(molecule)
         except DomainError as error:
             raise DomainError(f"{name} ({molecule.formula}): {error}") from error
 

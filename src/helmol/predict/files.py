@@ -6,16 +6,16 @@ import csv
 import io
 import itertools
 import logging
-import re
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from helmol.damage import read_npz, understood
 from helmol.errors import DomainError, InputError
-from helmol.files import write_text
+from helmol.files import file_stem, write_text
+from helmol.locks import Claim
 from helmol.predict.prediction import Prediction
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
@@ -28,6 +28,11 @@ log = logging.getLogger("helmol.predict")
 
 COLUMNS = ("id", "formula", "file", "homo_Eh", "lumo_Eh", "gap_Eh", "gap_eV", "dipole_debye", "residual_Eh")
 MOLECULES_AT_A_TIME = 64
+TABLE = "summary.csv"
+
+Writer = Callable[[Prediction, Path], None]
+OTHERS = (".molden",)
+"""What may stand beside a ``.npz`` of the same molecule."""
 
 
 def predict_file(
@@ -36,7 +41,7 @@ def predict_file(
     *,
     out: Path,
     residual: bool = False,
-    writers: Sequence[Callable[[Prediction, Path], None]] = (),
+    writers: Mapping[str, Writer] | None = None,
     split: str = "all",
     overwrite: bool = False,
     max_edges: int = 20000,
@@ -44,14 +49,15 @@ def predict_file(
     """Predict all molecules of a structure file or store.
 
     A molecule whose ``.npz`` is there already, from the same model, geometry, charge and spin, is not
-    predicted again, so that an interrupted run continues; its row of the table is read back from the file.
+    predicted again, so that an interrupted run continues, and ends in the same bits; its row of the table,
+    and other formats that are missing, are made of the file.
 
     Args:
         model: the model.
         path: anything :func:`helmol.structures.read` reads, or a store (``.h5``).
         out: folder for ``NAME.npz`` and ``summary.csv``.
         residual: whether to build one Fock matrix per molecule and report ``‖FDS − SDF‖``.
-        writers: called with every new prediction and its ``.npz`` path, to write other formats.
+        writers: other formats by suffix (``.molden``): called with a prediction and the file to write.
         split: split of a store, or ``"all"``.
         overwrite: whether to predict again what is there.
         max_edges: atom pairs per batch.
@@ -63,36 +69,81 @@ def predict_file(
         DomainError: a store of another functional or basis, or a molecule outside the model's domain (named);
             what came before is kept.
         InputError: an unreadable file, or one in ``out`` that is no result of a prediction.
+        BusyError: another process writes to ``out``.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give a folder with --out")
+    with Claim(out, folder=True), _open(model, path, split) as (items, total):
+        rows, predicted = _predict_all(
+            model, items, total, out, residual=residual, writers=writers or {}, overwrite=overwrite,
+            max_edges=max_edges,
+        )  # fmt: skip
+        table = io.StringIO()
+        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+        write_text(out / TABLE, table.getvalue())
+    kept = len(rows) - predicted
+    return {"n_molecules": len(rows), "n_predicted": predicted, "n_kept": kept, "molecules": rows}
+
+
+def _predict_all(
+    model: TrainedModel,
+    items: Iterator[tuple[str, Any]],
+    total: int,
+    out: Path,
+    *,
+    residual: bool,
+    writers: Mapping[str, Writer],
+    overwrite: bool,
+    max_edges: int,
+) -> tuple[list[dict[str, Any]], int]:
+    """Predict what is missing; return the rows of the table and how many results are new."""
     rows: list[dict[str, Any]] = []
     predicted = 0
-    with (
-        _open(model, path, split) as (items, total),
-        Progress("Predict", total=total, unit="molecules") as bar,
-    ):
-        seen: set[str] = set()
-        named = ((name, item, out / f"{_unique(name, seen)}.npz") for name, item in items)
+    seen: set[str] = set()
+    named = ((name, item, out / f"{_unique(name, seen)}.npz") for name, item in items)
+    with Progress("Predict", total=total, unit="molecules") as bar:
         while chunk := list(itertools.islice(named, MOLECULES_AT_A_TIME)):
             todo = [
                 entry for entry in chunk if overwrite or not _usable(*entry[1:], model, residual=residual)
             ]
-            for name, item, _ in todo:
+            for name, item, _ in chunk if todo else ():
                 _check(model, name, item.molecule)
-            predictions = model.predict([i for _, i, _ in todo], residual=residual, max_edges=max_edges)
-            for (_, _, file), prediction in zip(todo, predictions, strict=True):
-                prediction.save(file, model=model.fingerprint)
-                for write in writers:
-                    write(prediction, file)
+            if todo and not predicted:
+                (out / TABLE).unlink(missing_ok=True)  # of before; it is written when all is there
+            if todo:
+                # All of them, as the first time: the last bits depend on what else is in a batch.
+                found = model.predict([item for _, item, _ in chunk], residual=residual, max_edges=max_edges)
+                new = {file for _, _, file in todo}
+                for (_, _, file), prediction in zip(chunk, found, strict=True):
+                    if file in new:
+                        _save(prediction, file, model, writers)
+            for _, _, file in chunk:
+                _write_missing(file, writers)
             rows += [_row(name, item.molecule, file) for name, item, file in chunk]
             predicted += len(todo)
             bar.advance(len(chunk))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
-    write_text(out / "summary.csv", table.getvalue())
-    kept = len(rows) - predicted
-    return {"n_molecules": len(rows), "n_predicted": predicted, "n_kept": kept, "molecules": rows}
+    return rows, predicted
+
+
+def _save(prediction: Prediction, file: Path, model: TrainedModel, writers: Mapping[str, Writer]) -> None:
+    """Write a result and what is made of it; nothing of an earlier one stays beside it."""
+    for suffix in {*OTHERS, *writers}:
+        file.with_name(f"{file.stem}{suffix}").unlink(missing_ok=True)
+    prediction.save(file, model=model.fingerprint)
+    for suffix, write in writers.items():
+        write(prediction, file.with_name(f"{file.stem}{suffix}"))
+
+
+def _write_missing(file: Path, writers: Mapping[str, Writer]) -> None:
+    """Write in other formats what only the ``.npz`` of an earlier call has."""
+    paths = {suffix: file.with_name(f"{file.stem}{suffix}") for suffix in writers}
+    missing = {suffix: path for suffix, path in paths.items() if not path.exists()}
+    if missing:
+        prediction = Prediction.load(file)
+        for suffix, path in missing.items():
+            writers[suffix](prediction, path)
 
 
 class _open:
@@ -124,7 +175,7 @@ class _open:
 
 def _unique(name: str, seen: set[str]) -> str:
     """Return a file name made of ``name``, different from all before."""
-    plain = stem = re.sub(r"[^\w.+-]+", "_", name).strip("._") or "molecule"
+    plain = stem = file_stem(name)
     number = 1
     while plain in seen:
         number += 1
@@ -155,20 +206,24 @@ def _usable(item: Any, file: Path, model: TrainedModel, *, residual: bool) -> bo
         "charge": molecule.charge, "spin": molecule.spin,
     }  # fmt: skip
     try:
-        with np.load(file) as data:
-            # Earlier results have no charge and spin.
-            same = str(data["model"]) == model.fingerprint and {*wanted} <= {*data}
-            same = same and all(np.array_equal(data[key], value) for key, value in wanted.items())
-            return same and (not residual or "residual" in data)
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        # All of it: what is damaged is not kept.
+        data = read_npz(file)
+    except InputError as error:
         raise InputError(
-            f"{file} is no result of 'helmol predict': choose another --out, or --overwrite it"
+            f"{file} is no result of 'helmol predict': choose another --out, or --overwrite it ({error})"
         ) from error
+    if "model" not in data:
+        raise InputError(f"{file} is no result of 'helmol predict': choose another --out, or --overwrite it")
+    # Earlier results have no charge and spin.
+    same = str(data["model"]) == model.fingerprint and {*wanted} <= {*data}
+    same = same and all(np.array_equal(data[key], value) for key, value in wanted.items())
+    return same and (not residual or "residual" in data)
 
 
 def _row(name: str, molecule: Molecule, file: Path) -> dict[str, Any]:
     """Read a result back as a row of the table."""
-    with np.load(file) as data:
+    data = read_npz(file, names=("mo_energy", "mo_occ", "dipole", "residual"))
+    with understood(str(file)):
         homo, lumo = frontier(data["mo_energy"], data["mo_occ"])
         return {
             "id": name,

@@ -10,12 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol import properties
-from helmol.basis import BasisSet, from_house, house_order
+from helmol.basis import BasisSet, from_house
+from helmol.damage import read_npz, understood
 from helmol.files import replacing
 from helmol.system import Molecule
 from helmol.units import DEBYE_PER_AU
 
 Array = npt.NDArray[np.float64]
+
+MATRICES = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
+"""Arrays of a prediction that are always there, besides those of the molecule."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,13 @@ class Prediction:
 
     def arrays(self) -> dict[str, Array | npt.NDArray[np.int64]]:
         """Return what a ``.npz`` holds, ``spin`` as 2S; ``dipole``, ``residual`` only where they exist."""
-        names = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
         result: dict[str, Array | npt.NDArray[np.int64]] = {
             "numbers": self.molecule.numbers,
             "positions": self.molecule.positions,
             "charge": np.array(self.molecule.charge),
             "spin": np.array(self.molecule.spin),
         }
-        result |= {name: getattr(self, name) for name in names}
+        result |= {name: getattr(self, name) for name in MATRICES}
         if self.dipole is not None:
             result["dipole"] = self.dipole
         if self.residual is not None:
@@ -88,6 +91,26 @@ class Prediction:
         """Write :meth:`arrays`, and ``model`` (a fingerprint), to a ``.npz`` file, atomically."""
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, model=np.array(model), **self.arrays())
+
+    @classmethod
+    def load(cls, path: Path) -> Prediction:
+        """Read back :meth:`save`; the name is that of the file.
+
+        Raises:
+            InputError: no such file, damage, or no result of a prediction.
+        """
+        arrays = read_npz(path)
+        with understood(str(path)):
+            molecule = Molecule(
+                arrays["numbers"], arrays["positions"], charge=int(arrays["charge"]), spin=int(arrays["spin"])
+            )
+            return cls(
+                id=path.stem,
+                molecule=molecule,
+                **{name: arrays[name] for name in MATRICES},
+                dipole=arrays.get("dipole"),
+                residual=float(arrays["residual"]) if "residual" in arrays else None,
+            )
 
 
 def make_prediction(
@@ -112,29 +135,7 @@ def make_prediction(
     Raises:
         InputError: shapes do not fit, or an open shell with one Fock matrix.
     """
-    numbers, shells = molecule.numbers, basis.shells(molecule.numbers)
-    mo_energy, mo_coeff = properties.orbitals(fock, overlap)
-    electrons = basis.n_electrons(numbers, molecule.charge)
-    mo_occ = properties.occupations(mo_energy, electrons, spin=molecule.spin)
-    density = properties.density(mo_coeff, mo_occ)
-    charges = properties.nuclear_charges(numbers, basis)
-    dipole = None
-    if dipole_integrals is not None:
-        dipole = DEBYE_PER_AU * properties.dipole(
-            density, dipole_integrals, positions=molecule.positions, charges=charges
-        )
-    index, sign = house_order(shells, "pyscf")
-    return Prediction(
-        id=id,
-        molecule=molecule,
-        fock=from_house(fock, shells, "pyscf"),
-        overlap=from_house(overlap, shells, "pyscf"),
-        mo_energy=mo_energy,
-        mo_coeff=(mo_coeff * sign[:, None])[..., np.argsort(index), :],
-        mo_occ=mo_occ,
-        density=from_house(density, shells, "pyscf"),
-        charges=properties.mulliken_charges(
-            density, overlap, offsets=basis.offsets(numbers), charges=charges
-        ),
-        dipole=dipole,
-    )
+    state = properties.electronic_state(fock, overlap, molecule, basis)
+    dipole = None if dipole_integrals is None else DEBYE_PER_AU * state.dipole(dipole_integrals)
+    turned = from_house(fock, basis.shells(molecule.numbers), "pyscf")
+    return Prediction(id=id, molecule=molecule, fock=turned, dipole=dipole, **state.arrays("pyscf"))

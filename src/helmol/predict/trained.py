@@ -22,7 +22,8 @@ from helmol.predict.prediction import Prediction, make_prediction
 from helmol.system import Molecule, Sample
 
 if TYPE_CHECKING:
-    from helmol.model import Domain, HamiltonianModel, PredictedEnergy
+    from helmol.model import Model, PredictedEnergy
+    from helmol.target import Domain
 
 Array = npt.NDArray[np.float64]
 log = logging.getLogger("helmol.predict")
@@ -67,7 +68,7 @@ class TrainedModel:
         domain: elements, basis, functional, charges and spins it has learnt.
     """
 
-    def __init__(self, network: HamiltonianModel) -> None:
+    def __init__(self, network: Model) -> None:
         self.network = network
 
     @property
@@ -82,15 +83,13 @@ class TrainedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of what decides predictions: all that was learnt, domain, floor of the overlap, precision."""
+        """Hash of what decides predictions: all that was learnt, domain, precision."""
         from helmol.model.artifact import model_tensors
 
         digest = hashlib.sha256(json.dumps(self.domain.to_json(), sort_keys=True).encode())
         digest.update(" ".join(self.network.config.inputs).encode())
         for name, tensor in sorted(model_tensors(self.network).items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
-        if self.network.overlap_floor:
-            digest.update(str(self.network.overlap_floor).encode())
         if self.network.precision != "fp32":
             digest.update(self.network.precision.encode())
         return digest.hexdigest()[:16]
@@ -151,13 +150,12 @@ class TrainedModel:
     @property
     def has_energy(self) -> bool:
         """Whether the model predicts energies."""
-        return self.network.energy is not None
+        return "energy" in self.network.heads
 
     @property
     def has_forces(self) -> bool:
         """Whether the model predicts forces; a head that was never trained has none but zeros."""
-        head = self.network.energy
-        return head is not None and head.trained
+        return self.has_energy and self.network.energy_head.trained
 
     @overload
     def energies(

@@ -10,10 +10,12 @@ Restricted matrices are ``[nao, nao]``; unrestricted ones carry a leading axis o
 from helmol.properties.expectation import (
     density_error,
     dipole,
+    electronic_dipole,
     electrons_moved,
     mulliken_charges,
     nuclear_charges,
     residual,
+    total_density,
 )
 from helmol.properties.orbitals import (
     SMALLEST_OVERLAP_EIGENVALUE,
@@ -23,12 +25,16 @@ from helmol.properties.orbitals import (
     occupations,
     orbitals,
 )
+from helmol.properties.state import ElectronicState, electronic_state
 
 __all__ = [
     "SMALLEST_OVERLAP_EIGENVALUE",
+    "ElectronicState",
     "density",
     "density_error",
     "dipole",
+    "electronic_dipole",
+    "electronic_state",
     "electrons_moved",
     "frontier",
     "gap",
@@ -37,4 +43,5 @@ __all__ = [
     "occupations",
     "orbitals",
     "residual",
+    "total_density",
 ]

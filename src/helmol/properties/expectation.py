@@ -15,8 +15,8 @@ def nuclear_charges(numbers: npt.NDArray[np.int64], basis: BasisSet) -> Array:
     return np.array([n - basis.elements[int(n)].core_electrons for n in numbers], dtype=np.float64)
 
 
-def _total(density: Array) -> Array:
-    """Return the density matrix summed over spins."""
+def total_density(density: Array) -> Array:
+    """Return the density matrix ``[nao, nao]`` of all electrons, of one matrix or of two spins."""
     return density.sum(axis=0) if density.ndim == 3 else density
 
 
@@ -34,7 +34,12 @@ def dipole(density: Array, integrals: Array, *, positions: Array, charges: Array
     Returns:
         ``[3]`` in e·bohr.
     """
-    return np.asarray(charges @ positions - np.einsum("xij,ji->x", integrals, _total(density)))
+    return np.asarray(charges @ positions + electronic_dipole(density, integrals))
+
+
+def electronic_dipole(density: Array, integrals: Array) -> Array:
+    """Return the electrons' part of :func:`dipole`, ``−Tr(D r)``; that of a difference of densities, too."""
+    return np.asarray(-np.einsum("xij,ji->x", integrals, total_density(density)))
 
 
 def mulliken_charges(
@@ -51,7 +56,7 @@ def mulliken_charges(
     Returns:
         ``[n_atoms]`` in units of e.
     """
-    populations = np.einsum("ij,ji->i", _total(density), overlap)
+    populations = np.einsum("ij,ji->i", total_density(density), overlap)
     return charges - np.add.reduceat(populations, offsets[:-1])
 
 

@@ -16,6 +16,9 @@ SMALLEST_OVERLAP_EIGENVALUE = 1e-6
 """Directions of the basis with a smaller eigenvalue of S are left out (canonical
 orthogonalisation). The value is PySCF's, so that both find the same number of orbitals."""
 
+NO_OVERLAP = -1e-4
+"""Smaller eigenvalues than this are no rounding, not even of an overlap kept in float32."""
+
 log = logging.getLogger("helmol.properties")
 
 
@@ -33,7 +36,7 @@ def orbitals(fock: Array, overlap: Array) -> tuple[Array, Array]:
         ``mo_energy [..., nmo]`` in Eh, ascending, and ``mo_coeff [..., nao, nmo]``.
 
     Raises:
-        InputError: the shapes do not fit, or a number is not finite.
+        InputError: the shapes do not fit, a number is not finite, or ``overlap`` is none.
     """
     fock, overlap = np.asarray(fock, dtype=np.float64), np.asarray(overlap, dtype=np.float64)
     if fock.ndim not in (2, 3) or fock.shape[-2:] != overlap.shape:
@@ -43,6 +46,10 @@ def orbitals(fock: Array, overlap: Array) -> tuple[Array, Array]:
     if not (np.isfinite(fock).all() and np.isfinite(overlap).all()):
         raise InputError("the Fock or overlap matrix holds a number that is not finite")
     values, vectors = scipy.linalg.eigh(overlap)
+    if values[0] < NO_OVERLAP:
+        raise InputError(
+            f"the overlap matrix is not positive definite (smallest eigenvalue {values[0]:.2g}): it is wrong"
+        )
     kept = values > SMALLEST_OVERLAP_EIGENVALUE
     if dropped := int((~kept).sum()):
         log.warning(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.elements import SYMBOLS
-from helmol.errors import StoreError
+from helmol.errors import InputError, StoreError
 from helmol.files import write_text
 from helmol.progress import Progress
 from helmol.store.oddities import State, scf_state
@@ -141,7 +141,7 @@ def _matrices(store: Store, rows: Sequence[int]) -> dict[str, Any]:
     """Return statistics of Fock elements and gaps."""
     statistics, chosen = FockStatistics(store.basis), drawn_rows(rows, MOST_SAMPLES)
     states: dict[str, State] = {}
-    bad_overlaps: list[str] = []
+    unsolved: list[dict[str, str]] = []
     reference_error: dict[str, list[float]] = {name: [] for name in store.references}
     n_used = 0
     with Progress("Reading matrices", total=len(chosen), unit="samples") as bar:
@@ -156,8 +156,8 @@ def _matrices(store: Store, rows: Sequence[int]) -> dict[str, Any]:
             try:
                 if (state := scf_state(sample, store.basis)) is not None:
                     states[sample.id] = state
-            except np.linalg.LinAlgError:
-                bad_overlaps.append(sample.id)
+            except InputError as error:
+                unsolved.append({"id": sample.id, "text": str(error)})
             for name, matrix in sample.matrices.references.items():
                 reference_error[name].append(float(np.abs(sample.matrices.fock - matrix).mean()))
     known = [state.gap for state in states.values() if state.gap is not None]
@@ -166,14 +166,14 @@ def _matrices(store: Store, rows: Sequence[int]) -> dict[str, Any]:
         "n_in_fock_statistics": n_used,
         "fock": statistics.result(),
         "reference_mae_Eh": {n: float(np.mean(v)) if v else None for n, v in reference_error.items()},
-        "overlap_not_positive_definite": bad_overlaps,
         "n_gaps": len(known),
         "n_negative_gaps": sum(value < 0 for value in known),
         "gap_min_Eh": min(known, default=None),
         "gap_mean_Eh": float(np.mean(known)) if known else None,
         "gaps_Eh": known,
         "spin_contamination_max": max(contaminations, default=None),
-        "scf_oddities": [{"id": id, "text": text} for id, state in states.items() for text in state.oddities],
+        "scf_oddities": unsolved
+        + [{"id": id, "text": text} for id, state in states.items() for text in state.oddities],
     }
 
 
@@ -204,7 +204,6 @@ def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]
         ["content_hash", f"{card['content_hash'][:16]} ({whole})"],
         ["damaged", len(card["damaged"])],
         ["duplicates", sum(len(group) - 1 for group in card["duplicates"])],
-        ["overlap_not_positive_definite", len(card["overlap_not_positive_definite"])],
         ["energy_fit", _energy_text(card["energy_fit"])],
         ["n_negative_gaps", f"{card['n_negative_gaps']} of {card['n_gaps']} checked"],
         *[[key, card[key]] for key in ("gap_min_Eh", "gap_mean_Eh") if card["n_gaps"]],
@@ -259,10 +258,6 @@ def problems(card: dict[str, Any]) -> list[str]:
     lines += [
         f"energy of {o['id']!r} is {o['residual_Eh']:+.4f} Eh off a sum over atoms"
         for o in card["energy_fit"].get("outliers", [])
-    ]
-    lines += [
-        f"overlap of {id!r} is not positive definite: wrong, or a basis with dependent functions"
-        for id in card["overlap_not_positive_definite"]
     ]
     lines += [f"{oddity['id']!r}: {oddity['text']}" for oddity in card["scf_oddities"]]
     return lines

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import HelmolError, StoreError
 from helmol.store import columns as col
 
@@ -23,6 +24,12 @@ that keeps a file closed after its writer was killed."""
 
 _CHUNK_BYTES = 1 << 18
 _SMALL_CHUNK_BYTES = 1 << 14
+INDEX_BYTES = 16
+"""Bytes of a row of an index: two numbers of 8."""
+
+CHECKSUM = "checksum"
+"""Attribute of an index: the number of its rows and their CRC-32. Stores that helmol 0.1 made lack it until
+the next append; where that version has appended since, it is of the rows of before."""
 
 Values = npt.NDArray[Any]
 
@@ -40,9 +47,10 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
     except StoreError as error:
         text = str(error)
         raise (error if text.startswith("store ") else StoreError(f"{where}: {text}")) from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, HelmolError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise StoreError(f"{where} cannot be read, it is damaged or no helmol store: {reason}") from error
+    except (OSError, HelmolError, *DAMAGE) as error:
+        raise StoreError(
+            f"{where} cannot be read, it is damaged or no helmol store: {one_line(error)}"
+        ) from error
 
 
 class Growing:
@@ -77,17 +85,41 @@ class Column:
     def __init__(self, file: h5py.File, name: str, n_samples: int, *, fd: int) -> None:
         group = file[f"columns/{name}"]
         self.name, self._values, self._index_set = name, group["values"], group["index"]
+        # Nothing is compressed: what is there is no larger than the file, whatever a shape says.
+        largest = file.id.get_filesize()
+        if not 0 <= n_samples * INDEX_BYTES <= largest:
+            raise StoreError(f"{n_samples} samples in a file of {largest} bytes: the file is damaged")
         index = self._index_set[:n_samples]
         ends = index[:, 0] if index.ndim == 2 else index
         if index.shape != (n_samples, 2) or (np.diff(ends, prepend=0) < 0).any():
             raise StoreError(f"the index of column {name!r} is damaged")
+        self._checksum = self._checked_index(index)
         self._end = int(ends[-1]) if n_samples else 0
-        if self._values.shape[0] < self._end or self._values.dtype != col.dtype(name):
+        if (
+            self._values.shape[0] < self._end
+            or self._values.dtype != col.dtype(name)
+            or self._end * self._values.dtype.itemsize > largest
+        ):
             raise StoreError(f"column {name!r} has {self._values.shape[0]} values, expected {self._end}")
         self._index = Growing(index)
         self._memory = Growing(self._values[: self._end]) if name in col.IN_MEMORY else None
         self._fd, self._chunk = fd, self._values.chunks[0]
         self._address: dict[int, int] = {}
+
+    def _checked_index(self, index: Values) -> int:
+        """Return the CRC-32 of the whole index, and compare that of the rows it was written of.
+
+        Without this a row of zeros, which is what HDF5 returns for a chunk that it cannot find, would read as
+        a label that is missing.
+        """
+        rows = np.ascontiguousarray(index)
+        if CHECKSUM not in self._index_set.attrs:
+            return zlib.crc32(rows.data) if len(rows) else 0
+        n, wanted = (int(number) for number in self._index_set.attrs[CHECKSUM])
+        found = zlib.crc32(rows[:n].data) if n and len(rows) else 0
+        if n > len(rows) or found != wanted:
+            raise StoreError(f"the index of column {self.name!r} does not match its checksum: damaged")
+        return zlib.crc32(rows[n:].data, found) if n < len(rows) else found
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -177,6 +209,8 @@ class Column:
         n = len(self._index.array)
         self._index_set.resize(n + len(entries), axis=0)
         self._index_set[n:] = index
+        self._checksum = zlib.crc32(index.data, self._checksum)
+        _set_checksum(self._index_set, n + len(entries), self._checksum)
         if len(flat):
             self._values.resize(self._end + len(flat), axis=0)
             self._values[self._end :] = flat
@@ -192,8 +226,15 @@ def create_column(file: h5py.File, name: str, n_samples: int) -> None:
     size = _SMALL_CHUNK_BYTES if name in col.IN_MEMORY else _CHUNK_BYTES
     values = {"shape": (0,), "maxshape": (None,), "chunks": (size // kind.itemsize,), "dtype": kind}
     file.create_dataset(f"columns/{name}/values", fillvalue=None, **values)
-    index = {"maxshape": (None, 2), "chunks": (_SMALL_CHUNK_BYTES // 16, 2)}
-    file.create_dataset(f"columns/{name}/index", data=np.zeros((n_samples, 2), dtype="<i8"), **index)
+    index = {"maxshape": (None, 2), "chunks": (_SMALL_CHUNK_BYTES // INDEX_BYTES, 2)}
+    rows = np.zeros((n_samples, 2), dtype="<i8")
+    made = file.create_dataset(f"columns/{name}/index", data=rows, **index)
+    _set_checksum(made, n_samples, zlib.crc32(rows.data) if n_samples else 0)
+
+
+def _set_checksum(index: h5py.Dataset, n: int, checksum: int) -> None:
+    """Write the checksum of an index."""
+    index.attrs.modify(CHECKSUM, np.array([n, checksum], dtype="<i8"))
 
 
 def write_blob(file: h5py.File, name: str, data: bytes) -> None:
@@ -211,6 +252,8 @@ def read_blob(file: h5py.File, name: str) -> bytes:
     Raises:
         StoreError: it does not match its checksum.
     """
+    if file[name].size > file.id.get_filesize():
+        raise StoreError(f"{name} claims {file[name].size} bytes: the file is damaged here")
     data = bytes(file[name][:].tobytes())
     if zlib.crc32(data) != int(file[name].attrs["crc32"]):
         raise StoreError(f"{name} does not match its checksum: the file is damaged here")

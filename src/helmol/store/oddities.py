@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
 
 from helmol.basis import BasisSet
+from helmol.properties import electronic_state
 from helmol.system import Sample
 
 Array = npt.NDArray[np.float64]
@@ -61,27 +61,23 @@ def scf_state(sample: Sample, basis: BasisSet) -> State | None:
         The state, ``None`` where the sample has no overlap.
 
     Raises:
-        numpy.linalg.LinAlgError: the overlap is not positive definite.
+        InputError: matrices that cannot be solved: not finite, or an overlap that is none.
     """
-    overlap, fock = sample.matrices.overlap, sample.matrices.fock
+    overlap, fock, molecule = sample.matrices.overlap, sample.matrices.fock, sample.molecule
     if overlap is None:
         return None
-    spin = sample.molecule.spin
-    electrons = basis.n_electrons(sample.molecule.numbers, sample.molecule.charge)
-    filled = ((electrons + spin) // 2, (electrons - spin) // 2)
-    solved = [eigh(matrix, overlap) for matrix in fock.reshape(-1, *overlap.shape)]
-    energies = [values for values, _ in solved] * (3 - len(solved))
-    occupied = [c[:, :n] for (_, c), n in zip(solved * (3 - len(solved)), filled, strict=True)]
-    homo = max((e[n - 1] for e, n in zip(energies, filled, strict=True) if n > 0), default=None)
-    lumo = min((e[n] for e, n in zip(energies, filled, strict=True) if n < len(e)), default=None)
+    # Some programs have one Fock matrix for an open shell, too.
+    both = np.stack([fock, fock]) if fock.ndim == 2 and molecule.spin else fock
+    state = electronic_state(both, overlap, molecule, basis)
+    alpha, beta = state.filled
     contamination = None
     if fock.ndim == 3:
-        shared = float(((occupied[0].T @ overlap @ occupied[1]) ** 2).sum())
-        contamination = filled[1] - shared
+        contamination = beta.shape[1] - float(((alpha.T @ overlap @ beta) ** 2).sum())
+    electrons = basis.n_electrons(molecule.numbers, molecule.charge)
     return State(
-        gap=None if homo is None or lumo is None else float(lumo - homo),
+        gap=None if np.isnan(state.gap) else state.gap,
         contamination=contamination,
-        moved=_moved(sample.matrices.density, overlap, occupied, electrons),
+        moved=_moved(sample.matrices.density, overlap, [alpha, beta], electrons),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,12 +17,13 @@ import numpy.typing as npt
 
 import helmol
 from helmol.basis import BasisSet
-from helmol.errors import InputError, StoreError
+from helmol.errors import BusyError, InputError, StoreError
 from helmol.files import replacing
+from helmol.locks import Claim
 from helmol.progress import Progress
 from helmol.store import columns as col
 from helmol.store.hdf import VERSION, Column, create_column, read_blob, reading, write_blob
-from helmol.store.journal import Lock, TransactionFile, journal_path, recover
+from helmol.store.journal import Lock, TransactionFile, journal_path, recover, set_aside
 from helmol.system import LevelOfTheory, Molecule, Sample
 
 SCHEMA = 1
@@ -36,16 +38,20 @@ class Store:
 
     Reading is by position, ``store[i]``, and checks a checksum per label. Appending is all or
     nothing per call and survives ``kill -9``; a second writer is refused. A store is closed by
-    ``close`` or by leaving a ``with`` block.
+    ``close`` or by leaving a ``with`` block. One that is open for reading may be used in forked children, and
+    pickled, which is to open it again.
     """
 
-    def __init__(self, path: Path, mode: Literal["r", "a"]) -> None:
+    def __init__(self, path: Path, mode: Literal["r", "a"], claim: Claim | None = None) -> None:
         self.path, self.mode = path, mode
         self._file: h5py.File | None = None
         self._transaction: TransactionFile | None = None
-        self._lock = _locked(path, mode)
+        self._lock: Lock | None = None
+        self._process = os.getpid()
+        self._claim = claimed(path) if claim is None and mode == "a" else claim
         try:
-            self._connect()
+            self._lock = _locked(path, mode)
+            self._connect(self._lock)
         except BaseException:
             self.close()
             raise
@@ -58,16 +64,23 @@ class Store:
             StoreError: something stands at ``path`` already.
         """
         path = Path(path)
-        if path.exists():
-            raise StoreError(f"{path} exists already: open it to append, or choose another name")
-        journal_path(path).unlink(missing_ok=True)
-        with replacing(path) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
-            write_blob(file, "splits", b"{}")
-            _write_metadata(file, level, basis)
-            file.attrs["n_samples"], file.attrs["digest_sum"] = 0, f"{0:064x}"
-            for name in col.DTYPES:
-                create_column(file, name, n_samples=0)
-        return cls(path, "a")
+        _refuse_if_there(path)
+        claim = claimed(path)
+        try:
+            # Again while the name is held: of two processes that make one store, one is refused.
+            _refuse_if_there(path)
+            set_aside(path)
+            real = Path(os.path.realpath(path))
+            with replacing(real) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
+                write_blob(file, "splits", b"{}")
+                _write_metadata(file, level, basis)
+                file.attrs["n_samples"], file.attrs["digest_sum"] = 0, f"{0:064x}"
+                for name in col.DTYPES:
+                    create_column(file, name, n_samples=0)
+        except BaseException:
+            claim.close()
+            raise
+        return cls(path, "a", claim)
 
     @classmethod
     def open(cls, path: Path | str, mode: Literal["r", "a"] = "r") -> Store:
@@ -80,15 +93,16 @@ class Store:
             raise StoreError(f"mode {mode!r} is unknown: expected 'r' or 'a'")
         return cls(Path(path), mode)
 
-    def _connect(self) -> None:
+    def _connect(self, lock: Lock) -> None:
         """Open the HDF5 file and read all but the large columns."""
         with reading(self.path):
             # Chunks are read in part, not cached whole: a small molecule is a small read.
+            self._file = h5py.File(self.path, "r", rdcc_nbytes=0, locking=False)
             if self.mode == "a":
-                self._transaction = TransactionFile(self.path, self._lock)
+                # Only now is it known that the superblock, by which the end of the file is cut, is whole.
+                self._file.close()
+                self._transaction = TransactionFile(self.path, lock)
                 self._file = h5py.File(self._transaction, "r+", libver=VERSION, rdcc_nbytes=0)
-            else:
-                self._file = h5py.File(self.path, "r", rdcc_nbytes=0, locking=False)
             metadata = json.loads(read_blob(self._file, "metadata"))
             if metadata.get("schema") != SCHEMA:
                 raise StoreError(
@@ -99,17 +113,20 @@ class Store:
             self.level = LevelOfTheory.from_json(metadata["level"])
             self.basis = BasisSet.from_json(metadata["basis"])
             self.splits: dict[str, list[str]] = json.loads(read_blob(self._file, "splits"))
-            self._load(self._file)
+            self._load(self._file, lock)
+            if not os.path.samestat(os.fstat(lock.fd), os.stat(self.path)):
+                raise StoreError("another file has taken its place meanwhile: open it again")
 
-    def _load(self, file: h5py.File) -> None:
+    def _load(self, file: h5py.File, lock: Lock) -> None:
         """Read the indices and the small columns of the committed samples."""
         self._n = int(file.attrs["n_samples"])
         self._digest_sum = int(str(file.attrs["digest_sum"]), 16)
-        self._columns = {name: Column(file, name, self._n, fd=self._lock.fd) for name in file["columns"]}
+        self._columns = {name: Column(file, name, self._n, fd=lock.fd) for name in file["columns"]}
         if missing := col.DTYPES.keys() - self._columns.keys():
             raise StoreError(f"columns {', '.join(sorted(missing))} are missing: the file is damaged")
         ids = self._columns["id"]
-        self._ids = [ids.entry(row).tobytes().decode(errors="replace") for row in range(self._n)]
+        # Checked: a damaged id would read as one that is not there.
+        self._ids = [ids.checked(row).tobytes().decode() for row in range(self._n)]
         self._row = {id: row for row, id in enumerate(self._ids)}
 
     # reading
@@ -160,8 +177,12 @@ class Store:
         return tuple(n.removeprefix(col.REFERENCE) for n in self._columns if n.startswith(col.REFERENCE))
 
     def numbers(self, row: int) -> npt.NDArray[np.int64]:
-        """Return the atomic numbers of a sample without reading its matrices."""
-        return self._columns["numbers"].entry(row).astype(np.int64)
+        """Return the atomic numbers of a sample without reading its matrices.
+
+        Raises:
+            StoreError: a checksum does not match.
+        """
+        return self.values("numbers", row).astype(np.int64)
 
     def molecule(self, row: int) -> Molecule:
         """Return the molecule of a sample without reading its matrices.
@@ -180,11 +201,16 @@ class Store:
             StoreError: a checksum does not match.
         """
         text = self.values("provenance", row).tobytes()
-        return dict(json.loads(text)) if text else {}
+        with self._reading_row(row):
+            return dict(json.loads(text)) if text else {}
 
     def composition(self, row: int) -> bytes:
-        """Return a key that is equal for samples with the same atoms in the same order."""
-        return self._columns["numbers"].entry(row).tobytes()
+        """Return a key that is equal for samples with the same atoms in the same order.
+
+        Raises:
+            StoreError: a checksum does not match.
+        """
+        return self.values("numbers", row).tobytes()
 
     def read_block(
         self, rows: Sequence[int], columns: Sequence[str]
@@ -306,7 +332,7 @@ class Store:
         def write(file: h5py.File) -> None:
             for name in sorted({name for entry in new for name in entry} - self._columns.keys()):
                 create_column(file, name, self._n)
-                self._columns[name] = Column(file, name, self._n, fd=self._lock.fd)
+                self._columns[name] = Column(file, name, self._n, fd=self._held.fd)
             for name, column in self._columns.items():
                 empty = np.zeros(0, dtype=col.dtype(name))
                 column.append([entry.get(name, empty) for entry in new])
@@ -377,16 +403,46 @@ class Store:
             transaction.abandon()
             file.close()
             self._file = None
-            recover(self.path, self._lock.fd)
-            self._connect()
+            recover(self.path, self._held.fd)
+            self._connect(self._held)
             if not (transaction.durable and isinstance(error, OSError)):
                 raise
             return True
         return False
 
     def _check_open(self) -> None:
+        """Raise if the store is closed; open it again in a forked child, which has lost its lock."""
         if self._file is None:
             raise StoreError(f"store {self.path} is closed")
+        if self._process != os.getpid():
+            self._open_again()
+
+    def _open_again(self) -> None:
+        """Open in a forked child what its parent has open for reading."""
+        if self.mode == "a":
+            raise StoreError(
+                f"store {self.path} is being written by the process that this one was forked from: open it "
+                "here for reading after it was closed there"
+            )
+        before = self._n, self._digest_sum
+        self._lock = _locked(self.path, self.mode)
+        self._process = os.getpid()
+        self._connect(self._lock)
+        if before != (self._n, self._digest_sum):
+            self.close()
+            raise StoreError(f"store {self.path} has changed since this process was forked: open it again")
+
+    @property
+    def _held(self) -> Lock:
+        """The lock of an open store."""
+        if self._lock is None:
+            raise StoreError(f"store {self.path} is closed")
+        return self._lock
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.mode == "a":
+            raise StoreError(f"store {self.path} is open for writing: pass its path to other processes")
+        return Store.open, (self.path, self.mode)
 
     def _reading_row(self, row: int) -> AbstractContextManager[None]:
         return reading(self.path, f"sample {self._ids[row]!r} (row {row})")
@@ -398,7 +454,10 @@ class Store:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
+        if self._claim is not None:
+            self._claim.close()
 
     def __enter__(self) -> Store:
         return self
@@ -411,7 +470,7 @@ class Store:
 
 def _check_method(sample: Sample, level: LevelOfTheory) -> None:
     """Raise if a sample has more or fewer spins than the store's method."""
-    n_spins, wanted = sample.matrices.fock.ndim - 1, 2 if level.method == "uks" else 1
+    n_spins, wanted = sample.matrices.n_spins, level.n_spins
     if n_spins != wanted:
         kinds = {1: "a restricted sample [nao, nao]", 2: "an unrestricted sample [2, nao, nao]"}
         raise StoreError(
@@ -425,21 +484,45 @@ def _short(column: str) -> str:
     return column.removeprefix(col.REFERENCE)
 
 
+def _refuse_if_there(path: Path) -> None:
+    """Raise StoreError if something stands where a store is to be made."""
+    if path.exists():
+        raise StoreError(f"{path} exists already: open it to append, or choose another name")
+
+
+PATIENCE = 5.0
+"""Seconds to wait for another reader that finishes what a killed writer had begun."""
+
+
+def claimed(path: Path) -> Claim:
+    """Hold the name of a store for writing.
+
+    Raises:
+        StoreError: another process writes it.
+    """
+    try:
+        return Claim(path)
+    except BusyError as error:
+        raise StoreError(f"store {error}") from error
+    except OSError as error:
+        raise StoreError(f"store {path} cannot be written: {error.strerror}") from error
+
+
 def _locked(path: Path, mode: str) -> Lock:
     """Lock a store and finish what a killed writer had begun.
 
     Raises:
         StoreError: missing, not a file, not permitted, or in use.
     """
-    if not path.is_file():
-        raise StoreError(f"store {path} does not exist" if not path.exists() else f"{path} is no file")
     try:
+        if not path.is_file():
+            raise StoreError(f"store {path} does not exist" if not path.exists() else f"{path} is no file")
         lock = Lock(path, exclusive=mode == "a")
         if journal_path(path).exists():
             lock.close()
-            lock = Lock(path, exclusive=True)
+            lock = Lock(path, exclusive=True, patience=PATIENCE)
             recover(path, lock.fd)
-            lock.acquire(exclusive=mode == "a")
+            lock.acquire(exclusive=mode == "a", patience=PATIENCE)
     except OSError as error:
         raise StoreError(f"store {path} cannot be opened: {error.strerror}") from error
     return lock

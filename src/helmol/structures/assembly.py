@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,10 @@ CONTACT_ANG = 1.0
 class DimersConfig(Config):
     """Set the distances and orientations of dimers."""
 
-    distances_ang: tuple[float, ...] = Field(min_length=1)
+    distances_ang: tuple[Annotated[float, Field(ge=0, le=1000)], ...] = Field(min_length=1)
     """Distances of the closest two atoms of different molecules, Å."""
 
-    n_orientations: int = Field(default=1, ge=1)
+    n_orientations: int = Field(default=1, ge=1, le=1_000_000)
     """Random orientations; each is taken at all distances."""
 
     @field_validator("distances_ang")
@@ -40,13 +41,13 @@ class DimersConfig(Config):
 class ComplexesConfig(SettleConfig):
     """Set how complexes are drawn from fragments."""
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, le=10_000_000)
     """Complexes to make."""
 
-    n_fragments: tuple[int, int] = (2, 4)
+    n_fragments: tuple[Annotated[int, Field(ge=0, le=1000)], Annotated[int, Field(ge=0, le=1000)]] = (2, 4)
     """Smallest and largest number of fragments."""
 
-    max_atoms: int = Field(default=150, ge=2)
+    max_atoms: int = Field(default=150, ge=2, le=100_000)
     """Fragments are added only up to this number of atoms."""
 
     @field_validator("n_fragments")

@@ -18,13 +18,13 @@ from helmol.system import Molecule
 class ConformersConfig(Config):
     """Set how many conformers to keep of each SMILES, and when two count as one."""
 
-    n_conformers: int = Field(default=1, ge=1)
+    n_conformers: int = Field(default=1, ge=1, le=100_000)
     """Conformers to keep of each molecule at most, those of lowest force-field energy."""
 
-    n_embedded: int | None = Field(default=None, ge=1)
+    n_embedded: int | None = Field(default=None, ge=1, le=1_000_000)
     """Conformers to embed before the selection; ``null`` is three times ``n_conformers``."""
 
-    rmsd_ang: float = Field(default=0.5, ge=0)
+    rmsd_ang: float = Field(default=0.5, ge=0, le=100)
     """Two conformers closer than this, Å (heavy atoms, best alignment, symmetry considered), are one."""
 
 

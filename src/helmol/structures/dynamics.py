@@ -18,22 +18,22 @@ from helmol.system import Molecule
 class DynamicsConfig(Config):
     """Set the molecular dynamics; the defaults give frames 20 fs apart at 500 K."""
 
-    n_frames: int = Field(ge=1)
+    n_frames: int = Field(ge=1, le=10_000_000)
     """Frames to keep."""
 
-    temperature_k: float = Field(default=500.0, gt=0)
+    temperature_k: float = Field(default=500.0, gt=0, le=5000)
     """Temperature of the Langevin thermostat, K."""
 
     timestep_fs: float = Field(default=0.5, gt=0, le=2)
     """Time step, fs."""
 
-    stride: int = Field(default=40, ge=1)
+    stride: int = Field(default=40, ge=1, le=10_000_000)
     """Steps between two kept frames."""
 
-    equilibration_steps: int = Field(default=1000, ge=0)
+    equilibration_steps: int = Field(default=1000, ge=0, le=100_000_000)
     """Steps before the first kept frame."""
 
-    friction_per_fs: float = Field(default=0.01, gt=0)
+    friction_per_fs: float = Field(default=0.01, gt=0, le=10)
     """Friction of the thermostat, 1/fs."""
 
     relax: bool = True

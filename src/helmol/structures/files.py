@@ -76,7 +76,7 @@ def write(path: Path | str, structures: Sequence[Structure]) -> None:
             for number, position in zip(molecule.numbers, molecule.positions_ang, strict=True)
         ]
     with replacing(Path(path)) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def quoted(text: str) -> str:

@@ -20,16 +20,16 @@ Array = npt.NDArray[np.float64]
 class ModesConfig(Config):
     """Set the draws from the harmonic distribution."""
 
-    n_samples: int = Field(ge=1)
+    n_samples: int = Field(ge=1, le=10_000_000)
     """Geometries to draw from each start geometry."""
 
-    temperature_k: float = Field(default=300.0, ge=0)
+    temperature_k: float = Field(default=300.0, ge=0, le=5000)
     """Temperature, K; the quantum distribution has zero-point motion at 0 K."""
 
     statistics: Literal["classical", "quantum"] = "quantum"
     """Distribution of the normal coordinates: Boltzmann's, or that of the harmonic oscillator."""
 
-    floor_per_cm: float = Field(default=100.0, gt=0)
+    floor_per_cm: float = Field(default=100.0, gt=0, le=10_000)
     """Softer (and imaginary) modes are displaced as if they had this wavenumber, 1/cm: along a soft
     mode the harmonic distribution would reach further than straight displacements make sense."""
 

@@ -28,16 +28,16 @@ FILLERS: Mapping[int, float] = {1: 0.46, 6: 0.28, 7: 0.10, 8: 0.16}
 class RandomConfig(SettleConfig):
     """Set a recipe of random closed-shell molecules over the periodic table."""
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, le=10_000_000)
     """Molecules to make."""
 
-    min_atoms: int = Field(default=5, ge=2)
+    min_atoms: int = Field(default=5, ge=2, le=500)
     """Fewest atoms."""
 
     max_atoms: int = Field(default=30, ge=2, le=500)
     """Most atoms; sizes are spread evenly on a logarithmic scale."""
 
-    piece_atoms: int = Field(default=16, ge=5)
+    piece_atoms: int = Field(default=16, ge=5, le=500)
     """Larger molecules are packed from pieces of up to this many atoms, each grown and relaxed by itself; one
     of them holds the dealt elements."""
 

@@ -23,16 +23,16 @@ a van der Waals radius exceeds the sum of two covalent radii by about so much.""
 class SettleConfig(Config):
     """Set how a structure put together at random is relaxed and judged."""
 
-    relax_steps: int = Field(default=200, ge=0)
+    relax_steps: int = Field(default=200, ge=0, le=1_000_000)
     """Steps of the relaxation with GFN2-xTB; 0 leaves the geometry as it was put together."""
 
-    force_ev_ang: float = Field(default=0.1, gt=0)
+    force_ev_ang: float = Field(default=0.1, gt=0, le=10)
     """Largest force on an atom at which the relaxation stops, eV/Å."""
 
-    min_gap_ev: float = Field(default=0.3, ge=0)
+    min_gap_ev: float = Field(default=0.3, ge=0, le=100)
     """Smallest HOMO–LUMO gap with GFN2-xTB, eV; below it a closed shell hardly converges or is wrong."""
 
-    attempts: int = Field(default=10, ge=1)
+    attempts: int = Field(default=10, ge=1, le=10_000)
     """Attempts after which a structure counts as failed."""
 
 

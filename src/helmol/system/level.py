@@ -58,6 +58,11 @@ class LevelOfTheory:
         return cls(**data)
 
     @property
+    def n_spins(self) -> int:
+        """Fock matrices per molecule: 2 unrestricted, else 1."""
+        return 2 if self.method == "uks" else 1
+
+    @property
     def label(self) -> str:
         """Short human name, e.g. ``RKS PBE/def2-svp``."""
         added = "" if self.dispersion is None else f" with {self.dispersion} dispersion"

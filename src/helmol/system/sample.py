@@ -49,6 +49,11 @@ class Matrices:
         return int(self.fock.shape[-1])
 
     @property
+    def n_spins(self) -> int:
+        """Number of Fock matrices: 2 of an unrestricted sample, else 1."""
+        return 2 if self.fock.ndim == 3 else 1
+
+    @property
     def known(self) -> dict[str, Array]:
         """What is known without the SCF: the references by name, and ``overlap`` if there is one."""
         return {**self.references, **({} if self.overlap is None else {"overlap": self.overlap})}

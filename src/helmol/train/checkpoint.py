@@ -1,14 +1,13 @@
 """Checkpoints as folders that are replaced whole: safetensors and JSON, nothing executable.
 
 ``last`` holds ``model.safetensors`` and ``model.json`` (the averaged weights, a model like any other),
-``state.safetensors`` (weights, optimizers, random state) and ``state.json`` (counters). ``best`` holds
-the model and ``validation.json``.
+``state.safetensors`` (weights, optimizers, random state) and ``state.json`` (counters, digests of the
+tensors and of itself). ``best`` holds the model and ``validation.json``.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
+from helmol.damage import understood
+from helmol.digests import read_described, write_described
 from helmol.errors import TrainingError
-from helmol.files import write_json
 
 NEW, OLD = ".new", ".old"
 
@@ -73,22 +73,22 @@ def recover(folder: Path) -> None:
 def write_state(folder: Path, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
     """Write tensors and counters into a folder; floats come back to the last bit."""
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    (folder / "state.safetensors").write_bytes(save(copies))
-    write_json(folder / "state.json", dict(counters))
+    write_described(folder, "state", save(copies), counters)
 
 
 def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read back :func:`write_state`.
 
     Raises:
-        TrainingError: a file is missing or damaged.
+        TrainingError: a file is missing, damaged, or not what was written.
     """
     try:
-        return load_file(folder / "state.safetensors"), json.loads((folder / "state.json").read_text())
-    except (OSError, SafetensorError, ValueError) as error:
+        data, counters = read_described(folder, "state", error=TrainingError)
+        with understood(str(folder / "state.safetensors"), TrainingError):
+            return load(data), counters
+    except TrainingError as error:
         raise TrainingError(
-            f"the training state in {folder} cannot be read ({' '.join(str(error).split())[:200]}): "
-            "start again with another --out"
+            f"the training state in {folder} cannot be read ({error}): start again with another --out"
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,14 +16,19 @@ from helmol.model import (
     LossWeights,
     ModelConfig,
     Precision,
-    Target,
     describe_model,
     find_model,
 )
-from helmol.model.orbital_loss import OrbitalLoss
+from helmol.model.losses import OrbitalLoss
+from helmol.target import TargetName
 
 ENDS = ("max_steps", "max_minutes", "max_cpu_minutes")
 """Keys that end a run."""
+TASK_SETS = ("heads", "hamiltonian", "energy")
+"""Keys of a network that the task sets; the last two are those of helmol 0.1."""
+
+Count = Annotated[int, Field(le=1_000_000_000)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainConfig(Config):
@@ -36,12 +41,12 @@ class TrainConfig(Config):
 
     data: Path
     """Store to train on."""
-    train: str | int = "train"
+    train: str | Count = "train"
     """Training molecules: name of a split of the store, or how many to draw."""
-    val: str | int = "val"
+    val: str | Count = "val"
     """Validation molecules: name of a split of the store, or how many to draw. Numbers are drawn from
     the store's split ``train`` if it has one, else from all molecules that stand in no split."""
-    split_seed: int = 0
+    split_seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the draw."""
     task: Literal["hamiltonian", "energy", "both"] = "hamiltonian"
     """What is learnt: Fock matrices, energies (and forces), or both with one backbone."""
@@ -52,9 +57,9 @@ class TrainConfig(Config):
     """Start with an untrained energy head although ``init`` has one."""
     freeze: bool = False
     """Leave the backbone of ``init`` as it is and train the heads alone."""
-    backbone_lr_factor: float = Field(1.0, gt=0)
+    backbone_lr_factor: float = Field(1.0, gt=0, le=1000)
     """Learning rates of the backbone in units of the others; below 1 to fine-tune ``init`` gently."""
-    head_warmup_steps: int = Field(0, ge=0)
+    head_warmup_steps: int = Field(0, ge=0, le=1_000_000_000)
     """Steps at the start in which only the heads are trained."""
     readout: Literal["linear", "convolution", "elements"] = "convolution"
     """Energy head: ``linear`` map of each atom's scalar features; ``convolution`` and two hidden layers; or
@@ -64,13 +69,13 @@ class TrainConfig(Config):
     """Forces as the derivative of the energy, or read from the features (not for dynamics)."""
     energy_loss: Literal["mae", "mse"] = "mae"
     """Mean absolute or mean square errors of energies and forces, in units of their spread."""
-    energy_weight: float = Field(1.0, ge=0)
+    energy_weight: float = Field(1.0, ge=0, le=1e9)
     """Weight of the energies in the loss."""
-    force_weight: float = Field(0.0, ge=0)
+    force_weight: float = Field(0.0, ge=0, le=1e9)
     """Weight of the forces in the loss; 0 trains on energies alone."""
-    hamiltonian_weight: float = Field(1.0, ge=0)
+    hamiltonian_weight: float = Field(1.0, ge=0, le=1e9)
     """Weight of the loss of Fock matrices in task ``both``."""
-    target: Literal["auto"] | Target = "auto"
+    target: Literal["auto"] | TargetName = "auto"
     """What the network learns: the Fock matrix, or its difference from a cheap reference. ``auto``: that of
     ``init``, else ``fock-minus-minao-step`` where all molecules have this reference, else
     ``fock-minus-minao``."""
@@ -104,50 +109,50 @@ class TrainConfig(Config):
     orbital_loss: OrbitalLoss | None = None
     """Loss in the true orbitals, added in the last stage: ``energies`` (of occupied orbitals and LUMO) or
     ``occupied`` (all elements between an occupied orbital and any other)."""
-    orbital_weight: float = Field(1.0, gt=0)
+    orbital_weight: float = Field(1.0, gt=0, le=1e9)
     """Weight of the orbital loss beside the other, which counts 1."""
     orbital_stage: float = Field(0.2, gt=0, le=1)
     """Share of the schedule, at its end, in which the orbital loss is added."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(None, ge=1, le=1_000_000_000)
     """Optimizer steps of the whole run."""
-    max_minutes: float | None = Field(None, gt=0)
+    max_minutes: float | None = Field(None, gt=0, le=1e7)
     """Wall time of the whole run in minutes, validation included, interruptions not."""
-    max_cpu_minutes: float | None = Field(None, gt=0)
+    max_cpu_minutes: float | None = Field(None, gt=0, le=1e9)
     """CPU time of the process in minutes, all threads together, with the closed-form fit, without validation:
     a budget that other work on the machine does not change."""
-    edges_per_batch: int = Field(120, ge=1)
+    edges_per_batch: int = Field(120, ge=1, le=100_000_000)
     """Directed atom pairs inside the cutoff, n(n − 1) for a small molecule, that a batch may hold; a larger
     molecule makes a batch of its own."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """``muon``: Muon for the matrices inside the network, AdamW for the rest. ``adamw``: AdamW for all."""
-    lr: float = Field(4e-3, gt=0)
+    lr: float = Field(4e-3, gt=0, le=10)
     """Peak learning rate of AdamW."""
-    muon_lr: float = Field(0.02, gt=0)
+    muon_lr: float = Field(0.02, gt=0, le=10)
     """Peak learning rate of Muon; its updates have the size that AdamW's have at this rate."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Decay rates of AdamW's averages."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Momentum of Muon."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=100)
     """Decoupled weight decay of matrices (per unit learning rate); vectors have none."""
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: int = Field(100, ge=0, le=1_000_000_000)
     """Steps over which the learning rate rises linearly; then a cosine to zero."""
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, gt=0, le=1e9)
     """Largest norm of the gradient; a longer one is scaled down."""
     ema_decay: float = Field(0.999, ge=0, lt=1)
     """Decay per step of the running average of the weights, which is what is validated and saved. In
     step k it is at most k / (k + 10), so that early averages forget the start."""
-    validate_every: int = Field(200, ge=1)
+    validate_every: int = Field(200, ge=1, le=1_000_000_000)
     """Steps between validations."""
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(200, ge=1, le=1_000_000_000)
     """Steps between checkpoints."""
-    max_skipped: int = Field(10, ge=1)
+    max_skipped: int = Field(10, ge=1, le=1_000_000)
     """Steps in a row with a non-finite loss or gradient after which the run gives up; each is skipped."""
-    cache_mb: float = Field(2000.0, ge=0)
+    cache_mb: float = Field(2000.0, ge=0, le=1e8)
     """Memory for prepared training molecules in MB (10⁶ bytes); the rest is read again each time."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the weights and of the data order."""
-    n_threads: int | None = Field(None, ge=1)
+    n_threads: int | None = Field(None, ge=1, le=4096)
     """CPU threads of torch; unset means torch's own choice."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; ``auto`` takes a CUDA device if there is one."""
@@ -207,21 +212,22 @@ class TrainConfig(Config):
         start = MODEL_PRESETS[self.preset].model_dump()
         if self.init is not None:
             config, domain, _ = describe_model(find_model(self.init))
-            if self.task != "energy" and not config.hamiltonian:
+            if self.task != "energy" and "fock" not in config.heads:
                 raise ConfigError(
                     f"init: {self.init} learnt energies alone and has no features of atom pairs, which task "
                     f"{self.task} needs: start from a run of task hamiltonian or both, or without init"
                 )
             start = {**config.model_dump(), "lmax": config.lmax or max(2 * domain.basis.lmax, 1)}
-        energy = {"readout": self.readout, "forces": self.forces} if self.task != "hamiltonian" else None
-        heads = {"hamiltonian": self.task != "energy", "energy": energy}
-        given = {key: value for key, value in self.model.items() if key not in heads}
+        heads: dict[str, Any] = {} if self.task == "energy" else {"fock": {}}
+        if self.task != "hamiltonian":
+            heads["energy"] = {"readout": self.readout, "forces": self.forces}
+        asked = {key: value for key, value in self.model.items() if key not in TASK_SETS}
         try:
-            merged = parse(ModelConfig, {**start, **given, **heads}, source="model")
+            merged = parse(ModelConfig, {**start, **asked, "heads": heads}, source="model")
         except ConfigError as error:
             raise ConfigError(f"configuration of the network: {error}") from error
         if self.init is not None:
-            for key, value in given.items():
+            for key, value in asked.items():
                 if getattr(merged, key) != start[key]:
                     raise ConfigError(f"model.{key} is {value!r}, but {start[key]!r} in {self.init}")
         return merged

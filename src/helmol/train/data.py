@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,24 +20,16 @@ from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
 from helmol.evaluate.energies import EnergyLabel, read_label
 from helmol.graph import Item
-from helmol.model import Domain, describe_model, find_model, load_model, needed_references, stored_items
-from helmol.model.domain import reference_name
-from helmol.model.given import needs_overlap
-from helmol.model.linear import SECOND_ELEMENTS, LinearPart, fit_linear
+from helmol.model import describe_model, find_model
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
 from helmol.system import Molecule
+from helmol.target import Domain, Part, needed_references, reference_name, stored_items
+from helmol.target.matrix import needs_overlap
 from helmol.train.config import TrainConfig
 
 log = logging.getLogger("helmol.train")
-
-EDGES_TRIED = 4000
-"""Directed edges of the molecules that the closed-form part is tried on; about 20 CPU-seconds."""
-FEWEST_TRIED = 20
-"""Molecules below which the trial says nothing."""
-WORTH_IT = 0.01
-"""Share (root mean square) of a target below which the closed-form part must bring it to be taken."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +151,17 @@ class ItemCache(Sequence[Item]):
         for portion in self._portions:
             yield from self.many(portion)
 
+    def change(self, function: Callable[[Item], Item]) -> None:
+        """Put every molecule through a function, now and when it is prepared again."""
+        before = self._load
+        self._load = lambda ks: [function(item) for item in before(ks)]
+        self._items = {k: function(item) for k, item in self._items.items()}
+
+    def without(self, part: Part) -> ItemCache:
+        """Take a part of the targets away, in place."""
+        self.change(part.subtract)
+        return self
+
     def many(self, ks: Sequence[int]) -> list[Item]:
         """Return several molecules."""
         missing = [k for k in dict.fromkeys(ks) if k not in self._items]
@@ -193,7 +195,7 @@ def _bytes(item: Item) -> int:
     size = item.pair_index.nbytes + item.molecule.positions.nbytes + item.molecule.numbers.nbytes
     for bucket in item.buckets.values():
         size += bucket.index.nbytes + bucket.reverse.nbytes
-        size += sum(values.nbytes for values in (bucket.target, bucket.given) if values is not None)
+        size += sum(values.nbytes for values in (bucket.target, bucket.inputs) if values is not None)
     return size
 
 
@@ -203,12 +205,11 @@ class TrainingData:
 
     Attributes:
         split: ids.
-        items: prepared training molecules, in the order of ``split.train``.
+        items: prepared training molecules, in the order of ``split.train``; their targets are ``H − H₀``
+            until what else is known of them is taken away.
         domain: level, basis of the training elements, target, charges and spins of the training set.
         n_edges: directed edges of each training molecule inside the cutoff.
         energies: energies and forces of the training molecules; empty if the task needs none.
-        linear: the part of the targets that is taken from the items, if any.
-        fit_cpu_seconds: CPU time of its fit or trial.
     """
 
     split: Split
@@ -216,8 +217,6 @@ class TrainingData:
     domain: Domain
     n_edges: list[int]
     energies: list[EnergyLabel]
-    linear: LinearPart | None = None
-    fit_cpu_seconds: float = 0.0
 
 
 def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingData:
@@ -260,15 +259,7 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             domain.check(store.molecule(row))
         except HelmolError as error:
             raise InputError(f"validation molecule {identity!r} cannot be predicted: {error}") from error
-    start = time.process_time()
-    linear = linear_part(config, domain, items, n_edges)
-    seconds = time.process_time() - start
-    if linear is None:
-        return TrainingData(split, items, domain, n_edges, energies, None, seconds)
-    rest = ItemCache(
-        lambda ks: [linear.without(item) for item in load(ks)], portions, megabytes=config.cache_mb
-    )
-    return TrainingData(split, rest, domain, n_edges, energies, linear, seconds)
+    return TrainingData(split, items, domain, n_edges, energies)
 
 
 def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target: str | None) -> None:
@@ -298,49 +289,14 @@ def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target
             raise InputError(f"{names}{hint}{count}")
 
 
-def linear_part(
-    config: TrainConfig, domain: Domain, items: Sequence[Item], n_edges: Sequence[int]
-) -> LinearPart | None:
-    """Return what is taken from the targets: fitted here, or that of ``init`` with its Hamiltonian head."""
-    if config.task == "energy":
-        return None
-    if config.init is not None and describe_model(find_model(config.init))[0].hamiltonian:
-        return load_model(find_model(config.init)).linear
-    if config.linear == "none":
-        return None
-    network = config.network()
-    lmax = network.lmax or 2 * domain.basis.lmax
-    if config.linear != "auto":
-        return fit_linear(items, lmax=lmax, cutoff=network.cutoff, size=config.linear)[0]
-    if len(domain.basis.elements) > SECOND_ELEMENTS:
-        return None
-    some = _trial(items, n_edges)
-    if len(some) < FEWEST_TRIED:
-        return None
-    _, left = fit_linear(some, lmax=lmax, cutoff=network.cutoff)
-    if left > WORTH_IT:
-        log.info(
-            "no closed-form part: fitted to %d molecules it leaves %.2g %% of others", len(some), 100 * left
-        )
-        return None
-    return fit_linear(items, lmax=lmax, cutoff=network.cutoff, size="large")[0]
-
-
-def _trial(items: Sequence[Item], n_edges: Sequence[int]) -> list[Item]:
-    """Return as many molecules, spread over all, as a trial of the closed-form part may see."""
-    order = np.random.default_rng(0).permutation(len(items))
-    room = np.cumsum([n_edges[k] for k in order]) <= EDGES_TRIED
-    return [items[int(k)] for k in order[room]]
-
-
 def choose_target(store: Store, config: TrainConfig, rows: Sequence[int]) -> str:
     """Return the target that was asked for, with ``auto`` that of ``init`` or the best of the data."""
     if config.target != "auto":
         return config.target
     if config.init is not None:
-        network, given, _ = describe_model(find_model(config.init))
-        if network.hamiltonian:
-            return given.target
+        network, learnt, _ = describe_model(find_model(config.init))
+        if "fock" in network.heads:
+            return learnt.target
     there = store.has("reference_minao-step")
     return "fock-minus-minao-step" if all(there[row] for row in rows) else "fock-minus-minao"
 
@@ -357,24 +313,24 @@ def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molec
     states = {(molecule.charge, molecule.spin) for molecule in molecules}
     basis = BasisSet(store.basis.name, {z: store.basis.elements[z] for z in elements})
     if config.init is not None:
-        network, given, _ = describe_model(find_model(config.init))
-        if unknown := [SYMBOLS[z] for z in elements if z not in given.basis.elements]:
+        network, learnt, _ = describe_model(find_model(config.init))
+        if unknown := [SYMBOLS[z] for z in elements if z not in learnt.basis.elements]:
             raise ConfigError(
                 f"init: {config.init} has not learnt {', '.join(unknown)}, which {config.data} has"
             )
-        if config.task != "energy" and network.hamiltonian:
+        if config.task != "energy" and "fock" in network.heads:
             try:
-                given.check_data(store.level, basis)
+                learnt.check_data(store.level, basis)
             except HelmolError as error:
                 raise ConfigError(f"init: {error}") from error
-            if given.target != target:
+            if learnt.target != target:
                 raise ConfigError(
-                    f"init: {config.init} learnt the target {given.target!r}, the run wants {target!r}"
+                    f"init: {config.init} learnt the target {learnt.target!r}, the run wants {target!r}"
                 )
-            basis = given.basis
-            states |= {*(given.states or itertools.product(given.charges, given.spins))}
-        mine, theirs = ((level.xc_resolved, level.dispersion) for level in (store.level, given.level))
+            basis = learnt.basis
+            states |= {*(learnt.states or itertools.product(learnt.charges, learnt.spins))}
+        mine, theirs = ((level.xc_resolved, level.dispersion) for level in (store.level, learnt.level))
         if mine != theirs:
-            log.warning("init learnt at %s, the data are %s", given.level.label, store.level.label)
+            log.warning("init learnt at %s, the data are %s", learnt.level.label, store.level.label)
     charges, spins = (tuple(sorted(set(values))) for values in zip(*states, strict=True))
     return Domain(store.level, basis, target, charges, spins, tuple(sorted(states)))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from helmol.basis import BasisSet
 from helmol.evaluate import ErrorTable
 from helmol.files import write_json
-from helmol.model import damped, load_model, predict_fock, reference_matrix, reference_name, set_overlap_floor
+from helmol.model import Model, load_model, predict_fock
 from helmol.store import Store
 from helmol.system import Sample
+from helmol.target import damped, reference_matrix, reference_name
+from helmol.train.state import replace_model
 
 FLOORS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """What is tried."""
@@ -20,7 +23,9 @@ LARGEST_LOSS = 1.02
 SMALLEST_GAIN = 0.95
 """The error of the density must become so many times smaller at least."""
 N_MOLECULES = 64
-"""Validation molecules that are looked at."""
+"""Validation molecules that are looked at when a run is finished."""
+FEW = 8
+"""Validation molecules that are looked at before each validation."""
 WORK = 5e9
 """No more molecules are looked at once the cubes of their numbers of orbitals add up to this (minutes)."""
 RECORD = "overlap_floor.json"
@@ -29,36 +34,81 @@ RECORD = "overlap_floor.json"
 log = logging.getLogger("helmol.train")
 
 
-def choose_floor(out: Path, store: Store, ids: Sequence[str]) -> dict[str, Any]:
-    """Give the models of a finished run the floor with the smallest error of the density.
+def best_floor(model: Model, samples: Sequence[Sample], basis: BasisSet) -> dict[str, Any]:
+    """Return the floor with the smallest error of the density on some molecules.
 
     Args:
-        out: run folder.
-        store: where the validation molecules are.
-        ids: of the validation molecules.
+        model: with a Hamiltonian head; its own floor does not matter.
+        samples: labelled molecules with overlap and H₀.
+        basis: of their elements.
 
     Returns:
-        What ``overlap_floor.json`` holds too: ``floor`` and, before and after (lists of two), ``h_mae_uEh``,
-        ``eps_occ_mae_uEh``, ``density_error_per_electron``; only ``floor`` (0) where there is no overlap or
-        no H₀.
+        ``floor`` and, before and after (lists of two), ``h_mae_uEh``, ``eps_occ_mae_uEh``,
+        ``density_error_per_electron``; only ``floor`` (0) where there are no molecules or no H₀.
     """
-    folders = [folder for name in ("best", "last") if (folder := out / "checkpoints" / name).exists()]
-    network = load_model(folders[0])
-    network.overlap_floor = 0.0
-    samples = _some(store, ids)
-    found: dict[str, Any] = {"floor": 0.0}
-    if network.head is not None and reference_name(network.domain.target) is not None and samples:
-        known = [sample.matrices.known for sample in samples]
-        predicted = predict_fock(network, [sample.molecule for sample in samples], known)
-        table = ErrorTable(store.basis)
-        for sample, fock in zip(samples, predicted, strict=True):
-            start = reference_matrix(sample.matrices.references, network.domain.target)
-            overlap = sample.matrices.known["overlap"]
-            table.add(sample, {str(s): start + damped(fock - start, overlap, s) for s in FLOORS})
-        errors = {floor: table.summary(str(floor)) for floor in FLOORS}
-        found = _best(errors)
-    for folder in folders:
-        set_overlap_floor(folder, found["floor"])
+    if reference_name(model.domain.target) is None or not samples:
+        return {"floor": 0.0}
+    target, known = model.fock_target, [sample.matrices.known for sample in samples]
+    before = float(target.overlap_floor)
+    target.overlap_floor.zero_()
+    try:
+        predicted = predict_fock(model, [sample.molecule for sample in samples], known)
+    finally:
+        target.overlap_floor.fill_(before)
+    table = ErrorTable(basis)
+    for sample, fock in zip(samples, predicted, strict=True):
+        start = reference_matrix(sample.matrices.references, model.domain.target)
+        overlap = sample.matrices.known["overlap"]
+        table.add(sample, {str(s): start + damped(fock - start, overlap, s) for s in FLOORS})
+    return _best({floor: table.summary(str(floor)) for floor in FLOORS})
+
+
+class FloorChoice:
+    """Give the averaged model of a run, before each validation, a floor chosen on a few molecules.
+
+    So what is validated, logged and saved is one and the same model.
+
+    Args:
+        store: where the validation molecules are.
+        ids: of the validation molecules.
+        n_molecules: how many of them are looked at.
+    """
+
+    def __init__(self, store: Store, ids: Sequence[str], *, n_molecules: int = FEW) -> None:
+        self._basis, self._samples = store.basis, _some(store, ids[:n_molecules])
+
+    def __call__(self, model: Model) -> dict[str, Any]:
+        """Set the floor and return what :func:`best_floor` says."""
+        found = best_floor(model, self._samples, self._basis)
+        model.fock_target.overlap_floor.fill_(found["floor"])
+        return found
+
+
+def settle_floor(
+    out: Path, store: Store, ids: Sequence[str], validate: Callable[[Model], dict[str, Any]]
+) -> dict[str, Any]:
+    """Give the models of a finished run the floor with the smallest error of the density, and validate them.
+
+    Killed in between, it can be called again.
+
+    Args:
+        out: run folder; its models, ``validation.json``, the counters of ``last`` and ``overlap_floor.json``
+            are replaced.
+        store: where the validation molecules are.
+        ids: of the validation molecules.
+        validate: error table of a model.
+
+    Returns:
+        What ``overlap_floor.json`` holds too, see :func:`best_floor`.
+    """
+    checkpoints = out / "checkpoints"
+    best = load_model(checkpoints / "best") if (checkpoints / "best").exists() else None
+    last = load_model(checkpoints / "last")
+    found = best_floor(last if best is None else best, _some(store, ids), store.basis)
+    for name, model in (("best", best), ("last", last)):
+        if model is not None and float(model.fock_target.overlap_floor) != found["floor"]:
+            model.fock_target.overlap_floor.fill_(found["floor"])
+            replace_model(checkpoints, name, model, validate(model))
     if found["floor"]:
         (h, h_now), (eps, eps_now) = found["h_mae_uEh"], found["eps_occ_mae_uEh"]
         log.info(

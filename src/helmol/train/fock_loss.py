@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from helmol.basis import BasisSet
 from helmol.graph import Batch
-from helmol.model import HamiltonianModel, hamiltonian_loss
-from helmol.model.backbone import NodeStates
-from helmol.model.orbital_loss import Orbitals, molecule_key, orbital_loss, true_orbitals
+from helmol.model import Output
+from helmol.model.losses import Orbitals, hamiltonian_loss, molecule_key, orbital_loss, true_orbitals
 from helmol.store import Store
+from helmol.target import FockOutput
 from helmol.train.config import TrainConfig
 
 
@@ -19,31 +20,33 @@ class FockLoss:
 
     Args:
         config: kind and weights of the losses.
+        basis: shells of the elements.
         orbitals: of the training molecules, see :func:`training_orbitals`.
     """
 
-    def __init__(self, config: TrainConfig, orbitals: Mapping[bytes, Orbitals]) -> None:
-        self._config, self._orbitals = config, orbitals
+    def __init__(self, config: TrainConfig, basis: BasisSet, orbitals: Mapping[bytes, Orbitals]) -> None:
+        self._config, self._basis, self._orbitals = config, basis, orbitals
 
-    def __call__(
-        self, network: HamiltonianModel, batch: Batch, done: float, *, states: NodeStates | None = None
-    ) -> Tensor:
+    def __call__(self, network: Callable[..., Output], batch: Batch, done: float) -> Tensor:
         """Return the loss.
 
         Args:
             network: what is trained.
             batch: molecules with targets.
             done: share of the schedule that is over, 0 to 1.
-            states: node features of the batch, where another head has computed them already.
         """
-        config, output = self._config, network(batch, states=states)
+        return self.of(network(batch, ("fock",)).fock, batch, done)
+
+    def of(self, output: FockOutput, batch: Batch, done: float) -> Tensor:
+        """Return the loss of an output; arguments as of a call."""
+        config = self._config
         loss = hamiltonian_loss(
-            network, output, batch, kind=config.loss, weights=config.loss_weights,
+            output, batch, kind=config.loss, weights=config.loss_weights,
             diagonal_only=config.blocks == "diagonal",
         )  # fmt: skip
         if config.orbital_loss is None or done < 1 - config.orbital_stage:
             return loss
-        orbital = orbital_loss(network, output, batch, self._orbitals, kind=config.orbital_loss)
+        orbital = orbital_loss(output, batch, self._orbitals, kind=config.orbital_loss, basis=self._basis)
         return loss + config.orbital_weight * orbital
 
 

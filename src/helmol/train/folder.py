@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,10 @@ import torch
 import yaml
 
 from helmol import __version__
+from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, InputError
-from helmol.files import plain, write_json, write_text
-from helmol.train.checkpoint import recover
+from helmol.files import entries, plain, write_json, write_text
+from helmol.train.checkpoint import NEW, OLD, recover
 
 log = logging.getLogger("helmol.train")
 
@@ -27,32 +28,68 @@ FREE_TO_CHANGE = ("data", "device", "n_threads", "cache_mb", "checkpoint_every")
 others change no number but for rounding."""
 
 
-def open_folder(folder: Path, resume: str) -> bool:
-    """Make sure a run may use a folder; return whether there is a checkpoint to resume.
+OWN = ("config.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "card.md", "plots")
+"""What a run writes beside its checkpoints before the first of them is there."""
+
+CHECKPOINTS = ("last", "best")
+
+
+def refuse_several_processes() -> None:
+    """Refuse to train in one of several processes that would all write one folder.
+
+    Raises:
+        ConfigError: a launcher (torchrun, accelerate, mpirun with its variables) has started several.
+    """
+    size = os.environ.get("WORLD_SIZE", "1").strip()
+    if size not in ("", "1"):
+        raise ConfigError(
+            f"this is one of {size} processes (WORLD_SIZE), and each would train the whole run: training "
+            "uses one process; start 'helmol train' without torchrun"
+        )
+
+
+def check_place(folder: Path, resume: str) -> None:
+    """Refuse what can be no run folder before anything is made there.
 
     Raises:
         ConfigError: ``resume`` is neither ``auto`` nor ``never``.
-        InputError: the folder holds something else, or a run that may not be resumed.
+        InputError: the folder is a file.
     """
     if resume not in ("auto", "never"):
         raise ConfigError(f"resume is {resume!r}: expected 'auto' or 'never'")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder for the run with --out")
-    for name in ("last", "best"):
+
+
+def open_folder(folder: Path, resume: str) -> bool:
+    """Make sure a run may use a folder, which is held; return whether there is a checkpoint to resume.
+
+    What a run leaves that was stopped before its first checkpoint blocks no other.
+
+    Raises:
+        InputError: the folder holds something else, or a run that may not be resumed.
+    """
+    for name in CHECKPOINTS:
         recover(folder / "checkpoints" / name)
     if (folder / "checkpoints" / "last").exists():
         if resume == "never":
             raise InputError(f"{folder} holds a run: choose another --out, or --resume auto to go on with it")
         return True
-    if (
-        folder.exists()
-        and any(folder.iterdir())
-        and (resume == "never" or not (folder / "config.yaml").exists())
-    ):
+    there = entries(folder)
+    others = [path.name for path in there if path.name not in OWN and not _is_checkpoints(path)]
+    begun = (folder / "config.yaml").exists() or {path.name for path in there} <= {"log.txt"}
+    if others or not begun or (resume == "never" and any(path.name != "log.txt" for path in there)):
+        what = others[0] if others else there[0].name
         raise InputError(
-            f"{folder} is not empty and holds no run to resume: choose another --out, or empty it"
+            f"{folder} is not empty ({what}) and holds no run to resume: choose another --out, or empty it"
         )
     return False
+
+
+def _is_checkpoints(path: Path) -> bool:
+    """Return whether a path is the folder of a run's checkpoints, and holds nothing else."""
+    names = {name + suffix for name in CHECKPOINTS for suffix in ("", NEW, OLD)}
+    return path.name == "checkpoints" and path.is_dir() and {p.name for p in entries(path)} <= names
 
 
 def describe(
@@ -107,24 +144,26 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path
         ConfigError: a configuration key, the data or the split differ; the message names the first.
     """
     way_out = "restore it to resume, or train anew with another --out"
-    old, new = _flat(saved["config"]), _flat(plain(now["config"]))
+    with understood(f"the training state in {folder}"):
+        old, new = _flat(dict(saved["config"])), _flat(plain(now["config"]))
     for key in sorted(old.keys() | new.keys()):
         if key not in FREE_TO_CHANGE and old.get(key) != new.get(key):
             raise ConfigError(
                 f"cannot resume {folder}: {key} was {old.get(key)!r} and is {new.get(key)!r}; {way_out}"
             )
-    if "content_hash" in now and saved["content_hash"] != now["content_hash"]:
+    before, after = str(saved.get("content_hash")), now.get("content_hash")
+    if after is not None and before != after:
         raise ConfigError(
-            f"cannot resume {folder}: the data have changed (content hash {saved['content_hash'][:12]}… "
-            f"then, {now['content_hash'][:12]}… now); {way_out}"
+            f"cannot resume {folder}: the data have changed (content hash {before[:12]}… then, "
+            f"{after[:12]}… now); {way_out}"
         )
 
 
 def check_split(folder: Path, split: Mapping[str, list[str]]) -> None:
     """Raise ConfigError if the run was started with other molecules (the store's splits were changed)."""
-    saved = json.loads((folder / "split.json").read_text())
+    saved = read_json(folder / "split.json")
     for role, ids in split.items():
-        if saved[role] != ids:
+        if saved.get(role) != ids:
             raise ConfigError(
                 f"cannot resume {folder}: the molecules of the split {role!r} have changed since the start "
                 "(split.json has the old ones); restore them, or train anew with another --out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -13,23 +12,36 @@ from typing import Any
 
 import torch
 
-from helmol.errors import ConfigError
+from helmol.damage import read_json, understood
+from helmol.digests import read_description
+from helmol.errors import ConfigError, TrainingError
+from helmol.evaluate import METRICS
 from helmol.files import plain
 from helmol.graph import Batch, collate
-from helmol.model import HamiltonianModel, load_model
+from helmol.locks import Claim
+from helmol.model import Model, load_model
 from helmol.store import Store
 from helmol.train import metrics
-from helmol.train.checkpoint import read_state
 from helmol.train.config import TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
-from helmol.train.floor import RECORD, choose_floor
+from helmol.train.floor import RECORD, FloorChoice, settle_floor
 from helmol.train.fock_loss import training_orbitals
-from helmol.train.folder import check_same, check_split, describe, environment, logging_to, open_folder
+from helmol.train.folder import (
+    CHECKPOINTS,
+    check_place,
+    check_same,
+    check_split,
+    describe,
+    environment,
+    logging_to,
+    open_folder,
+    refuse_several_processes,
+)
 from helmol.train.loop import Surroundings, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
 from helmol.train.report import plot_learning_curve, write_card
-from helmol.train.start import starting_network
-from helmol.train.state import Counters, TrainingState
+from helmol.train.start import starting_model
+from helmol.train.state import Counters, TrainingState, read_record
 from helmol.train.validation import EnergyValidation, Together, Validation
 
 log = logging.getLogger("helmol.train")
@@ -53,46 +65,56 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
     Raises:
         ConfigError: bad configuration, or one that the run in ``out`` was not started with.
         InputError, StoreError: the data or the folder cannot be used.
+        BusyError: another process trains in ``out``.
         TrainingError: the run diverged, or a checkpoint cannot be written or read.
     """
     out = Path(out)
+    refuse_several_processes()
+    check_place(out, resume)
+    with Claim(out, folder=True):
+        return _run(config, out, resume)
+
+
+def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
+    """Train in a folder that is held."""
     settings = config.resolved()
     resuming = open_folder(out, resume)
     last = out / "checkpoints" / "last"
     if resuming:
-        _, record = read_state(last)
-        check_same(record["fingerprint"], {"config": settings}, folder=out)
-        if record["counters"]["finished"]:
+        fingerprint, counters = read_record(last)
+        check_same(fingerprint, {"config": settings}, folder=out)
+        if counters.finished:
             log.info("the run in %s is finished: nothing to do", out)
-            counters = Counters(**record["counters"])
-            _check_data(out, config, record["fingerprint"])
+            _check_data(out, config, fingerprint)
             if config.task != "energy" and not (out / RECORD).exists():  # killed just before
+                ids = trained_on(out)["val"]
                 with Store.open(config.data) as store:
-                    choose_floor(out, store, json.loads((out / "split.json").read_text())["val"])
+                    settle_floor(out, store, ids, _validation(config, store, ids))
+            counters = _counters(out)
             return _finish(out, config, counters, resumed_from=counters.step)
     with Store.open(config.data) as store, torch_settings(config) as device:
-        fingerprint = {"config": settings, "content_hash": store.content_hash}
+        now = {"config": settings, "content_hash": store.content_hash}
         split = choose_split(store, config)
         if resuming:
-            check_same(record["fingerprint"], fingerprint, folder=out)
+            check_same(fingerprint, now, folder=out)
             check_split(out, {"train": split.train, "val": split.val})
         # Nothing is written before the data are known to be good.
         data = prepare_data(store, config, split)
         out.mkdir(parents=True, exist_ok=True)
         with logging_to(out / "log.txt"):
-            state = (
-                _resume(out, config, device) if resuming else _begin(out, config, data, fingerprint, device)
-            )
+            state = _resume(out, config, device) if resuming else _begin(out, config, data, now, device)
+            if resuming and "fock" in state.network.heads:
+                data.items.change(state.network.fock_target.subtract)
             first = state.counters.step
             metrics.start(out / "metrics.csv", up_to_step=first)
             _introduce(state.network, data, out, first if resuming else None)
-            around = _surroundings(config, data, store, out, fingerprint, device)
+            around = _surroundings(config, data, store, out, now, device)
             if not resuming and (config.init is not None or config.task != "hamiltonian"):
                 _report_start(state, around)
             train(state, around)
             if config.task != "energy":
-                choose_floor(out, store, data.split.val)
-            return _finish(out, config, state.counters, resumed_from=first if resuming else None)
+                settle_floor(out, store, data.split.val, around.validate)
+            return _finish(out, config, _counters(out), resumed_from=first if resuming else None)
 
 
 def _check_data(out: Path, config: TrainConfig, fingerprint: dict[str, Any]) -> None:
@@ -107,16 +129,17 @@ def _begin(
     out: Path, config: TrainConfig, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
 ) -> TrainingState:
     """Describe the run in its folder and make a network with random weights and fitted statistics."""
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    for name in CHECKPOINTS:
+        shutil.rmtree(out / "checkpoints" / name, ignore_errors=True)
     record = {
         "data": config.data, "content_hash": fingerprint["content_hash"],
         "train": data.split.train, "val": data.split.val,
     }  # fmt: skip
     describe(out, fingerprint["config"], record, device=device)
-    network = starting_network(config, data)
+    model, seconds = starting_model(config, data)
     torch.manual_seed(config.seed)
-    state = TrainingState.begin(network.to(device), config)
-    state.counters.cpu = data.fit_cpu_seconds
+    state = TrainingState.begin(model.to(device), config)
+    state.counters.cpu = seconds
     return state
 
 
@@ -124,9 +147,21 @@ def _resume(out: Path, config: TrainConfig, device: torch.device) -> TrainingSta
     """Read the last checkpoint; the best model is the one on the disk, which may be a little newer."""
     _warn_of_versions(out, device)
     state = TrainingState.load(out / "checkpoints" / "last", config, device=device)
-    best = out / "checkpoints" / "best" / "validation.json"
-    state.counters.best = json.loads(best.read_text()) if best.exists() else {}
+    state.counters.best = _best_table(out)
     return state
+
+
+def _counters(out: Path) -> Counters:
+    """Return what the checkpoints of a finished run say of it."""
+    _, counters = read_record(out / "checkpoints" / "last")
+    counters.best = _best_table(out)
+    return counters
+
+
+def _best_table(out: Path) -> dict[str, Any]:
+    """Return the validation errors of the best model, empty if there is none."""
+    path = out / "checkpoints" / "best" / "validation.json"
+    return read_description(path, error=TrainingError) if path.exists() else {}
 
 
 def _surroundings(
@@ -147,7 +182,8 @@ def _surroundings(
     return Surroundings(
         config=config,
         batch_after=batch_after,
-        loss=objective(config, training_orbitals(store, config, data.split.train)),
+        loss=objective(config, data.domain.basis, training_orbitals(store, config, data.split.train)),
+        settle=(lambda model: None) if config.task == "energy" else FloorChoice(store, data.split.val),
         validate=_validation(config, store, data.split.val),
         criterion=criterion(config),
         epoch=stream.epoch,
@@ -156,9 +192,7 @@ def _surroundings(
     )
 
 
-def _validation(
-    config: TrainConfig, store: Store, ids: list[str]
-) -> Callable[[HamiltonianModel], dict[str, Any]]:
+def _validation(config: TrainConfig, store: Store, ids: list[str]) -> Callable[[Model], dict[str, Any]]:
     """Return what is computed in a validation of a task."""
     if config.task == "hamiltonian":
         return Validation(store, ids)
@@ -168,17 +202,14 @@ def _validation(
 
 def _report_start(state: TrainingState, around: Surroundings) -> None:
     """Validate before the first step: errors of a wrong reference are huge, those of a fitted head small."""
+    around.settle(state.average)
     table = around.validate(state.average)
     state.counters.start = {"step": 0, **table}
-    head = state.network.energy
+    head = state.network.energy_head if "energy" in state.network.heads else None
     # The best is chosen by energies: a new head must not hide that forces and Fock matrices are not learnt.
     if around.config.task == "hamiltonian" or head is None or head.trained or _energies_alone(around.config):
         keep_if_best(state, around, state.counters.start)
-    parts = [
-        f"{symbol} {table[key]:.4g} {unit}"
-        for key, (symbol, unit) in CRITERIA.items()
-        if table.get(key) is not None
-    ]
+    parts = [METRICS[key].text(table[key]) for key in CRITERIA if table.get(key) is not None]
     log.info("step 0, validation: %s", ", ".join(parts))
 
 
@@ -194,7 +225,7 @@ def _finish(
     network = load_model(out / "checkpoints" / "last")
     write_card(out, network, counters)
     plot_learning_curve(out)
-    split = json.loads((out / "split.json").read_text())
+    split = trained_on(out)
     return {
         "run": str(out),
         "finished": counters.finished,
@@ -211,11 +242,18 @@ def _finish(
         "start": counters.start,
         "best": counters.best,
         "last": counters.validation,
-        "overlap_floor": json.loads((out / RECORD).read_text()) if (out / RECORD).exists() else None,
+        "overlap_floor": read_json(out / RECORD) if (out / RECORD).exists() else None,
     }
 
 
-def _introduce(network: HamiltonianModel, data: TrainingData, out: Path, resumed_from: int | None) -> None:
+def trained_on(out: Path) -> dict[str, list[str]]:
+    """Return the ids of the molecules that a run trains and validates on."""
+    found = read_json(out / "split.json")
+    with understood(str(out / "split.json")):
+        return {role: [str(id) for id in found[role]] for role in ("train", "val")}
+
+
+def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int | None) -> None:
     """Say what is about to be trained."""
     log.info(
         "%s: %s parameters, %s, %s; %d training and %d validation molecules",
@@ -228,12 +266,13 @@ def _introduce(network: HamiltonianModel, data: TrainingData, out: Path, resumed
 
 def _warn_of_versions(out: Path, device: torch.device) -> None:
     """Say what makes a resumed run differ in rounding from an uninterrupted one."""
-    old, new = json.loads((out / "environment.json").read_text()), environment(device)
+    old, new = read_json(out / "environment.json"), environment(device)
     for key in ("device_name", "threads", "versions"):
-        if old[key] != new[key]:
+        if old.get(key) != new[key]:
             log.warning(
-                "resumed with another %s (%s, was %s): not bit for bit the same run", key, new[key], old[key]
-            )
+                "resumed with another %s (%s, was %s): not bit for bit the same run",
+                key, new[key], old.get(key),
+            )  # fmt: skip
 
 
 @contextmanager

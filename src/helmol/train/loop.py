@@ -13,17 +13,18 @@ from typing import Any
 
 import torch
 
+from helmol.digests import write_description
 from helmol.errors import DivergedError
-from helmol.files import write_json
+from helmol.evaluate import METRICS
 from helmol.graph import Batch
-from helmol.model import HamiltonianModel, save_model
+from helmol.model import Model, save_model
 from helmol.progress import Progress
 from helmol.train import metrics
 from helmol.train.average import update_average
 from helmol.train.checkpoint import replacing_folder
 from helmol.train.config import ENDS, TrainConfig
 from helmol.train.interrupts import deferred_interrupt
-from helmol.train.objective import CRITERIA, Loss
+from helmol.train.objective import Loss
 from helmol.train.schedule import ema_weight, lr_factor, progress
 from helmol.train.state import Counters, TrainingState
 
@@ -38,6 +39,7 @@ class Surroundings:
         config: the run's configuration.
         batch_after: the batch that follows after a number of molecules drawn, and its length.
         loss: of a network for a batch at a share of the schedule.
+        settle: chooses what of a model is chosen by validation molecules, before each validation.
         validate: error table of a network.
         criterion: which of these errors chooses the best model.
         epoch: passes through the data after a number of molecules drawn.
@@ -48,7 +50,8 @@ class Surroundings:
     config: TrainConfig
     batch_after: Callable[[int], tuple[Batch, int]]
     loss: Loss
-    validate: Callable[[HamiltonianModel], dict[str, Any]]
+    settle: Callable[[Model], object]
+    validate: Callable[[Model], dict[str, Any]]
     criterion: str
     epoch: Callable[[int], float]
     folder: Path
@@ -132,13 +135,14 @@ def keep_if_best(state: TrainingState, around: Surroundings, table: dict[str, An
     if math.isfinite(table[key]) and (best is None or table[key] < best):
         with replacing_folder(around.folder / "checkpoints" / "best") as new:
             save_model(new, state.average, extra={"step": state.counters.step})
-            write_json(new / "validation.json", table)
+            write_description(new / "validation.json", table)
         state.counters.best = table
 
 
 def _validate(state: TrainingState, around: Surroundings) -> None:
     """Validate the averaged weights, add a row to the metrics, keep the model if it is the best."""
     counters = state.counters
+    around.settle(state.average)
     table = {"step": counters.step, **around.validate(state.average)}
     counters.validation = table
     n = counters.n_sum
@@ -155,21 +159,21 @@ def _validate(state: TrainingState, around: Surroundings) -> None:
     counters.loss_sum = counters.norm_sum = 0.0
     counters.n_sum = 0
     keep_if_best(state, around, table)
-    key, (symbol, unit) = around.criterion, CRITERIA[around.criterion]
+    key, metric = around.criterion, METRICS[around.criterion]
     log.info(
-        "step %d, epoch %.1f, loss %.4g, validation: %s %.4g %s%s, best %.4g %s (step %d), %.0f s",
-        counters.step, row["epoch"], row["loss"] if n else math.nan, symbol, table[key], unit,
-        _other_errors(table, key), counters.best.get(key, math.nan), unit, counters.best.get("step", 0),
-        counters.elapsed,
+        "step %d, epoch %.1f, loss %.4g, validation: %s%s, best %.4g %s (step %d), %.0f s",
+        counters.step, row["epoch"], row["loss"] if n else math.nan, metric.text(table[key]),
+        _other_errors(table, key), counters.best.get(key, math.nan), metric.unit,
+        counters.best.get("step", 0), counters.elapsed,
     )  # fmt: skip
 
 
 def _other_errors(table: dict[str, Any], criterion: str) -> str:
     """Return as text what else was validated: orbital energies, forces, in task ``both`` matrices."""
-    known = {**CRITERIA, "eps_occ_mae_uEh": ("ε_occ", "µEh"), "gap_mae_uEh": ("gap", "µEh")}
+    keys = (name.removeprefix("val_") for name in metrics.COLUMNS if name.startswith("val_"))
     return "".join(
-        f", {name} {table[key]:.4g} {unit}"
-        for key, (name, unit) in known.items()
+        f", {METRICS[key].text(table[key])}"
+        for key in keys
         if key != criterion and table.get(key) is not None
     )
 
@@ -179,7 +183,7 @@ def _progress_bar(
     config: TrainConfig, counters: Counters, criterion: str
 ) -> Iterator[Callable[[float], None]]:
     """Yield a function that shows the share of the run that is done: steps, or percent by the clock."""
-    symbol, unit = CRITERIA[criterion]
+    metric = METRICS[criterion]
     by_steps = all(limit is None for end, limit in _ends(config).items() if end != "max_steps")
     total = config.max_steps if by_steps and config.max_steps else 100
     ends = _ends(config)
@@ -195,7 +199,7 @@ def _progress_bar(
             best = counters.best.get(criterion)
             mean = counters.loss_sum / counters.n_sum if counters.n_sum else None
             parts = [] if mean is None else [f"loss {mean:.3g}"]
-            parts += [] if best is None else [f"{symbol} MAE {best:.3g} {unit}"]
+            parts += [] if best is None else [metric.text(best)]
             bar.advance(reached - bar.done, note=", ".join(parts) or None)
 
         yield show

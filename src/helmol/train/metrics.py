@@ -30,7 +30,7 @@ norm of the gradient before clipping since the row before. What could not be com
 def start(path: Path, *, up_to_step: int) -> None:
     """Write the header, keeping the rows of an earlier start up to a step (and nothing half-written)."""
     rows = [row for row in read(path) if row["step"] <= up_to_step] if path.exists() else []
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows([{key: _text(row.get(key)) for key in COLUMNS} for row in rows])
@@ -38,7 +38,7 @@ def start(path: Path, *, up_to_step: int) -> None:
 
 def append(path: Path, row: Mapping[str, float | None]) -> None:
     """Add one row and force it to the disk."""
-    with path.open("a", newline="") as file:
+    with path.open("a", newline="", encoding="utf-8") as file:
         csv.DictWriter(file, COLUMNS).writerow({key: _text(row.get(key)) for key in COLUMNS})
         file.flush()
         os.fsync(file.fileno())
@@ -47,7 +47,7 @@ def append(path: Path, row: Mapping[str, float | None]) -> None:
 def read(path: Path) -> list[dict[str, float]]:
     """Return the complete rows; empty cells are left out, ``step`` is always there."""
     rows = []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for record in csv.DictReader(file):
             try:
                 row = {

@@ -7,32 +7,31 @@ from functools import partial
 
 from torch import Tensor
 
+from helmol.basis import BasisSet
 from helmol.graph import Batch
-from helmol.model import HamiltonianModel, energies, energy_loss
-from helmol.model.energy import EnergyOutput
-from helmol.model.orbital_loss import Orbitals
+from helmol.model import EnergyOutput, Output, energy_loss
+from helmol.model.losses import Orbitals
 from helmol.train.config import TrainConfig
 from helmol.train.fock_loss import FockLoss
 
-Loss = Callable[[HamiltonianModel, Batch, float], Tensor]
+Network = Callable[..., Output]
+"""A :class:`helmol.model.Model`, or what wraps one for several processes: only its call is used."""
+Loss = Callable[[Network, Batch, float], Tensor]
 """Of a network for a batch at a share of the schedule, 0 to 1."""
 
-CRITERIA = {
-    "h_mae_uEh": ("H", "µEh"),
-    "energy_mae_meV": ("E", "meV"),
-    "force_mae_meV_per_angstrom": ("F", "meV/Å"),
-}
-"""Short name and unit of every number that may choose the best model."""
+CRITERIA = ("h_mae_uEh", "energy_mae_meV", "force_mae_meV_per_angstrom")
+"""Keys of the errors that may choose the best model."""
 
 
-def objective(config: TrainConfig, orbitals: Mapping[bytes, Orbitals]) -> Loss:
+def objective(config: TrainConfig, basis: BasisSet, orbitals: Mapping[bytes, Orbitals]) -> Loss:
     """Return the loss of a batch for a task.
 
     Args:
         config: task, kinds and weights of losses.
+        basis: shells of the elements.
         orbitals: of the training molecules, see :func:`helmol.train.fock_loss.training_orbitals`.
     """
-    fock = FockLoss(config, orbitals)
+    fock = FockLoss(config, basis, orbitals)
     if config.task == "hamiltonian":
         return fock
     return partial(_energy, config) if config.task == "energy" else partial(_both, config, fock)
@@ -45,24 +44,19 @@ def criterion(config: TrainConfig) -> str:
     return "energy_mae_meV" if config.energy_weight else "force_mae_meV_per_angstrom"
 
 
-def _energy(config: TrainConfig, network: HamiltonianModel, batch: Batch, done: float) -> Tensor:
-    output = energies(network, batch, forces=config.force_weight > 0, twice=True)
-    return _energy_loss(config, network, output, batch)
+def _energy(config: TrainConfig, network: Network, batch: Batch, done: float) -> Tensor:
+    output = network(batch, ("energy",), forces=config.force_weight > 0, create_graph=True)
+    return _energy_loss(config, output.energy, batch)
 
 
-def _both(
-    config: TrainConfig, fock: FockLoss, network: HamiltonianModel, batch: Batch, done: float
-) -> Tensor:
-    output = energies(network, batch, forces=config.force_weight > 0, twice=True)
-    loss = _energy_loss(config, network, output, batch)
-    # Both heads read the same nodes, which are computed once.
-    return loss + config.hamiltonian_weight * fock(network, batch, done, states=output.states).to(loss.dtype)
+def _both(config: TrainConfig, fock: FockLoss, network: Network, batch: Batch, done: float) -> Tensor:
+    output = network(batch, ("fock", "energy"), forces=config.force_weight > 0, create_graph=True)
+    loss = _energy_loss(config, output.energy, batch)
+    return loss + config.hamiltonian_weight * fock.of(output.fock, batch, done).to(loss.dtype)
 
 
-def _energy_loss(
-    config: TrainConfig, network: HamiltonianModel, output: EnergyOutput, batch: Batch
-) -> Tensor:
+def _energy_loss(config: TrainConfig, output: EnergyOutput, batch: Batch) -> Tensor:
     return energy_loss(
-        network, output, batch, kind=config.energy_loss,
+        output, batch, kind=config.energy_loss,
         energy_weight=config.energy_weight, force_weight=config.force_weight,
     )  # fmt: skip

@@ -11,11 +11,17 @@ from helmol.errors import TrainingError
 from helmol.train.config import TrainConfig
 from helmol.train.muon import Muon
 
+BACKBONE = ("backbone.", "matrix_input.")
+"""How names of parameters begin that make features; the others belong to heads."""
+
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter, module: nn.Module | None) -> bool:
     """Return whether Muon updates a parameter: a matrix of the backbone, no embedding, norm or input."""
-    inside = name.startswith("backbone.") and not name.startswith("backbone.given.")
-    return inside and parameter.ndim == 2 and isinstance(module, (nn.Linear, nn.ParameterList))
+    return (
+        name.startswith("backbone.")
+        and parameter.ndim == 2
+        and isinstance(module, (nn.Linear, nn.ParameterList))
+    )
 
 
 class Optimizers:
@@ -39,7 +45,7 @@ class Optimizers:
             if config.optimizer == "muon" and is_hidden_matrix(name, parameter, owner):
                 hidden.append((name, parameter))
             else:
-                others[name.startswith("backbone."), parameter.ndim > 1].append((name, parameter))
+                others[name.startswith(BACKBONE), parameter.ndim > 1].append((name, parameter))
         self._names: dict[str, list[str]] = {"adamw": [n for some in others.values() for n, _ in some]}
         self._all: dict[str, torch.optim.Optimizer] = {
             "adamw": torch.optim.AdamW(

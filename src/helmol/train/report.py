@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
+from helmol.damage import read_json
 from helmol.elements import SYMBOLS
+from helmol.evaluate import METRICS
+from helmol.evaluate.metrics import rows as error_table
 from helmol.files import replacing, write_text
-from helmol.model import HamiltonianModel
+from helmol.model import Model
 from helmol.train import metrics
 from helmol.train.state import Counters
 
 log = logging.getLogger("helmol.train")
 
-ERRORS = (
-    ("energy_mae_meV", "energy, MAE", "meV"),
-    ("energy_mae_meV_per_atom", "energy per atom, MAE", "meV"),
-    ("force_mae_meV_per_angstrom", "force components, MAE", "meV/Å"),
-    ("h_mae_uEh", "H MAE", "µEh"),
-    ("h_mae_diagonal_uEh", "H MAE, diagonal blocks", "µEh"),
-    ("h_mae_offdiagonal_uEh", "H MAE, off-diagonal blocks", "µEh"),
-    ("h_mae_alpha_uEh", "H MAE, alpha", "µEh"),
-    ("h_mae_beta_uEh", "H MAE, beta", "µEh"),
-    ("h_mae_spin_uEh", "H MAE, alpha minus beta", "µEh"),
-    ("eps_occ_mae_uEh", "occupied orbital energies, MAE", "µEh"),
-    ("homo_mae_uEh", "HOMO, MAE", "µEh"),
-    ("lumo_mae_uEh", "LUMO, MAE", "µEh"),
-    ("gap_mae_uEh", "gap, MAE", "µEh"),
-    ("psi_similarity", "occupied orbitals, mean absolute cosine", ""),
-)
-"""Key, name and unit of the errors that are shown."""
-
 
 def error_rows(best: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return name, best, last, unit of every error that could be computed."""
-    rows = []
-    for key, name, unit in ERRORS:
-        values = [table.get(key) for table in (best, last)]
-        if any(value is not None for value in values):
-            rows.append((name, *("" if value is None else f"{value:.4g}" for value in values), unit))
-    return rows
+    return [
+        (metric.label, *("" if value is None else f"{value:.4g}" for value in values), metric.unit)
+        for metric, values in error_table([best, last])
+        if any(value is not None for value in values)
+    ]
 
 
-def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> None:
+def write_card(folder: Path, network: Model, counters: Counters) -> None:
     """Write what was trained on what, and how well it does."""
-    split = json.loads((folder / "split.json").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
+    split = read_json(folder / "split.json")
+    environment = read_json(folder / "environment.json")
     domain = network.domain
     best, last = counters.best, counters.validation
     n_molecules = f"{len(split['train'])} training, {len(split['val'])} validation"
@@ -78,11 +61,11 @@ def write_card(folder: Path, network: HamiltonianModel, counters: Counters) -> N
     write_text(folder / "card.md", "\n".join(lines) + "\n")
 
 
-def _task(network: HamiltonianModel) -> str:
+def _task(network: Model) -> str:
     """Say what the model predicts."""
-    parts = [f"Fock matrices as `{network.domain.target}`"] if network.head is not None else []
-    if network.config.energy is not None:
-        energy = network.config.energy
+    parts = [f"Fock matrices as `{network.domain.target}`"] if "fock" in network.heads else []
+    if "energy" in network.heads:
+        energy = network.energy_head.settings
         parts.append(f"energies ({energy.readout} read-out, {energy.forces} forces)")
     return "; ".join(parts)
 
@@ -99,14 +82,8 @@ def plot_learning_curve(folder: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    curves = {
-        "val_h_mae_uEh": "H / µEh",
-        "val_eps_occ_mae_uEh": "occupied orbital energies / µEh",
-        "val_gap_mae_uEh": "gap / µEh",
-        "val_energy_mae_meV": "energy / meV",
-        "val_force_mae_meV_per_angstrom": "forces / meV/Å",
-    }
-    for key, label in curves.items():
+    for key in (column for column in metrics.COLUMNS if column.startswith("val_")):
+        label = METRICS[key.removeprefix("val_")].heading
         points = [(row["step"], row[key]) for row in rows if row.get(key, 0) > 0]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
@@ -119,4 +96,4 @@ def plot_learning_curve(folder: Path) -> None:
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     (folder / "plots").mkdir(exist_ok=True)
     with replacing(folder / "plots" / "learning_curve.png") as path:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, format="png")

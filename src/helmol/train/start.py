@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import time
 
 import numpy as np
 import torch
 
 from helmol.errors import ConfigError, DomainError
-from helmol.model import (
-    HamiltonianModel,
-    build,
-    find_model,
-    fit_readout,
-    fit_reference,
-    fit_statistics,
-    load_model,
-)
+from helmol.model import Model, build, find_model, fit_readout, load_model
+from helmol.target import EnergyTarget, FockTarget
 from helmol.train.config import TrainConfig
 from helmol.train.data import TrainingData
 
@@ -28,55 +21,78 @@ LARGEST_MISMATCH = 20.0
 energies of another kind: another functional, unit, or zero."""
 
 
-def starting_network(config: TrainConfig, data: TrainingData) -> HamiltonianModel:
-    """Return the network before the first step, with statistics and references of the training set.
+def starting_model(config: TrainConfig, data: TrainingData) -> tuple[Model, float]:
+    """Return the model before the first step, and the CPU seconds of the closed-form fits.
+
+    What is known of the targets is fitted to the training set and taken from ``data.items``.
 
     Raises:
         ConfigError: the model in ``init`` does not fit the data or the task.
     """
-    network = build(config.network(), data.domain, seed=config.seed, dtype=getattr(torch, config.dtype))
-    network.set_precision(config.precision)
-    given = None if config.init is None else load_model(find_model(config.init))
-    if network.head is not None and (given is None or given.head is None):
-        fit_statistics(network, data.items, centring=config.centring, scaling=config.scaling)
-    network.linear = data.linear
-    if network.energy is not None:
+    model = build(config.network(), data.domain, seed=config.seed, dtype=getattr(torch, config.dtype))
+    model.set_precision(config.precision)
+    source = None if config.init is None else load_model(find_model(config.init))
+    seconds = 0.0
+    if "energy" in model.heads:
         labels = data.energies
         forces = [label.forces for label in labels if label.forces is not None] if config.force_weight else []
-        network.reference = fit_reference(
+        model.energy_target.fit(
             [label.molecule for label in labels], [label.energy for label in labels], forces
         )
-    if given is not None:
-        _take_over(network, given, config, data)
-    if network.energy is not None and network.energy.elements is not None and not network.energy.trained:
-        fit_readout(network, data.items, [label.energy for label in data.energies])
+    if source is not None:
+        _take_over(model, source, config, data)
+    if "fock" in model.heads:
+        if source is None or "fock" not in source.heads:
+            seconds = _fit_target(model, config, data)
+        else:
+            data.items.change(model.fock_target.subtract)
+    if "energy" in model.heads and model.energy_head.elements is not None and not model.energy_head.trained:
+        fit_readout(model, data.items, [label.energy for label in data.energies])
     if config.freeze:
-        network.backbone.requires_grad_(False)
-    return network
+        for part in (model.backbone, model.matrix_input):
+            if part is not None:
+                part.requires_grad_(False)
+    return model, seconds
 
 
-def _take_over(
-    network: HamiltonianModel, given: HamiltonianModel, config: TrainConfig, data: TrainingData
-) -> None:
+def _fit_target(model: Model, config: TrainConfig, data: TrainingData) -> float:
+    """Fit what is known of Fock matrices, take it from the training molecules; return the CPU seconds."""
+    if model.matrix_input is not None:
+        model.matrix_input.fit(data.items, data.domain.basis)
+    start = time.process_time()
+    model.fock_target.fit(
+        data.items, {"linear": config.linear, "means": config.centring}, scaling=config.scaling,
+        without=lambda _, part: data.items.without(part),
+    )  # fmt: skip
+    return time.process_time() - start
+
+
+def _take_over(model: Model, source: Model, config: TrainConfig, data: TrainingData) -> None:
     """Copy backbone and fitting heads of a model, with what they need to mean the same."""
-    _load(network.backbone, given.backbone, "backbone")
+    _load(model.backbone, source.backbone, "backbone")
+    if model.matrix_input is not None:
+        if source.matrix_input is None:
+            raise ConfigError(f"inputs: {config.init} reads no matrices")
+        _load(model.matrix_input, source.matrix_input, "input of matrices")
     taken = ["backbone"]
-    if network.head is not None and given.head is not None:
-        _load(network.head, given.head, "Hamiltonian head")
-        network.statistics = given.statistics
+    if "fock" in model.heads and "fock" in source.heads:
+        _load(model.fock_head, source.fock_head, "Hamiltonian head")
+        known = source.fock_target
+        model.targets["fock"] = target = FockTarget(data.domain, known.sizes, known.description())
+        target.load_state_dict(known.state_dict())
+        target.overlap_floor.zero_()  # chosen anew at the end of the run
         taken.append("Hamiltonian head")
-    if network.energy is not None and given.energy is not None and not config.new_head:
-        if given.config.energy != network.config.energy:
+    if "energy" in model.heads and "energy" in source.heads and not config.new_head:
+        if source.energy_head.settings != model.energy_head.settings:
             raise ConfigError(
-                f"the energy head of {config.init} is {given.config.energy}, the task wants "
-                f"{network.config.energy}: set readout and forces alike, or new_head: true"
+                f"the energy head of {config.init} is {source.energy_head.settings}, the task wants "
+                f"{model.energy_head.settings}: set readout and forces alike, or new_head: true"
             )
-        _check_reference(given, network, config, data)
-        _load(network.energy, given.energy, "energy head")
-        scales: dict[str, Any] = {"scale": given.reference.scale, "force_scale": given.reference.force_scale}
-        if scales["force_scale"] == 0:
-            scales["force_scale"] = network.reference.force_scale
-        network.reference = type(given.reference)(given.reference.per_element, given.reference.span, **scales)
+        _check_energies(source.energy_target, model.energy_target, config, data)
+        _load(model.energy_head, source.energy_head, "energy head")
+        mine, theirs = model.energy_target, source.energy_target
+        force_scale = float(theirs.force_scale) or float(mine.force_scale)
+        mine.set(theirs.per_element, theirs.span, float(theirs.scale), force_scale)
         taken.append("energy head")
     log.info("from %s: %s%s", config.init, ", ".join(taken), " (backbone frozen)" if config.freeze else "")
 
@@ -91,23 +107,23 @@ def _load(part: torch.nn.Module, source: torch.nn.Module, name: str) -> None:
     part.load_state_dict({n: weights[n] for n in wanted})
 
 
-def _check_reference(
-    given: HamiltonianModel, network: HamiltonianModel, config: TrainConfig, data: TrainingData
+def _check_energies(
+    theirs: EnergyTarget, mine: EnergyTarget, config: TrainConfig, data: TrainingData
 ) -> None:
-    """Refuse to go on with an energy head whose per-element reference is not that of the new energies."""
-    per_element = given.reference.per_element.numpy()
+    """Refuse to go on with an energy head whose element energies are not those of the new energies."""
+    per_element = theirs.per_element.numpy()
     rest = []
     for label in data.energies:
         try:
-            given.reference.check(label.molecule)
+            theirs.check(label.molecule)
         except DomainError as error:
             raise ConfigError(f"init: {error}; or start a new head with new_head: true") from error
         rest.append((label.energy - per_element[label.molecule.numbers].sum()) / label.molecule.n_atoms**0.5)
     error = float(np.sqrt(np.mean(np.square(rest))))
-    allowed = LARGEST_MISMATCH * max(given.reference.scale, network.reference.scale)
+    allowed = LARGEST_MISMATCH * max(float(theirs.scale), float(mine.scale))
     if error > allowed:
         raise ConfigError(
-            f"the energies of {config.data} are off the per-element reference of {config.init} by "
-            f"{error:.3g} Eh per root of the atoms, where {given.reference.scale:.3g} is its own spread: "
+            f"the energies of {config.data} are off the element energies of {config.init} by "
+            f"{error:.3g} Eh per root of the atoms, where {float(theirs.scale):.3g} is its own spread: "
             "they are energies of another level of theory or zero; use data of that level, or new_head: true"
         )

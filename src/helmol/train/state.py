@@ -10,12 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helmol.damage import DAMAGE, one_line, understood
+from helmol.digests import write_description
 from helmol.errors import TrainingError
-from helmol.model import HamiltonianModel, load_model, save_model
+from helmol.model import Model, load_model, save_model
+from helmol.model.artifact import read_model_description
+from helmol.model.updates import NOT_WEIGHTS, config_v2, name_v1, pieces_v1, weights_v2
 from helmol.train.average import averaged_copy
 from helmol.train.checkpoint import read_state, replacing_folder, write_state
 from helmol.train.config import TrainConfig
 from helmol.train.optimizers import Optimizers
+
+SCHEMA = 2
+"""Of a training state. 1: helmol 0.1."""
 
 
 @dataclass
@@ -52,18 +59,33 @@ class Counters:
     validation: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Counters:
+        """Return the counters in what :func:`read_state` returned; those that are unknown here are left out.
+
+        Raises:
+            TypeError: a counter is of another kind: the record was edited by hand.
+        """
+        known = {f.name: f.default for f in fields(cls)}
+        found = {key: value for key, value in dict(record["counters"]).items() if key in known}
+        for key, value in found.items():
+            kinds = {bool: (bool,), int: (int,), float: (int, float)}.get(type(known[key]), (dict,))
+            if type(value) not in kinds:
+                raise TypeError(f"{key} is {value!r}")
+        return cls(**found)
+
 
 @dataclass
 class TrainingState:
     """Hold the network, its average, the optimizers and the counters."""
 
-    network: HamiltonianModel
-    average: HamiltonianModel
+    network: Model
+    average: Model
     optimizers: Optimizers
     counters: Counters
 
     @classmethod
-    def begin(cls, network: HamiltonianModel, config: TrainConfig) -> TrainingState:
+    def begin(cls, network: Model, config: TrainConfig) -> TrainingState:
         """Start from a network whose statistics are fitted."""
         return cls(network, averaged_copy(network), Optimizers(network, config), Counters())
 
@@ -84,7 +106,8 @@ class TrainingState:
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.network.device)
         with replacing_folder(folder) as new:
             save_model(new, self.average, extra={"step": self.counters.step})
-            write_state(new, tensors, {"counters": asdict(self.counters), "fingerprint": fingerprint})
+            record = {"counters": asdict(self.counters), "fingerprint": fingerprint}
+            write_state(new, tensors, {"schema": SCHEMA, **record})
 
     @classmethod
     def load(cls, folder: Path, config: TrainConfig, *, device: torch.device) -> TrainingState:
@@ -94,22 +117,106 @@ class TrainingState:
             TrainingError: files missing, damaged, or of another network.
         """
         tensors, record = read_state(folder)
+        schema = _schema(record, folder)
         average = load_model(folder, device).requires_grad_(False).set_precision(config.precision)
         network = load_model(folder, device).train().set_precision(config.precision)
-        try:
-            network.load_state_dict(_under("network/", tensors))
-            known = {f.name for f in fields(Counters)}
-            counters = Counters(**{key: value for key, value in record["counters"].items() if key in known})
-        except (RuntimeError, KeyError, TypeError) as error:
-            raise TrainingError(
-                f"the training state in {folder} does not fit its model: {str(error)[:200]}"
-            ) from error
+        weights, moments = _under("network/", tensors), _under("optimizer/", tensors)
         optimizers = Optimizers(network, config)
-        optimizers.load(_under("optimizer/", tensors))
-        torch.set_rng_state(tensors["random/cpu"])
+        try:
+            if schema == 1:
+                known = {n: t for n, t in average.state_dict().items() if n.startswith(NOT_WEIGHTS)}
+                weights = {**weights_v2(network, weights), **known}
+                moments = _moments_v2(network, moments)
+            network.load_state_dict(weights)
+            counters = Counters.of(record)
+            optimizers.load(moments)
+            torch.set_rng_state(tensors["random/cpu"])
+        except DAMAGE as error:
+            raise TrainingError(
+                f"the training state in {folder} does not fit its model: {one_line(error)}"
+            ) from error
         if device.type == "cuda" and "random/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random/cuda"], device)
         return cls(network, average, optimizers, counters)
+
+
+def read_record(folder: Path) -> tuple[dict[str, Any], Counters]:
+    """Return fingerprint and counters of a checkpoint, in the form of today.
+
+    Raises:
+        TrainingError: files missing, damaged, or of a newer helmol.
+    """
+    record = read_state(folder)[1]
+    with understood(str(folder / "state.json"), TrainingError):
+        fingerprint, counters = dict(record["fingerprint"]), Counters.of(record)
+        if _schema(record, folder) == 1:
+            settings = dict(fingerprint["config"])
+            fingerprint["config"] = {**settings, "model": config_v2(settings["model"])}
+    return fingerprint, counters
+
+
+def _schema(record: Mapping[str, Any], folder: Path) -> int:
+    """Return the schema of a training state; raise TrainingError if it is of a newer helmol."""
+    schema = int(record.get("schema", 1))
+    if schema not in (1, SCHEMA):
+        raise TrainingError(
+            f"the training state in {folder} has schema {schema}, this helmol reads 1 to {SCHEMA}: "
+            "update helmol to go on with it"
+        )
+    return schema
+
+
+def replace_model(checkpoints: Path, name: str, model: Model, table: Mapping[str, Any]) -> None:
+    """Put a changed model and its validation into the place of a checkpoint's, all else unchanged.
+
+    Args:
+        checkpoints: folder of the run's checkpoints.
+        name: ``best`` or ``last``.
+        model: the new one.
+        table: its validation errors.
+    """
+    folder = checkpoints / name
+    step = read_model_description(folder).get("step")
+    table = {"step": step, **table}
+    with replacing_folder(folder) as new:
+        save_model(new, model, extra={"step": step})
+        if name == "best":
+            write_description(new / "validation.json", table)
+        else:
+            tensors, record = read_state(folder)
+            record["counters"]["validation"] = table
+            write_state(new, tensors, record)
+
+
+def _moments_v2(model: Model, old: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of the optimizers of schema 1 for the parameters of today.
+
+    Of parameters that are one now the most steps count; a piece that never had a gradient has moments of
+    zero.
+    """
+    by_quantity: dict[str, dict[str, Tensor]] = {}
+    for key, value in old.items():
+        kind, quantity, name = key.split("/", 2)
+        by_quantity.setdefault(f"{kind}/{quantity}", {})[name] = value
+    plan, found = pieces_v1(model), {}
+    parameters = dict(model.named_parameters())
+    for quantity, values in by_quantity.items():
+        for name, parameter in parameters.items():
+            if name not in plan:
+                if name_v1(name) in values:
+                    found[f"{quantity}/{name}"] = values[name_v1(name)]
+                continue
+            there = [(piece, values[piece.name]) for piece in plan[name] if piece.name in values]
+            if not there:
+                continue
+            if quantity.endswith("/step"):
+                found[f"{quantity}/{name}"] = torch.stack([value for _, value in there]).max()
+                continue
+            joined = torch.zeros_like(parameter)
+            for piece, value in there:
+                joined[piece.rows] = value.T if piece.transposed else value
+            found[f"{quantity}/{name}"] = joined
+    return found
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

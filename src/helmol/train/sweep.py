@@ -6,24 +6,26 @@ first, cases inside, so that a sweep that was stopped early compares like with l
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from helmol.config import Config, parse
+from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, DivergedError
-from helmol.evaluate import evaluate_model
+from helmol.evaluate import FOCK_METRICS, evaluate_model
 from helmol.evaluate.run import split_indices
-from helmol.files import write_json, write_text
+from helmol.files import short_name, write_json, write_text
+from helmol.locks import Claim
 from helmol.model import load_model
 from helmol.store import Store
 from helmol.train.config import TrainConfig
-from helmol.train.launch import run, torch_settings
+from helmol.train.folder import refuse_several_processes
+from helmol.train.launch import run, torch_settings, trained_on
 from helmol.train.sweep_table import markdown, summarise
 
 log = logging.getLogger("helmol.train")
@@ -41,7 +43,7 @@ class SweepConfig(Config):
     cases: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name of each case and the keys in which it differs from ``base``; the first is what the others are
     compared with. The key ``model`` is merged, other keys replace."""
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
     """Seeds of weights and data order; each case is trained once with each."""
     split: str = "test"
     """Split of the store, or ``unseen``, that the finished models are evaluated on."""
@@ -90,12 +92,22 @@ def run_sweep(config: SweepConfig, *, out: Path, runner: Runner | None = None) -
     Raises:
         ConfigError: a case is no valid training configuration, or ``out`` holds a run with another one.
         InputError: the data have no such split.
+        BusyError: another process works in ``out``.
         DivergedError: every run diverged.
     """
+    refuse_several_processes()
     _check_names(config.cases)
     plans = {(case, seed): config.training(case, seed) for seed in config.seeds for case in config.cases}
     if runner is None:
         _check_split({settings.data for settings in plans.values()}, config.split)
+    with Claim(out, folder=True):
+        return _run_all(config, plans, out, runner)
+
+
+def _run_all(
+    config: SweepConfig, plans: Mapping[tuple[str, int], TrainConfig], out: Path, runner: Runner | None
+) -> dict[str, Any]:
+    """Train and evaluate in a folder that is held."""
     rows: dict[str, list[dict[str, Any]]] = {case: [] for case in config.cases}
     failed: list[dict[str, Any]] = []
     result: dict[str, Any] = {}
@@ -153,9 +165,10 @@ def train_and_evaluate(config: TrainConfig, folder: Path, *, split: str, choose:
     if not path.exists():
         table = _evaluate(config, folder, split=split, choose=choose)
         write_json(path, {**table, "row_of": {"split": split, "choose": choose}})
-    table = json.loads(path.read_text())
-    baselines = {name: part["h_mae_uEh"] for name, part in table["baselines"].items()}
-    keys = ("n_molecules", "h_mae_uEh_ci95", "seconds_per_molecule", *METRICS)
+    table = read_json(path)
+    with understood(str(path)):
+        baselines = {name: part["h_mae_uEh"] for name, part in table["baselines"].items()}
+    keys = ("n_molecules", "h_mae_uEh_ci95", "seconds_per_molecule", *FOCK_METRICS)
     return {
         "steps": trained["steps"],
         "cpu_minutes": trained["cpu_seconds"] / 60,
@@ -168,16 +181,9 @@ def train_and_evaluate(config: TrainConfig, folder: Path, *, split: str, choose:
     }
 
 
-METRICS = (
-    "h_mae_uEh", "h_mae_diagonal_uEh", "h_mae_offdiagonal_uEh", "eps_occ_mae_uEh", "homo_mae_uEh",
-    "lumo_mae_uEh", "gap_mae_uEh", "density_error_per_electron",
-)  # fmt: skip
-"""Errors kept of every run."""
-
-
 def _evaluate(config: TrainConfig, folder: Path, *, split: str, choose: str) -> dict[str, Any]:
     """Return the error table of a finished run on a split."""
-    chosen = json.loads((folder / "split.json").read_text())
+    chosen = trained_on(folder)
     with Store.open(config.data) as store, torch_settings(config) as device:
         network = load_model(folder / "checkpoints" / choose, device)
         places = split_indices(store, split, seen={*chosen["train"], *chosen["val"]})
@@ -190,7 +196,7 @@ def slug(name: str) -> str:
     Raises:
         ConfigError: nothing is left of it.
     """
-    text = re.sub(r"[^\w.]+", "-", name).strip("-.").lower()
+    text = short_name(re.sub(r"[^\w.]+", "-", name).strip("-.").lower())
     if not text:
         raise ConfigError(f"the case {name!r} needs a name with a letter or digit")
     return text

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-COLUMNS = (
-    ("h_mae_uEh", "H MAE / µEh"),
-    ("eps_occ_mae_uEh", "ε_occ / µEh"),
-    ("gap_mae_uEh", "gap / µEh"),
-)
-"""Errors in the table and their headings."""
+from helmol.evaluate import METRICS
+
+COLUMNS = ("h_mae_uEh", "eps_occ_mae_uEh", "gap_mae_uEh")
+"""Errors in the table."""
 
 
 def summarise(
@@ -35,7 +33,7 @@ def summarise(
     for case, runs in rows.items():
         if not runs:
             continue
-        values = {key: [run[key] for run in runs if run.get(key) is not None] for key, _ in COLUMNS}
+        values = {key: [run[key] for run in runs if run.get(key) is not None] for key in COLUMNS}
         ratio, ratio_interval = compare(runs, rows[first])
         result[case] = {
             "changes": dict(changes[case]),
@@ -81,7 +79,7 @@ def compare(
 
 def cells(case: str, summary: Mapping[str, Any]) -> list[str]:
     """Return the row of a case as text."""
-    errors = [_with_interval(summary["mean"][key], summary["ci95"][key]) for key, _ in COLUMNS]
+    errors = [_with_interval(summary["mean"][key], summary["ci95"][key]) for key in COLUMNS]
     ratio = _with_interval(summary["ratio"], summary["ratio_ci95"])
     return [
         case, *errors, ratio, str(summary["n_seeds"]), f"{summary['steps']:.0f}",
@@ -90,7 +88,7 @@ def cells(case: str, summary: Mapping[str, Any]) -> list[str]:
 
 
 HEADINGS = (
-    "case", *[heading for _, heading in COLUMNS], "ratio to first", "seeds", "steps", "CPU min",
+    "case", *[METRICS[key].short for key in COLUMNS], "ratio to first", "seeds", "steps", "CPU min",
     "parameters", "target",
 )  # fmt: skip
 
@@ -107,7 +105,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     molecules = (
         f"{runs[0]['n_train']} training molecules, {runs[0]['n_molecules']} of split {result['split']}"
     )
-    baselines = ", ".join(f"{k} {v:.0f} µEh" for k, v in runs[0]["baselines_h_mae_uEh"].items())
+    unit = METRICS["h_mae_uEh"].unit
+    baselines = ", ".join(f"{k} {v:.0f} {unit}" for k, v in runs[0]["baselines_h_mae_uEh"].items())
     note = f"{molecules}. [95 % interval over seeds.]" + (
         f" Without a model: {baselines}." if baselines else ""
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from helmol.evaluate import ErrorTable, evaluate_energies
 from helmol.evaluate.energies import read_label
-from helmol.model import HamiltonianModel, predict_fock
+from helmol.model import Model, predict_fock
 from helmol.store import Store
 
 AT_A_TIME = 64
@@ -26,7 +26,7 @@ class EnergyValidation:
     def __init__(self, store: Store, ids: Sequence[str]) -> None:
         self._labels = [read_label(store, store.row(identity)) for identity in ids]
 
-    def __call__(self, network: HamiltonianModel) -> dict[str, Any]:
+    def __call__(self, network: Model) -> dict[str, Any]:
         """Return the scalar keys of :func:`helmol.evaluate.energies.energy_errors` and ``seconds``."""
         start = time.perf_counter()
         table = scalars(evaluate_energies(network, self._labels))
@@ -36,10 +36,10 @@ class EnergyValidation:
 class Together:
     """Join the tables of several validations; ``seconds`` are added."""
 
-    def __init__(self, *parts: Callable[[HamiltonianModel], dict[str, Any]]) -> None:
+    def __init__(self, *parts: Callable[[Model], dict[str, Any]]) -> None:
         self._parts = parts
 
-    def __call__(self, network: HamiltonianModel) -> dict[str, Any]:
+    def __call__(self, network: Model) -> dict[str, Any]:
         """Return one table."""
         tables = [part(network) for part in self._parts]
         joined = {key: value for table in tables for key, value in table.items()}
@@ -63,7 +63,7 @@ class Validation:
         place = {identity: k for k, identity in enumerate(store.ids)}
         self._store, self._places = store, [place[identity] for identity in ids]
 
-    def __call__(self, network: HamiltonianModel) -> dict[str, Any]:
+    def __call__(self, network: Model) -> dict[str, Any]:
         """Return the scalar keys of :func:`helmol.evaluate.errors` and ``seconds``."""
         start = time.perf_counter()
         table = ErrorTable(self._store.basis)

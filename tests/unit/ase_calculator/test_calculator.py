@@ -182,7 +182,7 @@ def test_what_the_model_does_not_know_raises(calculator, name):
 def test_a_model_of_fock_matrices_has_no_energies(folder, tmp_path):
     network = load_model(folder / "both/checkpoints/best")
     assert "dipole" in HelmolCalculator(folder / "both").implemented_properties
-    network.energy = None
+    del network.heads["energy"]
     calculator = HelmolCalculator(TrainedModel(network))
     atoms = water()
     atoms.calc = calculator
@@ -208,7 +208,7 @@ def test_periodic_structures_are_refused(calculator):
 def test_a_new_head_has_no_forces(folder, tmp_path):
     """Its zeros would look like a converged structure."""
     network = load_model(folder / "a/checkpoints/best")
-    network.energy.readout[-1].weight.data.zero_()
+    network.energy_head.readout[-1].weight.data.zero_()
     calculator, atoms = HelmolCalculator(TrainedModel(network)), water()
     atoms.calc = calculator
     assert calculator.implemented_properties == ["energy", "free_energy"]
@@ -221,7 +221,7 @@ def test_a_new_head_has_no_forces(folder, tmp_path):
 
 def test_an_ensemble_of_models_with_and_without_energies_is_refused(folder):
     network = load_model(folder / "both/checkpoints/best")
-    network.energy = None
+    del network.heads["energy"]
     for models in ([folder / "a", TrainedModel(network)], [TrainedModel(network), folder / "a"]):
         with pytest.raises(InputError, match="of 2 predicts no energies"):
             HelmolCalculator(models)

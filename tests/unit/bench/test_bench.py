@@ -16,8 +16,7 @@ from helmol.bench.run import convolution_flops
 from helmol.cli.main import main
 from helmol.errors import InputError
 from helmol.graph import Pairs, collate
-from helmol.model import ModelConfig, build
-from helmol.model.network import predict_fock
+from helmol.model import ModelConfig, build, predict_fock
 
 CONFIG = ModelConfig(channels=16)
 
@@ -31,7 +30,7 @@ def uracil():
 
 
 def step(network, batch, **options):
-    out = network(batch, **options)
+    out = network(batch, **options).fock
     torch.autograd.backward(out.normalised, [torch.ones_like(part) for part in out.normalised])
     network.zero_grad()
 

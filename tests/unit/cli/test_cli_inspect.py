@@ -71,7 +71,7 @@ def test_an_overlap_that_cannot_be_one_is_named(tmp_path, invoke):
     path = _make(tmp_path / "store.h5", [water(0), water(1, matrices=impossible)])
     result = invoke(path)
     assert result.exit_code == 0
-    assert "overlap of 'water-1' is not positive definite" in result.output
+    assert "'water-1': the overlap matrix is not positive definite" in result.output
 
 
 def test_damaged_molecule_columns_do_not_stop_the_card(tmp_path, invoke):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from helmol.demo import DemoConfig
 from helmol.demo.report import FIGURES, write_report
-from helmol.demo.run import Stopwatch, claim_folder, judge
+from helmol.demo.run import Stopwatch, check_folder, judge
 from helmol.errors import InputError
 
 EVALUATION = {
@@ -53,16 +53,16 @@ def test_an_scf_that_did_not_converge_clears_nothing():
 
 def test_a_folder_is_claimed_once_and_only_for_the_same_settings(tmp_path):
     out = tmp_path / "demo"
-    claim_folder(DemoConfig(), out)
-    claim_folder(DemoConfig(workers=1), out)
+    check_folder(DemoConfig(), out)
+    check_folder(DemoConfig(workers=1), out)
     with pytest.raises(InputError, match="seed = 0, asked for is 1"):
-        claim_folder(DemoConfig(seed=1), out)
+        check_folder(DemoConfig(seed=1), out)
 
 
 def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(InputError, match="not an empty folder"):
-        claim_folder(DemoConfig(), tmp_path)
+        check_folder(DemoConfig(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 

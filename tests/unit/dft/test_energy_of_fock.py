@@ -33,6 +33,7 @@ def test_the_true_matrix_gives_the_label(case):
     assert found.energy == pytest.approx(sample.energy, abs=1e-9)
     assert found.corrected == pytest.approx(sample.energy, abs=1e-9)
     assert found.residual < 1e-4
+    np.testing.assert_allclose(found.fock, sample.matrices.fock, atol=1e-4)
 
 
 def test_the_error_is_second_order_and_the_correction_removes_most_of_it(case):
@@ -45,6 +46,14 @@ def test_the_error_is_second_order_and_the_correction_removes_most_of_it(case):
     assert errors[0.01][0] > 1e-6
     assert 3 < errors[0.02][0] / errors[0.01][0] < 5
     assert abs(errors[0.01][1]) < 0.5 * errors[0.01][0]
+
+
+def test_forces_of_the_scf_that_a_matrix_leads_to(case):
+    sample, mole, level = case
+    molecule = dft.molecule_from_mole(mole)
+    labelled_too, _ = dft.run(molecule, level, id="x", forces=True)
+    start = dft.energy_of_fock(mole, level, noise(sample.matrices.fock, 0.01)).density
+    np.testing.assert_allclose(dft.forces_from(mole, level, start), labelled_too.forces, atol=1e-4)
 
 
 def test_a_shift_of_all_levels_changes_nothing(case):
@@ -63,7 +72,10 @@ def test_another_order_of_the_orbitals_is_noticed(case):
 
 def test_bad_matrices_are_refused(case):
     sample, mole, level = case
-    with pytest.raises(InputError, match="basis functions"):
+    with pytest.raises(InputError, match="where the level of theory has"):
         dft.energy_of_fock(mole, level, np.eye(3))
+    other = np.stack([sample.matrices.fock] * 2) if sample.matrices.n_spins == 1 else sample.matrices.fock[0]
+    with pytest.raises(InputError, match="where the level of theory has"):
+        dft.energy_of_fock(mole, level, other)
     with pytest.raises(InputError, match="not finite"):
         dft.energy_of_fock(mole, level, np.full_like(sample.matrices.fock, np.nan))

@@ -11,7 +11,15 @@ import scipy.linalg
 
 from helmol.basis import BasisSet, ElementBasis
 from helmol.errors import InputError
-from helmol.evaluate import METRICS, errors, plots
+from helmol.evaluate import (
+    ENERGY_METRICS,
+    FOCK_METRICS,
+    FROM_FOCK_METRICS,
+    METRICS,
+    SPIN_METRICS,
+    errors,
+    plots,
+)
 from helmol.system import Matrices, Molecule, Sample
 
 BASIS = BasisSet("toy", {1: ElementBasis((0, 0), 0, "h"), 8: ElementBasis((0, 0, 1), 0, "o")})
@@ -43,7 +51,7 @@ def _noisy(samples: list[Sample], scale: float = 1e-4) -> list[np.ndarray]:
 def test_perfect_prediction_has_no_error() -> None:
     samples = [_sample(k) for k in range(3)]
     result = errors(samples, [s.matrices.fock.copy() for s in samples], BASIS)
-    for metric in METRICS:
+    for metric in FOCK_METRICS:
         if metric == "dipole_mae_debye":
             assert result[metric] is None
         else:
@@ -120,7 +128,7 @@ def test_missing_overlap_gives_none_with_a_reason_and_never_zero() -> None:
     samples = [_sample(5, overlap=False)]
     result = errors(samples, _noisy(samples), BASIS)
     assert result["h_mae_uEh"] > 0
-    for metric in METRICS[3:]:
+    for metric in FOCK_METRICS[3:]:
         assert result[metric] is None
         assert result["missing"][metric]
 
@@ -174,15 +182,39 @@ def test_plots_are_written(tmp_path: Path) -> None:
         "minao": {"history": history, "energy_Eh": -1.0},
         "model": {"history": history[3:], "energy_Eh": -1.0},
     }
+    atom = [_sample(6, (8,))]
     files = [
-        plots.parity(samples, predicted, BASIS, tmp_path / "parity.png"),
+        plots.parity(samples, predicted, BASIS, tmp_path / "parity.png", errors=result),
         plots.levels(
-            samples[0], predicted[0], tmp_path / "l.png", overlap=overlap, n_electrons=10, baseline="minao"
+            samples[0], predicted[0], tmp_path / "l.png", basis=BASIS, overlap=overlap, baseline="minao"
         ),
         plots.shell_pairs(result["by_shell_pair"], tmp_path / "shell_pairs.png"),
         plots.scf_convergence(runs, tmp_path / "scf.png", title="toy"),
-        plots.parity([_sample(6, (8,))], _noisy([_sample(6, (8,))]), BASIS, tmp_path / "atom.png"),
+        plots.parity(
+            atom, _noisy(atom), BASIS, tmp_path / "atom.png", errors=errors(atom, _noisy(atom), BASIS)
+        ),
     ]
     for file in files:
         assert file.read_bytes().startswith(b"\x89PNG")
         assert file.stat().st_size > 5000
+
+
+def test_the_picture_has_the_errors_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    samples = [_sample(0), _sample(1, (8, 8))]  # of two sizes: a mean over all elements is another number
+    result = errors(samples, _noisy(samples), BASIS)
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure) or path)
+    plots.parity(samples, _noisy(samples), BASIS, tmp_path / "parity.png", errors=result)
+    texts = [text.get_text() for axes in drawn[0].axes for text in axes.texts]
+    keys = ("h_mae_diagonal_uEh", "h_mae_offdiagonal_uEh")
+    assert texts == [f"mean error {result[key]:.3g} µEh" for key in keys]
+
+
+def test_every_metric_has_one_place_and_a_unit_in_its_key() -> None:
+    units = {"µEh": "_uEh", "meV": "_meV", "meV/Å": "_meV_per_angstrom", "Debye": "_debye"}
+    for key, metric in METRICS.items():
+        assert metric.unit == "" or units[metric.unit] in key
+        assert metric.meaning
+    groups = (FOCK_METRICS, SPIN_METRICS, ENERGY_METRICS, FROM_FOCK_METRICS)
+    assert set().union(*groups) == {key for key, metric in METRICS.items() if metric.needs != "precisions"}
+    assert sum(map(len, groups)) == len(set().union(*groups))

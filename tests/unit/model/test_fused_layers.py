@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from helmol.graph import native
-from helmol.model.backbone import fused_layers, layer_kernels
+from helmol.model.backbone import fused_layers
 from helmol.model.backbone.layers import EquivariantNorm, FeedForward
+from helmol.native import build, call
 
 KINDS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 NATIVE = pytest.mark.parametrize("is_native", [False, True])
@@ -17,10 +17,10 @@ def kernels(monkeypatch):
     """Return a function that chooses between C and torch."""
 
     def choose(is_native):
-        if is_native and native.library() is None:
+        if is_native and build.library() is None:
             pytest.fail("the C kernels do not compile here")
         if not is_native:
-            monkeypatch.setattr(layer_kernels, "_native", lambda *tensors: False)
+            monkeypatch.setattr(call, "usable", lambda *tensors: False)
 
     return choose
 
@@ -77,7 +77,7 @@ def test_feed_forward(kernels, lmax, channels, n, dtype, is_native):
 
 
 def test_several_threads_give_the_same(monkeypatch):
-    monkeypatch.setattr(native, "PAIRS_PER_THREAD", 8)
+    monkeypatch.setattr(call, "ROWS_PER_THREAD", 8)
     norm, ffn = layers(2, 8, torch.float64)
     x = torch.randn(70, 9, 8, dtype=torch.float64, requires_grad=True)
     before, results = torch.get_num_threads(), []

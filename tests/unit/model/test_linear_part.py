@@ -10,17 +10,11 @@ from scipy.spatial.transform import Rotation
 from helmol.basis import BasisSet, ElementBasis
 from helmol.errors import InputError
 from helmol.graph import collate, prepare
-from helmol.model import (
-    Domain,
-    ModelConfig,
-    build,
-    fit_statistics,
-    load_model,
-    predict_fock,
-    save_model,
-)
-from helmol.model.linear import SIZES, Functions, LinearPart, Surroundings, fit_linear
+from helmol.model import ModelConfig, build, fit_statistics, load_model, predict_fock, save_model
 from helmol.system import Molecule
+from helmol.target import Domain
+from helmol.target.linear import SIZES, LinearPart, fit_linear
+from helmol.target.surroundings import Functions, Surroundings
 from toy_store import LEVEL, TINY
 
 SPD = BasisSet("spd", {1: ElementBasis((0, 1), 0, "h"), 6: ElementBasis((0, 0, 1, 2), 0, "c"),
@@ -49,10 +43,9 @@ def network():
     network = build(ModelConfig(**TINY, cutoff=CUTOFF), Domain(LEVEL, SPD, "fock", (0,), (0,)),
                     dtype=torch.float64)  # fmt: skip
     fit_statistics(network, items)
-    for parameter in network.head.readouts.parameters():
+    for parameter in [*network.fock_head.weights, network.fock_head.bias]:
         parameter.data.zero_()
-    for mean in network.statistics.mean.values():
-        mean.zero_()
+    del network.fock_target.parts["means"]
     # A fit would reject maps of noise; here all are wanted, of any value that is consistent.
     functions = Functions(surroundings=3, second=2, second_lmax=2, neighbour=2, product=1, distance=3)
     rows = {}
@@ -67,7 +60,7 @@ def network():
         x, y = (torch.cat(values) for values in zip(*some, strict=True))
         ridge = x.T @ x + 1e-3 * torch.eye(x.shape[1], dtype=x.dtype)
         maps[label] = torch.linalg.solve(ridge, x.T @ y).contiguous()
-    network.linear = LinearPart((1, 6, 8), 4, CUTOFF, functions, maps)
+    network.fock_target.parts["linear"] = LinearPart.of_maps((1, 6, 8), 4, CUTOFF, functions, maps)
     return network
 
 
@@ -142,7 +135,7 @@ def test_a_lone_atom_has_the_constant_alone(network):
 def test_result_does_not_depend_on_how_many_edges_are_in_memory(network, monkeypatch):
     molecule = random_items(1, np.random.default_rng(5))[0].molecule
     before = predict(network, molecule)
-    monkeypatch.setattr("helmol.model.linear.EDGES_AT_A_TIME", 3)
+    monkeypatch.setattr("helmol.target.surroundings.EDGES_AT_A_TIME", 3)
     np.testing.assert_allclose(predict(network, molecule), before, atol=1e-11 * np.abs(before).max())
 
 
@@ -165,8 +158,8 @@ def test_smooth_targets_are_explained_and_the_rest_is_what_is_left():
     part, left = fit_linear(items[:50], lmax=1, cutoff=CUTOFF)
     squares = np.zeros(2)
     for item in items[50:]:
-        rest, given = part.without(item), collate([item])
-        for old, new, explained in zip(given.buckets, collate([rest]).buckets, part(given), strict=True):
+        rest, whole = part.subtract(item), collate([item])
+        for old, new, explained in zip(whole.buckets, collate([rest]).buckets, part(whole), strict=True):
             torch.testing.assert_close(new.target + explained, old.target)
             squares += [float(bucket.target.square().sum()) for bucket in (old, new)]
     assert squares[1] < 1e-6 * squares[0]
@@ -190,8 +183,9 @@ def test_part_is_saved_with_the_model(network, tmp_path):
     molecule = random_items(1, np.random.default_rng(5))[0].molecule
     save_model(tmp_path, network)
     again = load_model(tmp_path)
-    assert again.linear.functions == network.linear.functions
-    assert again.linear.n_parameters == network.linear.n_parameters
+    before, after = (model.fock_target.parts["linear"] for model in (network, again))
+    assert after.description() == before.description()
+    assert torch.equal(after.maps, before.maps)
     np.testing.assert_allclose(predict(again, molecule), predict(network, molecule), rtol=1e-10)
 
 
@@ -200,5 +194,5 @@ def test_labels_are_needed_and_rare_maps_are_left_out():
     with pytest.raises(InputError, match="target"):
         fit_linear([prepare(molecule, SPD, cutoff=CUTOFF)], lmax=4, cutoff=CUTOFF)
     part, left = fit_linear(random_items(1, np.random.default_rng(0)), lmax=4, cutoff=CUTOFF)
-    assert (part.maps, left) == ({}, 1.0)
+    assert (part.shapes, left) == ({}, 1.0)
     assert SIZES["small"] == Functions()

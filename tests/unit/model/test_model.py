@@ -8,23 +8,14 @@ import pytest
 import torch
 from physics_tools import SHELLS, make_network, random_molecule
 
-from helmol.basis import BasisSet, ElementBasis
+from helmol.basis import BasisSet, ElementBasis, diagonal_table
 from helmol.errors import ConfigError, DomainError, InputError
 from helmol.graph import collate
-from helmol.model import (
-    BlockIrreps,
-    fit_statistics,
-    hamiltonian_loss,
-    load_model,
-    predict_fock,
-    reference_matrix,
-    save_model,
-    target_matrix,
-)
-from helmol.model.blocks import rotate_pairs
-from helmol.model.losses import HUBER_DELTA
-from helmol.model.network import assemble
+from helmol.graph.blocks import rotate_pairs
+from helmol.model import fit_statistics, hamiltonian_loss, load_model, predict_fock, save_model
+from helmol.model.losses.fock import HUBER_DELTA
 from helmol.system import Matrices, Molecule, Sample
+from helmol.target import reference_matrix, target_matrix
 
 
 @pytest.fixture(scope="module")
@@ -37,27 +28,28 @@ def labelled(network, rng, numbers=(6, 1, 8, 16, 8)):
     nao = network.domain.basis.offsets(molecule.numbers)[-1]
     matrix = rng.normal(size=(nao, nao))
     matrix = matrix + matrix.T
-    return molecule, matrix, collate([network.prepare(molecule, matrix)])
+    return molecule, matrix, collate([network.fock_target.subtract(network.prepare(molecule, matrix))])
 
 
 def perfect_output(network, batch):
     """The normalised irreps that stand for the batch's own targets."""
-    geometry = network(batch).geometry
+    output = network(batch).fock
     outputs = []
-    for bucket in batch.buckets:
-        mean, scale = network.statistics.of(bucket, batch.numbers)
-        normalised = (bucket.target - mean) / scale
+    for bucket, scale in zip(batch.buckets, output.scale, strict=True):
+        normalised = bucket.target / scale
         if len(bucket.key) == 2:
-            normalised = rotate_pairs(normalised, bucket.key, bucket.index, geometry, to_edge=True)
+            normalised = rotate_pairs(normalised, bucket.key, bucket.index, output.geometry, to_edge=True)
         outputs.append(normalised)
-    return BlockIrreps(outputs, geometry)
+    return dataclasses.replace(output, normalised=outputs)
+
+
+def dense(network, batch):
+    return network.fock_target.dense(perfect_output(network, batch), batch)[0][0]
 
 
 def test_blocks_of_a_matrix_come_back_as_the_matrix(network, rng):
     _, matrix, batch = labelled(network, rng)
-    np.testing.assert_allclose(
-        assemble(network, perfect_output(network, batch), batch)[0], matrix, atol=1e-12
-    )
+    np.testing.assert_allclose(dense(network, batch), matrix, atol=1e-12)
 
 
 @pytest.mark.parametrize("weights", ["elements", "scales"])
@@ -65,32 +57,35 @@ def test_blocks_of_a_matrix_come_back_as_the_matrix(network, rng):
 def test_loss_is_zero_at_the_target_and_falls_towards_it(network, rng, kind, weights):
     _, _, batch = labelled(network, rng)
     right = perfect_output(network, batch)
-    assert hamiltonian_loss(network, right, batch, kind=kind, weights=weights) < 2e-8
-    output = network(batch)
+    assert hamiltonian_loss(right, batch, kind=kind, weights=weights) < 2e-8
+    output = network(batch).fock
     parts = [part.detach().requires_grad_() for part in output.normalised]
-    loss = hamiltonian_loss(network, BlockIrreps(parts, output.geometry), batch, kind=kind, weights=weights)
+    varied = dataclasses.replace(output, normalised=parts)
+    loss = hamiltonian_loss(varied, batch, kind=kind, weights=weights)
     loss.backward()
     assert all(part.grad.abs().max() > 0 for part in parts)
     half = [0.5 * (a.detach() + b) for a, b in zip(parts, right.normalised, strict=True)]
-    nearer = BlockIrreps(half, output.geometry)
-    assert hamiltonian_loss(network, nearer, batch, kind=kind, weights=weights) < loss
+    nearer = dataclasses.replace(output, normalised=half)
+    assert hamiltonian_loss(nearer, batch, kind=kind, weights=weights) < loss
 
 
 def test_loss_is_the_mean_square_error_of_the_matrix(network, rng):
     molecule, matrix, batch = labelled(network, rng)
-    loss = hamiltonian_loss(network, network(batch), batch, kind="mse")
+    loss = hamiltonian_loss(network(batch).fock, batch, kind="mse")
     error = predict_fock(network, [molecule], [{}])[0] - matrix
-    assert loss.item() == pytest.approx(np.square(error).mean() / network.statistics.unit**2, rel=1e-9)
+    assert loss.item() == pytest.approx(
+        np.square(error).mean() / float(network.fock_target.scale.unit) ** 2, rel=1e-9
+    )
 
 
 def test_huber_is_the_square_for_small_errors_and_the_norm_for_large_ones(network, rng):
     """Errors of a thousandth the size give ``mse``, of ten thousand times the size 2δ times ``mae``."""
     _, _, batch = labelled(network, rng)
-    right, output = perfect_output(network, batch), network(batch)
+    right, output = perfect_output(network, batch), network(batch).fock
 
     def loss(share, kind):
         parts = [a + share * (b - a) for a, b in zip(right.normalised, output.normalised, strict=True)]
-        return hamiltonian_loss(network, BlockIrreps(parts, output.geometry), batch, kind=kind).item()
+        return hamiltonian_loss(dataclasses.replace(output, normalised=parts), batch, kind=kind).item()
 
     assert loss(1e-3, "huber") == pytest.approx(loss(1e-3, "mse"), rel=1e-2)
     assert loss(1e4, "huber") == pytest.approx(2 * HUBER_DELTA * loss(1e4, "mae"), rel=1e-2)
@@ -100,22 +95,22 @@ def test_huber_is_the_square_for_small_errors_and_the_norm_for_large_ones(networ
 def test_unknown_loss_and_missing_targets_are_refused(network, rng):
     molecule, _, batch = labelled(network, rng)
     with pytest.raises(ConfigError, match="unknown loss 'cosine'"):
-        hamiltonian_loss(network, network(batch), batch, kind="cosine")
+        hamiltonian_loss(network(batch).fock, batch, kind="cosine")
     with pytest.raises(ConfigError, match="unknown weights 'blocks'"):
-        hamiltonian_loss(network, network(batch), batch, weights="blocks")
+        hamiltonian_loss(network(batch).fock, batch, weights="blocks")
     bare = collate([network.prepare(molecule)])
     with pytest.raises(InputError, match="targets"):
-        hamiltonian_loss(network, network(bare), bare)
+        hamiltonian_loss(network(bare).fock, bare)
 
 
 def test_statistics_centre_only_scalars_of_diagonal_blocks(network):
-    for number, mean in network.statistics.mean.items():
-        from helmol.basis import diagonal_table
-
+    means = network.fock_target.parts["means"].elements
+    for number in network.domain.basis.elements:
+        mean = means.of(number)
         n_scalars = diagonal_table(SHELLS[number]).counts[0]
         assert (mean[:, n_scalars:] == 0).all()
         assert mean[:, :n_scalars].abs().max() > 0
-    assert all((scale > 0).all() for scale in network.statistics.scale.values())
+    assert (network.fock_target.scale.elements.values > 0).all()
 
 
 @pytest.mark.parametrize(("centring", "scaling"), [(True, False), (False, True), (False, False)])
@@ -124,18 +119,16 @@ def test_without_centring_or_scaling_blocks_still_come_back(rng, centring, scali
     network = make_network(torch.float64)
     _, matrix, batch = labelled(network, rng)
     item = network.prepare(batch.molecules[0], matrix)
-    fit_statistics(network, [item], centring=centring, scaling=scaling)
-    statistics = network.statistics
-    assert any(mean.any() for mean in statistics.mean.values()) == centring
-    seen = [statistics.scale[n] for n in set(batch.molecules[0].numbers.tolist())]
-    seen += [statistics.pair_scale[bucket.key] for bucket in batch.buckets if len(bucket.key) == 2]
-    spread = torch.cat([scale.flatten() for scale in seen]).unique()
+    batch = collate(fit_statistics(network, [item], centring=centring, scaling=scaling))
+    known, scale = network.fock_target.parts, network.fock_target.scale
+    assert ("means" in known and bool(known["means"].elements.values.any())) == centring
+    seen = [scale.elements.of(n) for n in set(batch.molecules[0].numbers.tolist())]
+    seen += [scale.of_pair(bucket.key) for bucket in batch.buckets if len(bucket.key) == 2]
+    spread = torch.cat([some.flatten() for some in seen]).unique()
     assert (len(spread) > 1) == scaling
     if not scaling:
-        assert spread.item() == statistics.unit
-    np.testing.assert_allclose(
-        assemble(network, perfect_output(network, batch), batch)[0], matrix, atol=1e-12
-    )
+        assert spread.item() == scale.unit.item()
+    np.testing.assert_allclose(dense(network, batch), matrix, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -217,13 +210,3 @@ def test_mismatched_matrix_and_mixed_batches_are_refused(network, rng):
         collate([network.prepare(molecule, matrix), network.prepare(molecule)])
     with pytest.raises(InputError, match="at least one"):
         collate([])
-
-
-def test_a_model_of_before_there_were_radial_weights_of_pairs(tmp_path):
-    old = make_network(torch.float64, radial="edge")
-    save_model(tmp_path, old)
-    path = tmp_path / "model.json"
-    description = json.loads(path.read_text())
-    del description["model"]["radial"]
-    path.write_text(json.dumps(description))
-    assert load_model(tmp_path).config == old.config

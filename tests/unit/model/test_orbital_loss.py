@@ -9,8 +9,9 @@ import torch
 from helmol import properties
 from helmol.errors import ConfigError, InputError
 from helmol.graph import collate
-from helmol.model import Domain, ModelConfig, build, fit_statistics, predict_fock, target_matrix
-from helmol.model.orbital_loss import Orbitals, molecule_key, orbital_loss, true_orbitals
+from helmol.model import ModelConfig, build, fit_statistics, predict_fock
+from helmol.model.losses.orbital import Orbitals, molecule_key, orbital_loss, true_orbitals
+from helmol.target import Domain, target_matrix
 from toy_store import BASIS, LEVEL, TINY, toy_samples
 
 TARGET = "fock-minus-minao"
@@ -38,9 +39,9 @@ def case(request):
     domain = Domain(level, BASIS, TARGET, (-1, 0), (0, 2))
     network = build(ModelConfig(**TINY), domain, seed=1, dtype=torch.float64)
     items = [network.prepare(s.molecule, target_matrix(s, TARGET)) for s in samples]
-    fit_statistics(network, items)
+    rest = fit_statistics(network, items)
     orbitals = {molecule_key(s.molecule): true_orbitals(s, BASIS) for s in samples}
-    return network, samples, collate(items), orbitals
+    return network, samples, collate(rest), orbitals
 
 
 def errors_in_orbitals(case, kind):
@@ -54,13 +55,13 @@ def errors_in_orbitals(case, kind):
         for coefficients, n, one in zip(state.coefficients, state.n_occupied, difference, strict=True):
             error = coefficients.T @ one @ coefficients
             values.append(np.diag(error)[: n + 1] if kind == "energies" else error[:n].ravel())
-    return np.sqrt(np.mean(np.square(np.concatenate(values)))) / network.statistics.unit
+    return np.sqrt(np.mean(np.square(np.concatenate(values)))) / float(network.fock_target.scale.unit)
 
 
 @pytest.mark.parametrize("kind", ["energies", "occupied"])
 def test_loss_is_the_error_of_the_matrix_in_the_true_orbitals(case, kind):
     network, _, batch, orbitals = case
-    loss = orbital_loss(network, network(batch), batch, orbitals, kind=kind)
+    loss = orbital_loss(network(batch).fock, batch, orbitals, kind=kind, basis=BASIS)
     assert loss.item() == pytest.approx(errors_in_orbitals(case, kind), rel=1e-9)
     loss.backward()
     # There is no pair of two oxygens, whose read-out gets no gradient.
@@ -75,7 +76,7 @@ def test_orbitals_of_another_molecule_are_noticed(case):
     network, samples, batch, orbitals = case
     first, second = (molecule_key(s.molecule) for s in samples[:2])
     swapped = {**orbitals, first: orbitals[second], second: orbitals[first]}
-    loss = orbital_loss(network, network(batch), batch, swapped)
+    loss = orbital_loss(network(batch).fock, batch, swapped, basis=BASIS)
     assert loss.item() != pytest.approx(errors_in_orbitals(case, "energies"), rel=1e-7)
 
 
@@ -108,7 +109,7 @@ def test_choice_of_orbitals_in_a_degenerate_level_does_not_matter(case):
                 if declare:
                     levels[:, first + 1 :] -= 1
                 changed[key] = replace(state, coefficients=coefficients, levels=levels)
-            values.append(orbital_loss(network, network(batch), batch, changed).item())
+            values.append(orbital_loss(network(batch).fock, batch, changed, basis=BASIS).item())
         return values
 
     lowest_unoccupied = min(n for state in orbitals.values() for n in state.n_occupied)
@@ -132,7 +133,7 @@ def test_levels_are_told_apart_by_their_distance():
 def test_what_cannot_be_computed_is_refused(case):
     network, _, batch, orbitals = case
     with pytest.raises(ConfigError, match="unknown orbital loss 'all'"):
-        orbital_loss(network, network(batch), batch, orbitals, kind="all")
+        orbital_loss(network(batch).fock, batch, orbitals, kind="all", basis=BASIS)
     sample = toy_samples(1)[0]
     bare = replace(sample, matrices=replace(sample.matrices, overlap=None))
     with pytest.raises(InputError, match="has none"):

@@ -7,10 +7,10 @@ import pytest
 
 from helmol.errors import ConfigError, InputError, StoreError
 from helmol.graph import collate, prepare
-from helmol.model import stored_items, target_matrix
-from helmol.model.given import smeared_density
 from helmol.store import Store
 from helmol.system import Matrices, Molecule
+from helmol.target import stored_items, target_matrix
+from helmol.target.matrix import smeared_density
 from store_samples import BASIS, LEVEL, symmetric, water
 
 
@@ -65,11 +65,11 @@ def test_matrices_that_the_network_reads_come_along(path, inputs):
                 BASIS,
                 cutoff=9.0,
                 matrix=target_matrix(sample, "fock-minus-minao"),
-                given=np.stack([wanted[name] for name in inputs]),
+                inputs=np.stack([wanted[name] for name in inputs]),
             )
             for key, bucket in known.buckets.items():
                 assert np.array_equal(item.buckets[key].target, bucket.target)
-                assert np.array_equal(item.buckets[key].given, bucket.given)
+                assert np.array_equal(item.buckets[key].inputs, bucket.inputs)
         with pytest.raises(InputError, match="lacks the overlap matrix"):
             stored_items(store, [1], cutoff=9.0, target="fock-minus-minao", inputs=("overlap",))
         with pytest.raises(ConfigError, match="has no reference"):

@@ -15,9 +15,10 @@ import helmol.model
 from helmol import dft
 from helmol.basis import BasisSet, to_house
 from helmol.errors import DomainError, InputError
-from helmol.model import Domain, ModelConfig, build, fit_statistics
+from helmol.model import ModelConfig, build, fit_statistics
 from helmol.predict import Prediction, TrainedModel, make_prediction
 from helmol.system import Matrices, Molecule, Sample
+from helmol.target import Domain
 from helmol.units import DEBYE_PER_AU
 
 LEVEL = dft.LevelConfig(xc="pbe", basis="def2-svp", grid_level=1, conv_tol=1e-11)
@@ -135,9 +136,9 @@ def test_matrices_that_the_network_reads_are_made_from_the_geometry(water: Truth
     assert np.abs(model.predict(other).fock - from_sample.fock).max() > 1e-6
 
 
-def network_fit(model: TrainedModel, given: np.ndarray) -> None:
+def network_fit(model: TrainedModel, read: np.ndarray) -> None:
     """Set statistics, without which all that a network reads is multiplied by zero."""
-    fit_statistics(model.network, [model.network.prepare(WATER, given[0], given)])
+    fit_statistics(model.network, [model.network.prepare(WATER, read[0], read)])
 
 
 def test_residual_is_asked_for_and_small_at_convergence(truth: Truth) -> None:

@@ -10,12 +10,13 @@ import torch
 from helmol.basis import BasisSet, ElementBasis
 from helmol.errors import DomainError, InputError
 from helmol.evaluate.run import evaluate_store
-from helmol.model import Domain, ModelConfig, build
+from helmol.model import ModelConfig, build
 from helmol.predict import TrainedModel
 from helmol.predict.files import _usable, predict_file
 from helmol.predict.prediction import make_prediction
 from helmol.store import Store
 from helmol.system import Molecule
+from helmol.target import Domain
 from toy_store import BASIS, LEVEL, TINY, make_store, toy_samples
 
 
@@ -66,7 +67,7 @@ def test_results_of_before_are_made_again_and_other_files_left_alone(result):
 
 def test_a_fingerprint_tells_models_apart_that_predict_differently():
     def other_unit(model):
-        model.network.statistics.mean[8] += 1e-3
+        model.network.fock_target.parts["means"].elements.of(8).add_(1e-3)
 
     def other_target(model):
         model.network.domain = replace(model.domain, target="fock")

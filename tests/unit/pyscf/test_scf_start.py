@@ -14,10 +14,10 @@ import helmol.model
 from helmol import dft
 from helmol.basis import BasisSet, to_house
 from helmol.errors import DomainError, InputError
-from helmol.model import Domain, needed_references
 from helmol.predict import TrainedModel
 from helmol.pyscf import attach, compare_starts, write_molden
 from helmol.system import Molecule
+from helmol.target import Domain, needed_references
 
 LEVEL = dft.LevelConfig(xc="pbe", basis="def2-svp", grid_level=1, conv_tol=1e-10)
 WATER = Molecule.from_angstrom([8, 1, 1], [[0.1, 0.2, -0.3], [0.8, 0.5, 0.1], [-0.6, 0.7, 0.3]])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helmol.basis import BasisSet, ElementBasis, to_house
+from helmol.errors import InputError
 from helmol.store.oddities import scf_state
 from helmol.system import Matrices, Molecule, Sample
 
@@ -29,6 +30,28 @@ def test_gap_of_one_and_two_spins():
     assert scf_state(with_matrices(LOW), BASIS) is None
     triplet = Molecule([1, 1], [[0, 0, 0], [0, 0, 2.0]], spin=2)
     assert scf_state(dataclasses.replace(inverted, molecule=triplet), BASIS).gap == pytest.approx(0.5)
+
+
+def test_a_nearly_dependent_basis_has_the_gap_of_the_independent_one():
+    # The last function nearly twice: one direction of the basis counts for nothing.
+    double = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0 + 1e-9]])
+    fock, overlap = double.T @ LOW @ double, double.T @ double
+    three = BasisSet("toy", {1: ElementBasis((0,), 0, "h"), 2: ElementBasis((0, 0), 0, "he")})
+    cation = Molecule([1, 2], MOLECULE.positions, charge=1)
+    sample = Sample("a", cation, Matrices(fock, overlap))
+    assert scf_state(sample, three).gap == pytest.approx(1.5, abs=1e-6)
+
+
+def test_an_overlap_that_cannot_be_one_is_refused():
+    with pytest.raises(InputError, match="not positive definite"):
+        scf_state(with_matrices(LOW, -OVERLAP), BASIS)
+
+
+def test_one_matrix_of_an_open_shell():
+    triplet = Molecule(MOLECULE.numbers, MOLECULE.positions, spin=2)
+    state = scf_state(Sample("a", triplet, Matrices(np.diag([-1.0, 0.5]), OVERLAP)), BASIS)
+    assert state.contamination is None
+    assert state.gap == pytest.approx(-1.5)  # alpha: both filled, beta: none
 
 
 def test_a_closed_shell_with_its_own_density_is_not_odd():

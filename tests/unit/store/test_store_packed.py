@@ -227,9 +227,9 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path):
 
 
 def test_one_writer_or_many_readers(store, path):
-    with pytest.raises(StoreError, match="in use by another reader or writer"):
+    with pytest.raises(StoreError, match="is in use: process"):
         Store.open(path, "a")
-    with pytest.raises(StoreError, match="is being written"):
+    with pytest.raises(StoreError, match="has been writing it since"):
         Store.open(path)
     store.close()
     with Store.open(path), Store.open(path), pytest.raises(StoreError, match="in use"):

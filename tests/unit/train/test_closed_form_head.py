@@ -9,13 +9,14 @@ import torch
 from energy_store import energy_samples, energy_settings, make_energy_store
 from helmol.config import parse
 from helmol.errors import ConfigError, InputError, StoreError
-from helmol.model import find_model, fit_readout, load_model, target_matrix
+from helmol.model import find_model, fit_readout, load_model
 from helmol.model.readout import atom_features, left_out, pool, standardise
 from helmol.store import Store
 from helmol.system import Matrices
+from helmol.target import target_matrix
 from helmol.train import TrainConfig, run
 from helmol.train.data import choose_split, prepare_data
-from helmol.train.start import starting_network
+from helmol.train.start import starting_model
 from toy_store import make_store
 
 EMPTY = Matrices(fock=np.empty((0, 0)))
@@ -32,17 +33,19 @@ def start(data, **changes):
     config = parse(TrainConfig, energy_settings(data, **changes))
     with Store.open(data) as store:
         prepared = prepare_data(store, config, choose_split(store, config))
-        return starting_network(config, prepared), prepared
+        return starting_model(config, prepared)[0], prepared
 
 
 def test_the_fit_is_the_ridge_solution_and_the_head_says_the_same(data):
     network, prepared = start(data, readout="elements")
     atoms, z, molecule = atom_features(network, prepared.items)
-    features, numbers = pool(network.energy, atoms, z, molecule)
+    features, numbers = pool(network.energy_head, atoms, z, molecule)
     assert np.abs(features.sum(axis=0)).max() < 1e-4 * len(atoms)  # standardised: float32 zero
-    weights = network.energy.elements.weight.double()[numbers].detach().numpy()
-    fitted = np.einsum("mef,ef->m", features, weights) / features.shape[2] * network.reference.scale
-    rest = [label.energy - network.reference.energy_of(label.molecule) for label in prepared.energies]
+    weights = network.energy_head.elements.weight.double()[numbers].detach().numpy()
+    fitted = (
+        np.einsum("mef,ef->m", features, weights) / features.shape[2] * float(network.energy_target.scale)
+    )
+    rest = [label.energy - network.energy_target.energy_of(label.molecule) for label in prepared.energies]
     assert np.abs(fitted - rest).mean() < 0.5 * np.abs(rest).mean()
     result = run(
         parse(TrainConfig, energy_settings(data, readout="elements", max_steps=1, lr=1e-9, muon_lr=1e-9)),
@@ -61,13 +64,13 @@ def test_a_start_that_training_spoils_stays_the_best(data, tmp_path):
     assert result["best"]["step"] == 0
     network, _ = start(data, readout="elements")
     best = load_model(tmp_path / "run" / "checkpoints" / "best")
-    assert torch.equal(best.energy.elements.weight, network.energy.elements.weight)
-    assert torch.equal(best.energy.mean, network.energy.mean)
+    assert torch.equal(best.energy_head.elements.weight, network.energy_head.elements.weight)
+    assert torch.equal(best.energy_head.mean, network.energy_head.mean)
 
 
 def test_a_feature_that_does_not_vary_is_not_blown_up(data):
     network, _ = start(data, readout="elements")
-    head, numbers = network.energy, np.array([1, 1, 8, 8])
+    head, numbers = network.energy_head, np.array([1, 1, 8, 8])
     features = np.ones((4, head.mean.shape[1]))
     features[0, 0], features[1, 0] = 3.0, 5.0
     standardise(head, features, numbers)
@@ -93,9 +96,9 @@ def test_errors_left_out_are_those_of_fits_without_them(rng):
 def test_a_head_of_init_is_not_fitted_again(data, tmp_path):
     keys = energy_settings(data, readout="elements")
     run(parse(TrainConfig, keys), out=tmp_path / "first")
-    given = load_model(find_model(tmp_path / "first"))
+    first = load_model(find_model(tmp_path / "first"))
     again, _ = start(data, readout="elements", init=str(tmp_path / "first"))
-    assert torch.equal(again.energy.elements.weight, given.energy.elements.weight)
+    assert torch.equal(again.energy_head.elements.weight, first.energy_head.elements.weight)
 
 
 def test_only_that_head_can_be_fitted(data):

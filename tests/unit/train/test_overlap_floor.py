@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from helmol.config import parse
-from helmol.model import damped, load_model, predict_fock, save_model, set_overlap_floor
+from helmol.model import load_model, predict_fock, save_model
 from helmol.store import Store
+from helmol.target import damped
 from helmol.train import TrainConfig, floor, run
 from helmol.train.floor import FLOORS, RECORD, _best
+from helmol.train.state import replace_model
 from toy_store import make_store, settings
 
 
@@ -26,16 +28,18 @@ def test_a_run_chooses_and_keeps_it(finished, tmp_path):
     assert chosen in FLOORS
     assert json.loads((out / RECORD).read_text()) == result["overlap_floor"]
     networks = [load_model(out / "checkpoints" / name) for name in ("best", "last")]
-    assert [network.overlap_floor for network in networks] == [chosen, chosen]
-    networks[0].overlap_floor = 0.25
+    assert [float(network.fock_target.overlap_floor) for network in networks] == [chosen, chosen]
+    networks[0].fock_target.overlap_floor.fill_(0.25)
     save_model(tmp_path, networks[0])
-    assert load_model(tmp_path).overlap_floor == 0.25
+    assert float(load_model(tmp_path).fock_target.overlap_floor) == 0.25
     # Killed after the last step, before the choice: the same command makes up for it.
     (out / RECORD).unlink()
     for name in ("best", "last"):
-        set_overlap_floor(out / "checkpoints" / name, 9.0)
+        network = load_model(out / "checkpoints" / name)
+        network.fock_target.overlap_floor.fill_(9.0)
+        replace_model(out / "checkpoints", name, network, {"h_mae_uEh": -1.0})
     assert run(config, out=out)["overlap_floor"] == result["overlap_floor"]
-    assert load_model(out / "checkpoints/best").overlap_floor == chosen
+    assert float(load_model(out / "checkpoints/best").fock_target.overlap_floor) == chosen
 
 
 def test_predictions_are_damped_where_the_overlap_is_known(finished):
@@ -46,7 +50,7 @@ def test_predictions_are_damped_where_the_overlap_is_known(finished):
     known, start = sample.matrices.known, sample.matrices.references["minao"]
     plain, with_floor = [], []
     for value, found in ((0.0, plain), (0.5, with_floor)):
-        network.overlap_floor = value
+        network.fock_target.overlap_floor.fill_(value)
         for matrices in (known, sample.matrices.references):
             found += predict_fock(network, [sample.molecule], [matrices])
     assert np.array_equal(plain[0], plain[1])

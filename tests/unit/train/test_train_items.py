@@ -8,8 +8,8 @@ import pytest
 from helmol.config import parse
 from helmol.errors import InputError
 from helmol.graph import prepare
-from helmol.model import target_matrix
 from helmol.store import Store
+from helmol.target import target_matrix
 from helmol.train import TrainConfig, data, run
 from store_samples import BASIS, LEVEL, water
 from toy_store import make_store, settings, toy_samples

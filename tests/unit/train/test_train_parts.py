@@ -12,6 +12,8 @@ from torch import nn
 from helmol.config import parse
 from helmol.errors import ConfigError, TrainingError
 from helmol.store import Store
+from helmol.target import LinearPart, Sizes, linear
+from helmol.target.linear import SIZES
 from helmol.train import TrainConfig, data, metrics
 from helmol.train.average import averaged_copy, update_average
 from helmol.train.data import MoleculeStream, choose_split
@@ -219,16 +221,16 @@ def test_a_closed_form_part_is_taken_where_a_trial_shows_that_it_holds(toy, monk
 
     def fit(items, *, size="small", **_):
         sizes.append((size, len(items)))
-        return object(), left
+        return LinearPart((1, 8), 2, 28.0, SIZES["small"], {}), left
 
-    monkeypatch.setattr(data, "fit_linear", fit)
-    monkeypatch.setattr(data, "FEWEST_TRIED", 2)
+    monkeypatch.setattr(linear, "fit_linear", fit)
+    monkeypatch.setattr(linear, "FEWEST_TRIED", 2)
     chosen = TrainConfig(**{**settings(toy), "linear": "auto"})
     with Store.open(chosen.data) as store:
         split = choose_split(store, chosen)
         prepared = data.prepare_data(store, chosen.model_copy(update={"linear": "none"}), split)
-    monkeypatch.setattr(data, "EDGES_TRIED", sum(prepared.n_edges) - 1)
-    part = data.linear_part(chosen, prepared.domain, prepared.items, prepared.n_edges)
+    monkeypatch.setattr(linear, "EDGES_TRIED", sum(prepared.n_edges) - 1)
+    part = LinearPart.fit(prepared.items, prepared.domain, Sizes(2, 28.0), chosen.linear)
     assert sizes[0][0] == "small"
     assert 2 <= sizes[0][1] < len(prepared.items)
     assert sizes[1:] == ([("large", len(prepared.items))] if taken else [])

@@ -6,13 +6,10 @@ to autograd; :mod:`helmol.model.backbone.fused` and :mod:`helmol.model.backbone.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from helmol.graph import native
+from helmol.native import call
 
 
 def gate(x: Tensor, gates: Tensor, degree: Tensor) -> Tensor:
@@ -25,10 +22,9 @@ def gate(x: Tensor, gates: Tensor, degree: Tensor) -> Tensor:
     """
     n, k, c = x.shape
     out = torch.empty_like(x)
-    if _native(x, gates) and gates.is_contiguous():
-        fixed = _addresses(x, gates, degree)
-        sizes = _longs(*x.stride()[:2], k, gates.shape[1], c)
-        _run(x, "gate", n, lambda begin, end: (*fixed, *sizes, *_longs(begin, end), *_addresses(out)))
+    if call.usable(x, gates) and gates.is_contiguous():
+        numbers = (*x.stride()[:2], k, gates.shape[1], c)
+        call.run("gate", n, [x, gates, degree], numbers, [], [out], strided=True)
     else:
         torch.mul(x[:, 1:], gates.index_select(1, degree[1:k] - 1), out=out[:, 1:])
     out[:, 0] = torch.nn.functional.silu(x[:, 0])
@@ -49,16 +45,10 @@ def gate_gradient(
     """
     n, k, c = x.shape
     g_x = torch.empty_like(x)
-    if _native(x, g, gates) and g.stride() == x.stride() and gates.is_contiguous():
+    if call.usable(x, g, gates) and g.stride() == x.stride() and gates.is_contiguous():
         g_gates = torch.empty_like(gates)
-        fixed = _addresses(g, x, gates, degree)
-        sizes = _longs(*x.stride()[:2], k, gates.shape[1], c, int(tanh))
-        _run(
-            x,
-            "gate_backward",
-            n,
-            lambda begin, end: (*fixed, *sizes, *_longs(begin, end), *_addresses(g_x, g_gates)),
-        )
+        numbers = (*x.stride()[:2], k, gates.shape[1], c, int(tanh))
+        call.run("gate_backward", n, [g, x, gates, degree], numbers, [], [g_x, g_gates], strided=True)
     else:
         index = degree[1:k] - 1
         torch.mul(g[:, 1:], gates.index_select(1, index), out=g_x[:, 1:])
@@ -81,14 +71,10 @@ def norm(x: Tensor, weight: Tensor, balance: Tensor, degree: Tensor, eps: float,
         out: ``[E, K, C]``.
     """
     n, k, c = x.shape
-    if _native(x, out) and x.is_contiguous():
+    if call.usable(x, out) and x.is_contiguous():
         scale = x.new_empty(n)
-        fixed = (
-            *_addresses(x, weight, balance, degree),
-            ctypes.c_double(eps),
-            *_longs(k, c, *out.stride()[:2]),
-        )
-        _run(x, "norm", n, lambda begin, end: (*fixed, *_longs(begin, end), *_addresses(scale, out)))
+        numbers = (float(eps), k, c, *out.stride()[:2])
+        call.run("norm", n, [x, weight, balance, degree], numbers, [], [scale, out], strided=True)
         return scale
     centred = _centred(x)
     scale = torch.rsqrt((centred.square() * balance).sum(dim=(1, 2)) + eps)
@@ -111,15 +97,10 @@ def norm_gradient(
         g_x: ``[E, K, C]``, dense.
     """
     n, k, c = x.shape
-    if _native(x, g, g_x) and x.is_contiguous() and g_x.is_contiguous():
-        parts = weight.new_zeros(native.n_parts(n), *weight.shape)
-        fixed = (*_addresses(g, x, scale, weight, balance, degree), *_longs(k, c, *g.stride()[:2]))
-
-        def arguments(begin: int, end: int) -> tuple[object, ...]:
-            part = parts[begin * len(parts) // max(n, 1)]
-            return (*fixed, *_longs(begin, end), *_addresses(g_x, part))
-
-        _run(x, "norm_backward", n, arguments)
+    if call.usable(x, g, g_x) and x.is_contiguous() and g_x.is_contiguous():
+        parts = weight.new_zeros(call.n_parts(n), *weight.shape)
+        inputs, numbers = [g, x, scale, weight, balance, degree], (k, c, *g.stride()[:2])
+        call.run("norm_backward", n, inputs, numbers, [parts], [g_x], strided=True)
         return parts.sum(dim=0)
     centred = _centred(x)
     pulled = g * weight.index_select(0, degree)
@@ -133,22 +114,3 @@ def norm_gradient(
 def _centred(x: Tensor) -> Tensor:
     """Return ``x`` with the mean over channels taken from its first row."""
     return torch.cat([x[:, :1] - x[:, :1].mean(dim=2, keepdim=True), x[:, 1:]], dim=1)
-
-
-def _native(x: Tensor, *others: Tensor) -> bool:
-    """Return whether the C kernels can work on these."""
-    return native.usable(x, 0) and all(t.stride(2) == 1 and t.dtype == x.dtype for t in (x, *others))
-
-
-def _addresses(*tensors: Tensor) -> tuple[ctypes.c_void_p, ...]:
-    return tuple(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
-
-
-def _longs(*numbers: int) -> tuple[ctypes.c_long, ...]:
-    return tuple(ctypes.c_long(n) for n in numbers)
-
-
-def _run(x: Tensor, name: str, n: int, arguments: Callable[[int, int], tuple[object, ...]]) -> None:
-    """Call a kernel on parts of the rows."""
-    kernel = native.function(name, x.dtype)
-    native.over_pairs(n, lambda begin, end, _: kernel(*arguments(begin, end)))

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from helmol.graph import Batch, Bucket, EdgeGeometry, Pairs, edge_geometry
+from helmol.errors import ConfigError
+from helmol.graph import Batch, EdgeGeometry, Pairs, edge_geometry
 from helmol.graph.frames import smooth_cutoff
-from helmol.model.backbone.inputs import MatrixInput
+from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.layers import EquivariantNorm, FeedForward
 from helmol.model.backbone.radial import EdgeScalars, NodeScalars, RadialNetwork
 from helmol.model.backbone.so2 import SO2Convolution
-from helmol.model.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,18 @@ class NodeStates:
         final: nodes after the final norm.
         scalars: edge scalars of all directed edges, ``[2P, n_scalars]``.
         geometry: frames of all pairs.
-        buckets: of the batch, with the matrices that the edges read.
     """
 
     layers: list[Tensor]
     final: Tensor
     scalars: Tensor
     geometry: EdgeGeometry
-    buckets: tuple[Bucket, ...] = ()
 
 
 class NodeBlock(nn.Module):
     """``h ← h + Σ_j envelope · conv(norm h_i, norm h_j)``, then ``h ← h + FFN(norm h)``."""
 
-    def __init__(self, lmax: int, config: ModelConfig, n_scalars: int) -> None:
+    def __init__(self, lmax: int, config: BackboneConfig, n_scalars: int) -> None:
         super().__init__()
         c = config.channels
         self.norm = EquivariantNorm(lmax, c, edges=False)
@@ -60,7 +58,7 @@ class NodeBlock(nn.Module):
 class EdgeBlock(nn.Module):
     """``e ← e + conv(norm h_i, norm h_j)`` (or ``e + norm conv(h_i, h_j)``), ``e ← e + FFN(norm e)``."""
 
-    def __init__(self, lmax: int, config: ModelConfig, n_scalars: int) -> None:
+    def __init__(self, lmax: int, config: BackboneConfig, n_scalars: int) -> None:
         super().__init__()
         c = config.channels
         self.pre = config.edge_norm == "pre"
@@ -84,28 +82,31 @@ class Backbone(nn.Module):
     Args:
         config: size and switches.
         lmax: largest degree (``config.lmax`` resolved for the basis).
-        given: reads matrices, if the network does.
+        edges: whether a head reads features of edges.
     """
 
-    def __init__(self, config: ModelConfig, lmax: int, given: MatrixInput | None = None) -> None:
+    def __init__(self, config: BackboneConfig, lmax: int, *, edges: bool = True) -> None:
         super().__init__()
         c = config.channels
         n_scalars = 2 * config.element_channels + config.n_radial
-        self.config, self.lmax, self.given = config, lmax, given
+        self.config, self.lmax = config, lmax
         self.edge_scalars = EdgeScalars(config.cutoff, config.n_radial, config.element_channels)
         self.node_scalars = NodeScalars(c)
         self.degree_embedding = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * c)
         self.node_blocks = nn.ModuleList(NodeBlock(lmax, config, n_scalars) for _ in range(config.n_layers))
-        n_edge_blocks = config.n_layers if config.hamiltonian else 0
+        n_edge_blocks = config.n_layers if edges else 0
         self.edge_blocks = nn.ModuleList(EdgeBlock(lmax, config, n_scalars) for _ in range(n_edge_blocks))
         self.node_norm = EquivariantNorm(lmax, c, edges=False)
-        self.edge_norm = EquivariantNorm(lmax, c, edges=True)
+        self.edge_norm = EquivariantNorm(lmax, c, edges=True) if edges else None
 
-    def nodes(self, batch: Batch, *, checkpoint: bool = False, twice: bool = False) -> NodeStates:
+    def nodes(
+        self, batch: Batch, *, extra: Tensor | None = None, checkpoint: bool = False, twice: bool = False
+    ) -> NodeStates:
         """Run the node blocks; energies need nothing else.
 
         Args:
             batch: molecules.
+            extra: what is added to the nodes at the start, ``[N, K, C]``.
             checkpoint: keep only the nodes between blocks for the gradient and compute the rest again.
             twice: allow second derivatives, as training on forces needs; slower.
         """
@@ -119,27 +120,35 @@ class Backbone(nn.Module):
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
         nodes = near.axis_to_nodes(self._radial(near_scalars, near), len(start)) / self.config.message_scale
         nodes = torch.cat([nodes[:, :1] + start[:, None], nodes[:, 1:]], dim=1)
-        if self.given is not None:
-            nodes = nodes + self.given.nodes(batch)
+        if extra is not None:
+            nodes = nodes + extra
         layers, pairs = [], Pairs.of(near)
         for block in self.node_blocks:
             nodes = run_block(block, nodes, near_scalars, pairs, checkpoint=checkpoint)
             layers.append(nodes)
-        return NodeStates(layers, self.node_norm(nodes), scalars, geometry, batch.buckets)
+        return NodeStates(layers, self.node_norm(nodes), scalars, geometry)
 
-    def edges(self, states: NodeStates, part: slice | None = None, *, checkpoint: bool = False) -> Tensor:
+    def edges(
+        self,
+        states: NodeStates,
+        part: slice | None = None,
+        *,
+        extra: Tensor | None = None,
+        checkpoint: bool = False,
+    ) -> Tensor:
         """Run the edge blocks for some pairs.
 
         Args:
             states: from :meth:`nodes`.
             part: which pairs; all by default.
+            extra: what is added to their edges at the start, ``[2p, K, C]``.
             checkpoint: as in :meth:`nodes`.
 
         Returns:
             ``[2p, K, C]`` m-major in the edge frames: i→j of the pairs, then j→i. Heads read it after
-            :attr:`edge_norm`.
+            :meth:`normalised_edges`.
         """
-        geometry, scalars, n_pairs = states.geometry, states.scalars, states.geometry.n_pairs
+        geometry, scalars = states.geometry, states.scalars
         if part is not None:
             scalars = torch.cat([half[part] for half in scalars.split(geometry.n_pairs)])
             geometry = geometry.select(part)
@@ -147,13 +156,23 @@ class Backbone(nn.Module):
         # In the edge frame the edge-degree embedding has m = 0 components only, which come first.
         rest = (self.lmax + 1) ** 2 - (self.lmax + 1)
         stream = torch.cat([radial, radial.new_zeros(len(radial), rest, radial.shape[2])], dim=1)
-        if self.given is not None:
-            start = 0 if part is None else part.start
-            stream = stream + self.given.edges(states.buckets, geometry, start, n_pairs)
+        if extra is not None:
+            stream = stream + extra
         pairs = Pairs.of(geometry)
         for block, nodes in zip(self.edge_blocks, states.layers, strict=True):
             stream = run_block(block, stream, nodes, scalars, pairs, checkpoint=checkpoint)
         return stream
+
+    def normalised_edges(self, stream: Tensor) -> Tensor:
+        """Return what the edge blocks left, after the final norm.
+
+        Raises:
+            ConfigError: the backbone was made without edge blocks.
+        """
+        if self.edge_norm is None:
+            raise ConfigError("this model has no features of atom pairs: it predicts energies only")
+        normalised: Tensor = self.edge_norm(stream)
+        return normalised
 
     def messages(self, geometry: EdgeGeometry, scalars: Tensor) -> tuple[EdgeGeometry, Tensor]:
         """Return the pairs that exchange messages, and the scalars of their edges."""

@@ -8,9 +8,9 @@ from torch.nn import functional
 
 from helmol.graph import Pairs
 from helmol.graph.layout import m_sizes
+from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.fused import FusedFirst, FusedFirstOfPairs, FusedSecond, both_ways
 from helmol.model.backbone.radial import RadialNetwork
-from helmol.model.config import ModelConfig
 
 
 class SO2Linear(nn.Module):
@@ -144,7 +144,7 @@ class SO2Convolution(nn.Module):
         n_scalars: edge scalars for the radial network.
     """
 
-    def __init__(self, lmax: int, config: ModelConfig, n_scalars: int) -> None:
+    def __init__(self, lmax: int, config: BackboneConfig, n_scalars: int) -> None:
         super().__init__()
         c = config.channels
         self.lmax, self.channels, self.gate = lmax, c, config.gate

@@ -6,20 +6,22 @@ starts at zero: an untrained head predicts the per-element reference and no forc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from helmol.graph import Pairs
+from helmol.config import Config
+from helmol.graph import EdgeGeometry, Pairs
+from helmol.model.backbone import NodeStates
+from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.layers import EquivariantNorm
 from helmol.model.backbone.radial import MAX_NUMBER
 from helmol.model.backbone.so2 import SO2Convolution
-
-if TYPE_CHECKING:
-    from helmol.graph import EdgeGeometry
-    from helmol.model.backbone import NodeStates
-    from helmol.model.config import EnergyConfig, ModelConfig
+from helmol.model.heads.head import Ask, Features, Head
+from helmol.target import Domain, EnergyTarget, Sizes
 
 
 def invariants(nodes: Tensor) -> Tensor:
@@ -45,7 +47,36 @@ def all_invariants(states: NodeStates) -> Tensor:
     return torch.cat([invariants(nodes) for nodes in (*states.layers, states.final)], dim=1)
 
 
-class EnergyHead(nn.Module):
+class EnergySettings(Config):
+    """Set the energy head."""
+
+    readout: Literal["linear", "convolution", "elements"] = "convolution"
+    """``linear``: energy of an atom = a linear map of its scalar features. ``convolution``: one more
+    convolution over its neighbours, then two hidden layers. ``elements``: a linear map, of each element's
+    own, of the scalar features and the lengths of the others; fitted in closed form before training."""
+    forces: Literal["conservative", "direct"] = "conservative"
+    """``conservative``: minus the derivative of the energy. ``direct``: read from the l = 1 features;
+    cheaper, but no energy belongs to them, so not for dynamics."""
+
+
+@dataclass(frozen=True)
+class EnergyOutput:
+    """Hold what a network says of the energies and forces of a batch.
+
+    Attributes:
+        energy: ``[B]``, Eh, float64.
+        forces: ``[N, 3]``, Eh/bohr, or ``None`` where they were not asked for.
+        scale: unit of energies in the loss, Eh.
+        force_scale: unit of forces in the loss, Eh/bohr.
+    """
+
+    energy: Tensor
+    forces: Tensor | None
+    scale: Tensor
+    force_scale: Tensor
+
+
+class EnergyHead(Head):
     """Read energies per atom, and direct forces where the configuration wants them.
 
     * ``linear``: ``e_i = w · z_i`` with z the l = 0 features.
@@ -61,12 +92,14 @@ class EnergyHead(nn.Module):
         energy: switches of this head.
     """
 
+    Settings = EnergySettings
     mean: Tensor
     inverse_std: Tensor
 
-    def __init__(self, lmax: int, config: ModelConfig, energy: EnergyConfig) -> None:
+    def __init__(self, lmax: int, config: BackboneConfig, energy: EnergySettings) -> None:
         super().__init__()
         c = config.channels
+        self.settings = energy
         self.convolution: SO2Convolution | None = None
         if energy.readout == "convolution":
             n_scalars = 2 * config.element_channels + config.n_radial
@@ -94,7 +127,45 @@ class EnergyHead(nn.Module):
         last = self.readout[-1].weight if self.elements is None else self.elements.weight
         return bool((last if self.direct is None else self.direct).any())
 
-    def forward(
+    @classmethod
+    def make(
+        cls, lmax: int, config: BackboneConfig, domain: Domain, settings: Mapping[str, Any]
+    ) -> EnergyHead:
+        """Return a head that predicts zero; see :meth:`Head.make`."""
+        return cls(lmax, config, EnergySettings(**settings))
+
+    @classmethod
+    def target(cls, domain: Domain, sizes: Sizes, description: Mapping[str, Any] | None) -> EnergyTarget:
+        """Return the energies of the elements; see :meth:`Head.target`."""
+        return EnergyTarget(**(description or {}))
+
+    def moves_atoms(self, ask: Ask) -> bool:
+        """Return whether conservative forces are asked for."""
+        return ask.forces and self.direct is None
+
+    def forward(self, features: Features, target: nn.Module | None, ask: Ask) -> EnergyOutput:
+        """Return energies and forces of a batch.
+
+        ``E = Σ_i E_ref(Z_i) + scale · e_i``; conservative forces are ``−∂E/∂R``.
+        """
+        if not isinstance(target, EnergyTarget):
+            raise TypeError("the energy head needs the target of energies")
+        batch, states = features.batch, features.states
+        near = features.backbone.messages(states.geometry, states.scalars)
+        per_atom, direct = self.read(states, *near, batch.numbers)
+        learnt = target.scale * per_atom.to(torch.float64)
+        rest = learnt.new_zeros(len(batch.molecules)).index_add(0, batch.molecule, learnt)
+        energy, forces = rest + target.start(batch), None
+        if self.moves_atoms(ask):
+            (gradient,) = torch.autograd.grad(
+                rest.sum(), batch.positions, create_graph=ask.create_graph, materialize_grads=True
+            )
+            energy, forces = energy if ask.create_graph else energy.detach(), -gradient
+        elif ask.forces and direct is not None:
+            forces = target.force_scale * direct.to(torch.float64)
+        return EnergyOutput(energy, forces, target.scale, target.force_scale)
+
+    def read(
         self, states: NodeStates, geometry: EdgeGeometry, scalars: Tensor, numbers: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Return normalised energies per atom ``[N]`` and direct forces ``[N, 3]`` (x, y, z) or ``None``.

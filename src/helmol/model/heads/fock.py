@@ -1,0 +1,259 @@
+"""The Hamiltonian head: gated features, then one linear map per degree and shell-signature pair.
+
+A pair block is read from both directed edges of the pair, ``y = ½ (W_ab e_ij + W'_ab e_ji)`` in the
+frame of i→j. For equal signatures W' is W with the shells exchanged and the sign
+``(−1)^{l₁+l₂−l}``, so that exchanging the atoms transposes the block exactly: Hermitian and
+permutation-equivariant by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from helmol.basis import BasisSet
+from helmol.errors import ConfigError
+from helmol.graph import Bucket, EdgeGeometry
+from helmol.graph.batch import Key
+from helmol.graph.blocks import edges_inside, join_degrees, keys_of, table_of, transposition
+from helmol.model.backbone import run_block
+from helmol.model.backbone.config import BackboneConfig
+from helmol.model.backbone.layers import degree_index
+from helmol.model.heads.head import Ask, Features, Head
+from helmol.target import Domain, FockOutput, FockTarget, Sizes
+from helmol.target.parts import Slots
+
+
+class Gate(nn.Module):
+    """``scalars ← SiLU(linear)``, ``x_l ← x_l · sigmoid(gate_l)`` with gates read from the scalars."""
+
+    def __init__(self, lmax: int, channels: int, *, edges: bool) -> None:
+        super().__init__()
+        self.lmax, self.channels = lmax, channels
+        self.linear = nn.Linear(channels, (lmax + 1) * channels)
+        self.register_buffer("degree", degree_index(lmax, edges=edges)[1:] - 1, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[n, K, C]`` to ``[n, K, C]``."""
+        scalars, gates = self.linear(x[:, 0]).split([self.channels, self.lmax * self.channels], dim=1)
+        gates = torch.sigmoid(gates).view(len(x), self.lmax, self.channels)
+        return torch.cat(
+            [functional.silu(scalars)[:, None], x[:, 1:] * gates.index_select(1, self.degree)], dim=1
+        )
+
+
+class BothEdges(torch.autograd.Function):
+    """Gather the edges i→j and j→i of pairs side by side, in the frame of i→j; once differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Tensor, geometry: EdgeGeometry, index: Tensor) -> Tensor:
+        """Return ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major.
+
+        Args:
+            ctx: autograd's.
+            edges: ``[2P, K, C]`` m-major.
+            geometry: of the pairs.
+            index: the edges i→j, no pair twice, ``[n]``.
+        """
+        _, k, c = edges.shape
+        both = torch.stack([index, (index + geometry.n_pairs) % (2 * geometry.n_pairs)], dim=1)
+        rows = (both[:, None] * k + geometry.to_l_major[:, None]).flatten()
+        ctx.shape, ctx.rows, ctx.flip = edges.shape, rows, geometry.flip[:, None]
+        ends = edges.reshape(-1, c).index_select(0, rows).view(len(index), k, 2 * c)
+        ends[..., c:] *= ctx.flip
+        return ends
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the edges."""
+        c = ctx.shape[2]
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        gradient[..., c:] *= ctx.flip
+        edges = gradient.new_zeros(ctx.shape)
+        edges.view(-1, c).index_copy_(0, ctx.rows, gradient.view(-1, c))
+        return edges, None, None
+
+
+class FockHead(Head):
+    """Turn features into normalised irreps of every block.
+
+    The maps of all kinds of blocks to the irreps of one degree are one tensor: rows are the irreps, kind
+    after kind (:attr:`slots`).
+
+    Args:
+        lmax: largest degree of the features; must reach twice the largest shell.
+        channels: channels C.
+        basis: shells of the elements.
+        n_spins: Fock matrices per molecule.
+    """
+
+    reads_edges = True
+
+    def __init__(self, lmax: int, channels: int, basis: BasisSet, *, n_spins: int) -> None:
+        super().__init__()
+        self.lmax, self.n_spins = lmax, n_spins
+        self.node_gate = Gate(lmax, channels, edges=False)
+        self.edge_gate = Gate(lmax, channels, edges=True)
+        kinds: list[Key] = []
+        for key in keys_of(basis):
+            kinds += [key, key[::-1]] if key[0] != key[-1] else [key]
+        top = 2 * basis.lmax
+        sizes = {key: [*table_of(key).counts, *[0] * top][: top + 1] for key in kinds}
+        self.slots = [Slots({key: n_spins * sizes[key][l] for key in kinds}) for l in range(top + 1)]
+        self.weights = nn.ParameterList(torch.empty(slots.total, channels) for slots in self.slots)
+        biased = {key: n_spins * sizes[key][0] for key in kinds if key[0] <= key[-1]}
+        self.bias_slots = Slots(biased)
+        self.bias = nn.Parameter(torch.zeros(self.bias_slots.total))
+        self.exchange: dict[Key, list[tuple[Tensor, Tensor]]] = {}
+        for key in kinds:
+            table = table_of(key)
+            if len(key) == 2 and key[0] == key[1]:
+                degrees = range(len(table.counts))
+                self.exchange[key] = [transposition(table, l, n_spins) for l in degrees]
+            for weight, slots in zip(self.weights, self.slots, strict=True):
+                rows = slots[key]
+                drawn = torch.randn(channels, rows.stop - rows.start) * channels**-0.5
+                with torch.no_grad():
+                    weight[rows] = drawn.T
+
+    @classmethod
+    def make(cls, lmax: int, config: BackboneConfig, domain: Domain, settings: Mapping[str, Any]) -> FockHead:
+        """Return a head with random weights; see :meth:`Head.make`.
+
+        Raises:
+            ConfigError: the features do not reach the degrees of the blocks.
+        """
+        needed = max(2 * domain.basis.lmax, 1)
+        if lmax < needed:
+            raise ConfigError(
+                f"lmax = {lmax} cannot hold the blocks of basis {domain.basis.name!r}, whose largest shell "
+                f"has l = {domain.basis.lmax}: lmax must be at least {needed} (or unset)"
+            )
+        return cls(lmax, config.channels, domain.basis, n_spins=domain.n_spins)
+
+    @classmethod
+    def target(cls, domain: Domain, sizes: Sizes, description: Mapping[str, Any] | None) -> FockTarget:
+        """Return what is known of Fock matrices; see :meth:`Head.target`."""
+        return FockTarget(domain, sizes, description)
+
+    def forward(self, features: Features, target: nn.Module | None, ask: Ask) -> FockOutput:
+        """Return the irreps of every block of a batch."""
+        if not isinstance(target, FockTarget):
+            raise TypeError("the Hamiltonian head needs the target of Fock matrices")
+        states, backbone = features.states, features.backbone
+        nodes = self.node_gate(states.final)
+        n_pairs = states.geometry.n_pairs
+        step = ask.pairs_at_once or max(n_pairs, 1)
+        between = [b for b in features.batch.buckets if len(b.key) == 2]
+        parts: list[list[Tensor]] = [[] for _ in between]
+        orders: list[list[Tensor]] = [[] for _ in between]
+
+        def read(stream: Tensor, geometry: EdgeGeometry, kinds: Sequence[tuple[Key, Tensor]]) -> list[Tensor]:
+            return self.pairs(self.edge_gate(backbone.normalised_edges(stream)), geometry, kinds)
+
+        for start in range(0, n_pairs, step):
+            part = None if step >= n_pairs else slice(start, min(start + step, n_pairs))
+            geometry = states.geometry if part is None else states.geometry.select(part)
+            stream = features.edges(part, geometry, checkpoint=ask.checkpoint)
+            found = [edges_inside(b.index, start, geometry.n_pairs, n_pairs) for b in between]
+            kinds = [(b.key, local) for b, (_, local) in zip(between, found, strict=True)]
+            blocks = run_block(read, stream, geometry, kinds, checkpoint=ask.checkpoint)
+            for k, (chosen, _) in enumerate(found):
+                parts[k].append(blocks[k])
+                orders[k].append(chosen)
+        joined = (_in_order(*values) for values in zip(parts, orders, strict=True))
+        atoms = iter(self.diagonal(nodes, [b for b in features.batch.buckets if len(b.key) == 1]))
+        blocks = [next(atoms) if len(b.key) == 1 else next(joined) for b in features.batch.buckets]
+        return target.output(blocks, states.geometry, features.batch)
+
+    def diagonal(self, nodes: Tensor, buckets: Sequence[Bucket]) -> list[Tensor]:
+        """Return the irreps of blocks on the diagonal, ``[n, n_spins, dim]`` each, laboratory frame.
+
+        Args:
+            nodes: final node features ``[N, K, C]``, gated by :attr:`node_gate`.
+            buckets: signature and atoms of each kind.
+        """
+        read = self._readouts()
+        blocks = []
+        for bucket in buckets:
+            table, x = table_of(bucket.key), nodes.index_select(0, bucket.index)
+            parts = [
+                x[:, l * l : (l + 1) ** 2] @ read.weight(l, bucket.key).T for l in range(len(table.counts))
+            ]
+            parts[0] = parts[0] + read.bias[bucket.key]
+            blocks.append(join_degrees(parts, table, self.n_spins))
+        return blocks
+
+    def pairs(
+        self, edges: Tensor, geometry: EdgeGeometry, blocks: Sequence[tuple[Key, Tensor]]
+    ) -> list[Tensor]:
+        """Return blocks between two atoms, edge frame, faded: irreps ``[n, n_spins, dim]`` of each kind.
+
+        Args:
+            edges: final edge features ``[2P, K, C]``, gated by :attr:`edge_gate`.
+            geometry: of the same pairs.
+            blocks: for each kind the signatures of rows and columns, and the directed edges, ``[n]``.
+        """
+        if not blocks:
+            return []
+        index = torch.cat([some for _, some in blocks])
+        ends: Tensor = BothEdges.apply(edges, geometry, index)
+        envelope = geometry.envelope[index % geometry.n_pairs][:, None, None]
+        sizes, read = [len(some) for _, some in blocks], self._readouts()
+        kinds = zip(blocks, ends.split(sizes), envelope.split(sizes), strict=True)
+        return [self._pairs(read, key, both) * faded for (key, _), both, faded in kinds]
+
+    def _pairs(self, read: _Readouts, key: Key, ends: Tensor) -> Tensor:
+        """Read blocks of one kind from ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major."""
+        table, parts = table_of(key), []
+        bias = read.bias[key]
+        for l in range(len(table.counts)):
+            weight = read.weight(l, key)
+            if key in self.exchange:
+                order, sign = self.exchange[key][l]
+                order, sign = order.to(weight.device), sign.to(weight)
+                other = weight[order] * sign[:, None]
+                if l == 0:
+                    bias = 0.5 * (bias + bias[order] * sign)
+            else:
+                other = read.weight(l, key[::-1])
+            x = ends[:, l * l : (l + 1) ** 2]
+            parts.append(0.5 * (x @ torch.cat([weight, other], dim=1).T))
+        parts[0] = parts[0] + bias
+        return join_degrees(parts, table, self.n_spins)
+
+    def _readouts(self) -> _Readouts:
+        """Return the maps cut by kind of block, once for all kinds: the gradient joins them once, too."""
+        weights = [
+            dict(zip(slots.keys, weight.split(slots.sizes), strict=True))
+            for weight, slots in zip(self.weights, self.slots, strict=True)
+        ]
+        return _Readouts(
+            weights, dict(zip(self.bias_slots.keys, self.bias.split(self.bias_slots.sizes), strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class _Readouts:
+    """Hold the maps by degree and kind, ``[n_spins · n_l, C]``, and the biases by kind."""
+
+    weights: list[dict[Key, Tensor]]
+    bias: dict[Key, Tensor]
+
+    def weight(self, degree: int, key: Key) -> Tensor:
+        """Return the map of one kind of block to the irreps of one degree."""
+        return self.weights[degree][key]
+
+
+def _in_order(values: list[Tensor], places: list[Tensor]) -> Tensor:
+    """Join values that came in parts, each to its place."""
+    if len(values) == 1:
+        return values[0]
+    return torch.cat(values).index_select(0, torch.argsort(torch.cat(places)))

@@ -1,0 +1,195 @@
+"""Matrices as input of the network: blocks of H₀ and S become node and edge features.
+
+It is the Hamiltonian head turned round. Of every block of an atom or a pair the irreps are standardised and
+mapped, by one linear map per degree and kind of block, to the channels of the atom's node and of the two
+directed edges of the pair; the edge j→i receives the transposed block. So rotations, the exchange of atoms
+and their order are respected as by the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from helmol.basis import BasisSet, pair_table
+from helmol.errors import InputError
+from helmol.graph import Batch, Bucket, EdgeGeometry, Item
+from helmol.graph.batch import Key
+from helmol.graph.blocks import edges_inside, keys_of, rotate_pairs, split_degrees, table_of, transposition
+from helmol.graph.layout import rows_of_degree
+from helmol.target.means import Means
+from helmol.target.parts import Known, OfElements, Slots
+from helmol.target.scale import Scale
+
+
+class Standard(Known):
+    """Hold centre and inverse scale of the irreps of read matrices; zero before they are fitted, float64.
+
+    Args:
+        basis: shells of the elements.
+        n_matrices: matrices per molecule.
+    """
+
+    pair_inverse: Tensor
+
+    def __init__(self, basis: BasisSet, n_matrices: int) -> None:
+        super().__init__()
+        self.mean = OfElements(basis, n_matrices, 0.0)
+        self.inverse = OfElements(basis, n_matrices, 0.0)
+        self.pair_slots = Slots({key: pair_table(*key).dim for key in keys_of(basis) if len(key) == 2})
+        shape = n_matrices, self.pair_slots.total
+        self.register_buffer("pair_inverse", torch.zeros(shape, dtype=torch.float64))
+
+    def inverse_of(self, key: Key) -> Tensor:
+        """Return the inverse scale of one kind of pair, ``[n_matrices, dim]``."""
+        return self.pair_inverse[:, self.pair_slots[key]]
+
+    def set(self, means: Means, scale: Scale) -> None:
+        """Take centre and scale from the statistics of a training set."""
+        self.mean.values.copy_(means.elements.values)
+        self.inverse.values.copy_(1 / scale.elements.values)
+        self.pair_inverse.copy_(torch.where(scale.pairs > 0, 1 / scale.pairs, 0.0))
+
+
+class MatrixInput(nn.Module):
+    """Map the irreps of matrices to node and edge features.
+
+    The maps of all kinds of blocks from the irreps of one degree are one tensor: rows are the irreps, kind
+    after kind (:attr:`slots`).
+
+    Args:
+        lmax: largest degree of the features.
+        channels: channels C.
+        basis: shells of the elements.
+        n_matrices: matrices per molecule.
+    """
+
+    def __init__(self, lmax: int, channels: int, basis: BasisSet, n_matrices: int) -> None:
+        super().__init__()
+        self.lmax, self.channels, self.n_matrices = lmax, channels, n_matrices
+        self.known = Standard(basis, n_matrices)
+        kinds: list[Key] = []
+        for key in keys_of(basis):
+            kinds += [key, key[::-1]] if key[0] != key[-1] else [key]
+        top = 2 * basis.lmax
+        sizes = {key: [*table_of(key).counts, *[0] * top][: top + 1] for key in kinds}
+        self.slots = [Slots({key: n_matrices * sizes[key][l] for key in kinds}) for l in range(top + 1)]
+        self.weights = nn.ParameterList(torch.empty(slots.total, channels) for slots in self.slots)
+        self.exchange: dict[Key, list[tuple[Tensor, Tensor]]] = {}
+        for key in kinds:
+            table = table_of(key)
+            if len(key) == 2 and key[0] == key[1]:
+                degrees = range(len(table.counts))
+                self.exchange[key] = [transposition(table, l, n_matrices) for l in degrees]
+            for weight, slots in zip(self.weights, self.slots, strict=True):
+                n = slots[key].stop - slots[key].start
+                with torch.no_grad():
+                    weight[slots[key]] = torch.randn(n, channels) * max(n, n_matrices) ** -0.5
+
+    @torch.no_grad()
+    def fit(self, items: Sequence[Item], basis: BasisSet) -> None:
+        """Take centre and scale of every irrep from prepared training molecules."""
+        means, scale = (
+            Means.of_targets(map(_as_target, items), basis, self.n_matrices),
+            Scale(basis, self.n_matrices),
+        )
+        scale.fit((means.subtract(_as_target(item)) for item in items), basis)
+        self.known.set(means, scale)
+
+    def nodes(self, batch: Batch) -> Tensor:
+        """Return what the blocks of the atoms add to the nodes, ``[N, K, C]`` l-major."""
+        dtype, maps = self.weights[0].dtype, self._maps()
+        total = torch.zeros(
+            len(batch.numbers), (self.lmax + 1) ** 2, self.channels, dtype=dtype, device=batch.numbers.device
+        )
+        for bucket in batch.buckets:
+            if len(bucket.key) > 1:
+                continue
+            known = self.known
+            values = read(bucket) - known.mean(bucket, batch.numbers)
+            values = (values * known.inverse(bucket, batch.numbers)).to(dtype)
+            parts = [
+                part @ maps.of(l, bucket.key)
+                for l, part in enumerate(split_degrees(values, table_of(bucket.key)))
+            ]
+            rows = torch.cat(parts, dim=1)
+            total[:, : rows.shape[1]].index_add_(0, bucket.index, rows)
+        return total
+
+    def edges(self, buckets: Sequence[Bucket], geometry: EdgeGeometry, start: int, n_pairs: int) -> Tensor:
+        """Return what the blocks of the pairs add to the edges, ``[2p, K, C]`` m-major, edge frames.
+
+        Args:
+            buckets: of the batch.
+            geometry: of p pairs, from pair ``start`` on.
+            start: the first pair.
+            n_pairs: pairs of the whole batch.
+        """
+        dtype, maps = self.weights[0].dtype, self._maps()
+        here, n_rows = geometry.n_pairs, (self.lmax + 1) ** 2
+        total = torch.zeros(2 * here, n_rows, self.channels, dtype=dtype, device=geometry.envelope.device)
+        rows = rows_of_degree(self.lmax)
+        for bucket in buckets:
+            if len(bucket.key) == 1:
+                continue
+            chosen, index = edges_inside(bucket.index, start, here, n_pairs)
+            table = table_of(bucket.key)
+            values = (read(bucket)[chosen] * self.known.inverse_of(bucket.key)).to(dtype)
+            values = rotate_pairs(values, bucket.key, index, geometry, to_edge=True)
+            values = values * geometry.envelope[index % here][:, None, None]
+            opposite = (index + here) % (2 * here)
+            for l, part in enumerate(split_degrees(values, table)):
+                weight, turned = maps.of(l, bucket.key), maps.transposed(l, bucket.key)
+                flip = geometry.flip[l * l : (l + 1) ** 2, None].to(dtype)
+                row = rows[l].to(index.device)
+                total[index[:, None], row] += part @ weight
+                total[opposite[:, None], row] += (part * flip) @ turned
+        return total
+
+    def _maps(self) -> _Maps:
+        """Return the maps cut by kind of block, once for all kinds."""
+        weights = [
+            dict(zip(slots.keys, weight.split(slots.sizes), strict=True))
+            for weight, slots in zip(self.weights, self.slots, strict=True)
+        ]
+        return _Maps(weights, self.exchange)
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """Hold the maps by degree and kind, ``[n_matrices · n_l, C]``."""
+
+    weights: list[dict[Key, Tensor]]
+    exchange: dict[Key, list[tuple[Tensor, Tensor]]]
+
+    def of(self, degree: int, key: Key) -> Tensor:
+        """Return the map of one kind of block from the irreps of one degree."""
+        return self.weights[degree][key]
+
+    def transposed(self, degree: int, key: Key) -> Tensor:
+        """Return the map of the transposed blocks, for irreps in the order of ``key``."""
+        if key not in self.exchange:
+            return self.weights[degree][key[::-1]]
+        order, sign = self.exchange[key][degree]
+        weight = self.weights[degree][key]
+        return weight[order.to(weight.device)] * sign.to(weight)[:, None]
+
+
+def _as_target(item: Item) -> Item:
+    """Return the item with the matrices it reads in the place of its target."""
+    buckets = {key: replace(bucket, target=bucket.inputs) for key, bucket in item.buckets.items()}
+    return replace(item, buckets=buckets)
+
+
+def read(bucket: Bucket) -> Tensor:
+    """Return the irreps of the matrices that are read, ``[n, n_matrices, dim]``, laboratory frame.
+
+    Raises:
+        InputError: there are none.
+    """
+    if bucket.inputs is None:
+        raise InputError("the model takes matrices as input (H₀ or S): they are not there")
+    return bucket.inputs
