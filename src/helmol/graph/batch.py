@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from helmol.basis import BasisSet, Signature, diagonal_table, pair_table
+from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.system import Molecule
 
@@ -34,6 +35,10 @@ class ItemBucket:
     reverse: npt.NDArray[np.bool_]
     target: Array | None
     inputs: Array | None = None
+
+    __repr__ = brief
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Bucket:
     target: Tensor | None
     inputs: Tensor | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -92,6 +99,8 @@ class Batch:
     buckets: tuple[Bucket, ...]
     energy: Tensor | None = None
     forces: Tensor | None = None
+
+    __repr__ = brief
 
     @property
     def n_edges(self) -> int:

@@ -7,6 +7,7 @@ arguments are in the same one; helmol uses the house order (:mod:`helmol.basis`)
 Restricted matrices are ``[nao, nao]``; unrestricted ones carry a leading axis of 2 (alpha, beta).
 """
 
+from helmol.properties.flags import FAR_SHARE, SMALL_GAP, density_flag, gap_flag
 from helmol.properties.expectation import (
     density_error,
     dipole,
@@ -28,9 +29,12 @@ from helmol.properties.orbitals import (
 from helmol.properties.state import ElectronicState, electronic_state
 
 __all__ = [
+    "FAR_SHARE",
     "SMALLEST_OVERLAP_EIGENVALUE",
+    "SMALL_GAP",
     "ElectronicState",
     "density",
+    "density_flag",
     "density_error",
     "dipole",
     "electronic_dipole",
@@ -38,6 +42,7 @@ __all__ = [
     "electrons_moved",
     "frontier",
     "gap",
+    "gap_flag",
     "mulliken_charges",
     "nuclear_charges",
     "occupations",
