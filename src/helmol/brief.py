@@ -6,12 +6,12 @@ Use in the body of a dataclass: ``__repr__ = brief``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-LONGEST_WORD = 60
+LONGEST = 120
 """Characters of one value at most."""
-FEW = 4
+FEW = 6
 """Entries of a list or mapping that are shown one by one."""
 
 
@@ -28,19 +28,18 @@ def word(value: Any) -> str:
         kind, shape = str(value.dtype).removeprefix("torch."), ", ".join(map(str, value.shape))
         return f"{kind}[{shape}]" if shape else f"{value.item():.6g}"
     if isinstance(value, Mapping):
-        entries = [f"{key}: {word(one)}" for key, one in list(value.items())[:FEW]]
-        return _some(entries, len(value), "{}")
+        return _some([f"{key}: {word(one)}" for key, one in list(value.items())[:FEW]], len(value), "{}")
     if isinstance(value, (list, tuple)):
-        return _some(
-            [word(one) for one in value[:FEW]], len(value), "()" if isinstance(value, tuple) else "[]"
-        )
-    text = f"{value:.6g}" if isinstance(value, float) else repr(value)
-    return text if len(text) <= LONGEST_WORD else text[: LONGEST_WORD - 1] + "…"
+        ends = "()" if isinstance(value, tuple) else "[]"
+        return _some([word(one) for one in value[:FEW]], len(value), ends)
+    if isinstance(value, float):
+        return f"{value:.8g}"
+    text = repr(value)
+    return text if is_dataclass(value) or len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _some(entries: list[str], total: int, ends: str) -> str:
     """Return all entries if they are few and short, else how many there are."""
     text = ", ".join(entries)
-    if total <= FEW and len(text) <= 3 * LONGEST_WORD:
-        return f"{ends[0]}{text}{ends[1]}"
-    return f"{ends[0]}{total} entries{ends[1]}"
+    whole = total <= FEW and len(text) <= LONGEST
+    return f"{ends[0]}{text if whole else f'{total} entries'}{ends[1]}"

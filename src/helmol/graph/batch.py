@@ -38,8 +38,6 @@ class ItemBucket:
 
     __repr__ = brief
 
-    __repr__ = brief
-
 
 @dataclass(frozen=True)
 class Item:
@@ -50,6 +48,8 @@ class Item:
     buckets: dict[Key, ItemBucket]
     energy: float | None = None
     forces: Array | None = None
+
+    __repr__ = brief
 
     @property
     def n_edges(self) -> int:

@@ -7,7 +7,6 @@ arguments are in the same one; helmol uses the house order (:mod:`helmol.basis`)
 Restricted matrices are ``[nao, nao]``; unrestricted ones carry a leading axis of 2 (alpha, beta).
 """
 
-from helmol.properties.flags import FAR_SHARE, SMALL_GAP, density_flag, gap_flag
 from helmol.properties.expectation import (
     density_error,
     dipole,
@@ -18,6 +17,7 @@ from helmol.properties.expectation import (
     residual,
     total_density,
 )
+from helmol.properties.flags import FAR_SHARE, SMALL_GAP, density_flag, gap_flag
 from helmol.properties.orbitals import (
     SMALLEST_OVERLAP_EIGENVALUE,
     density,
@@ -34,8 +34,8 @@ __all__ = [
     "SMALL_GAP",
     "ElectronicState",
     "density",
-    "density_flag",
     "density_error",
+    "density_flag",
     "dipole",
     "electronic_dipole",
     "electronic_state",

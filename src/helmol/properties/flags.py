@@ -8,8 +8,8 @@ SMALL_GAP = 0.01
 """Gap in Eh below which a second state of nearly the same energy is likely (0.27 eV)."""
 
 FAR_SHARE = 0.01
-"""Share of the electrons that the first SCF step may move before a density counts as far from the end; that of
-PySCF's minao guess moves several times as many."""
+"""Share of the electrons that the first SCF step may move before a density counts as far from the end: less
+than that of PySCF's minao guess."""
 
 
 def gap_flag(gap: float | None) -> str | None:
