@@ -35,7 +35,9 @@ def word(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.8g}"
     text = repr(value)
-    return text if is_dataclass(value) or len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    if is_dataclass(value):
+        return text if len(text) <= 2 * LONGEST else f"{type(value).__name__}(…)"
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _some(entries: list[str], total: int, ends: str) -> str:
