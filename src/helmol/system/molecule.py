@@ -120,6 +120,9 @@ class Molecule:
             found.append(molecule)
         return found
 
+    def __repr__(self) -> str:
+        return f"Molecule({self.formula}, charge={self.charge}, spin={self.spin})"
+
     @property
     def n_atoms(self) -> int:
         """Number of nuclei."""
