@@ -179,7 +179,7 @@ class ExtxyzFolder(Folder):
         first = len(self._names) == 1
         with (self.path / _FRAMES).open("w" if first else "a", encoding="utf-8") as file:
             file.write(
-                structures.frame(
+                structures.extxyz_text(
                     sample.id, sample.molecule, energy=sample.energy, forces=sample.forces,
                     header={"chkfile": path.name},
                 )

@@ -19,6 +19,7 @@ from helmol.properties.expectation import (
     residual,
     total_density,
 )
+from helmol.properties.flags import FAR_SHARE, SMALL_GAP, density_flag, gap_flag
 from helmol.properties.orbitals import (
     SMALLEST_OVERLAP_EIGENVALUE,
     density,
@@ -30,13 +31,16 @@ from helmol.properties.orbitals import (
 from helmol.properties.state import ElectronicState, electronic_state
 
 __all__ = [
+    "FAR_SHARE",
     "N_ELEMENTS",
     "SMALLEST_OVERLAP_EIGENVALUE",
+    "SMALL_GAP",
     "ElectronicState",
     "ElementEnergies",
     "composition",
     "density",
     "density_error",
+    "density_flag",
     "dipole",
     "electronic_dipole",
     "electronic_state",
@@ -44,6 +48,7 @@ __all__ = [
     "element_energies",
     "frontier",
     "gap",
+    "gap_flag",
     "mulliken_charges",
     "nuclear_charges",
     "occupations",

@@ -21,7 +21,7 @@ JSON = "_JSON "
 Array = npt.NDArray[np.float64]
 
 
-def frame(
+def extxyz_text(
     name: str,
     molecule: Molecule,
     *,

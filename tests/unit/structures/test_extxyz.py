@@ -33,7 +33,7 @@ def test_units_are_those_of_ase(tmp_path):
     forces = np.array([[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]])
     doublet = Molecule(H2.numbers, H2.positions, charge=1, spin=1)
     path = tmp_path / "one.xyz"
-    path.write_text(structures.frame("x", doublet, energy=-1.25, forces=forces))
+    path.write_text(structures.extxyz_text("x", doublet, energy=-1.25, forces=forces))
     atoms = ase.io.read(path)
     assert atoms.get_potential_energy() == pytest.approx(-1.25 * EV_PER_HARTREE, abs=1e-11)
     np.testing.assert_allclose(atoms.get_forces(), forces * EV_PER_ANGSTROM_PER_AU, atol=1e-11)
