@@ -6,13 +6,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import dft, gto, lib
 from pyscf.scf import atom_hf
 
+from helmol.arrays import Array
 from helmol.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 ATOMIC_TOLERANCE = 1e-12
 """Convergence of the energy of an atom, Eh."""

@@ -7,9 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from helmol.arrays import Array
 from helmol.evaluate.fock import ErrorTable
 from helmol.progress import Progress
 from helmol.system import LevelOfTheory, Sample
@@ -22,7 +20,7 @@ class Predicted(NamedTuple):
     """A labelled molecule, its predicted Fock matrix (house order, Eh), and the seconds that it took."""
 
     sample: Sample
-    fock: npt.NDArray[np.float64]
+    fock: Array
     seconds: float
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import structures
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, InputError
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from helmol.model import Model, PredictedEnergy
     from helmol.target import Domain
 
-Array = npt.NDArray[np.float64]
 log = logging.getLogger("helmol.predict")
 
 

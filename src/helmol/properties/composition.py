@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from helmol.arrays import Array, IntArray
 
 N_ELEMENTS = 119
 """Atomic numbers 0 to 118."""
@@ -28,7 +27,7 @@ class ElementEnergies:
         rest: of each molecule, ``[n]``, Eh.
     """
 
-    elements: npt.NDArray[np.int64]
+    elements: IntArray
     per_element: Array
     span: Array
     rest: Array
@@ -39,12 +38,12 @@ class ElementEnergies:
         return len(self.span)
 
 
-def composition(numbers: npt.NDArray[np.int64]) -> Array:
+def composition(numbers: IntArray) -> Array:
     """Return how many atoms of each element there are, ``[119]``."""
     return np.bincount(numbers, minlength=N_ELEMENTS).astype(np.float64)
 
 
-def element_energies(numbers: Sequence[npt.NDArray[np.int64]], energies: Array) -> ElementEnergies:
+def element_energies(numbers: Sequence[IntArray], energies: Array) -> ElementEnergies:
     """Fit the energies of the elements; where they are not determined, the shortest solution.
 
     Args:

@@ -12,12 +12,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from helmol.arrays import Array, IntArray
 from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
 from helmol.properties import element_energies
 from helmol.system import Molecule, Sample
 
-Array = npt.NDArray[np.float64]
 LETTERS = "spdfghiklmnoq"
 
 OUTLIER_SIGMAS = 8.0
@@ -110,9 +110,7 @@ def _orbitals(basis: BasisSet, molecule: Molecule) -> tuple[npt.NDArray[Any], ..
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-def energy_outliers(
-    ids: Sequence[str], numbers: Sequence[npt.NDArray[np.int64]], energies: Array
-) -> dict[str, Any]:
+def energy_outliers(ids: Sequence[str], numbers: Sequence[IntArray], energies: Array) -> dict[str, Any]:
     """Compare total energies with a sum of one energy per element, found by least squares.
 
     Args:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.elements import SYMBOLS
 from helmol.files import plain
 from helmol.system import Molecule
@@ -17,8 +17,6 @@ from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
 JSON = "_JSON "
 """What ASE writes before JSON."""
-
-Array = npt.NDArray[np.float64]
 
 
 def extxyz_text(

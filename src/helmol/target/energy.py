@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from helmol.arrays import Array
 from helmol.elements import SYMBOLS
 from helmol.errors import DomainError, InputError
 from helmol.graph import Batch
 from helmol.properties import N_ELEMENTS, composition, element_energies
 from helmol.system import Molecule
-from helmol.system.sample import Array
 from helmol.target.parts import Known
 
 log = logging.getLogger("helmol.target")
@@ -125,7 +124,7 @@ class EnergyTarget(Known):
             )
 
 
-def _force_scale(forces: Sequence[npt.NDArray[np.float64]]) -> float:
+def _force_scale(forces: Sequence[Array]) -> float:
     """Return the root mean square of all components, 0.0 if there are none."""
     if not forces:
         return 0.0
