@@ -29,8 +29,8 @@ def train(
         from helmol.train import TrainConfig, run
         from helmol.train.report import error_rows
 
-        given = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
-        settings = {**with_overrides(read_yaml(config), sets or []), **given}
+        asked = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
+        settings = {**with_overrides(read_yaml(config), sets or []), **asked}
         folder = out or Path("runs") / config.stem
         result = run(parse(TrainConfig, settings, source=str(config)), out=folder, resume=resume)
         if result["resumed_from"] == result["steps"]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from helmol.model import PredictedEnergy
 
 
-MODEL, REFERENCE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
+MODEL, TRUE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
 FLOOR_UEH = 1e-3
 """Smallest error drawn on a log axis, µEh; float64 noise of a Fock matrix is far below."""
 
@@ -99,7 +99,7 @@ def parity(
 def _parity_panel(axes: Axes, true: Array, guess: Array, metric: Metric, error: float) -> None:
     """Draw one parity plot with the mean error."""
     shown = np.random.default_rng(0).permutation(len(true))[:20000]
-    axes.plot([true.min(), true.max()], [true.min(), true.max()], color=REFERENCE, linewidth=0.8)
+    axes.plot([true.min(), true.max()], [true.min(), true.max()], color=TRUE, linewidth=0.8)
     axes.plot(true[shown], guess[shown], ".", color=MODEL, markersize=3, alpha=0.4, rasterized=True)
     axes.set(title=metric.label, xlabel="F from DFT / Eh", ylabel="F predicted / Eh")
     axes.text(0.04, 0.94, f"mean error {error:.3g} {metric.unit}", transform=axes.transAxes, va="top")
@@ -146,7 +146,7 @@ def levels(
     # Of an unrestricted molecule alpha orbitals are shown.
     energies = {name: np.atleast_2d(state.mo_energy)[0] for name, state in states.items()}
     n_occupied = states["DFT"].filled[0].shape[1]
-    colours = {"DFT": REFERENCE, "model": MODEL}
+    colours = {"DFT": TRUE, "model": MODEL}
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     shown = slice(max(0, n_occupied - 16), n_occupied + 6)

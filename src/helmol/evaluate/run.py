@@ -146,7 +146,7 @@ def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
 
 
 def _from_fock(network: Model, store: Store, indices: Sequence[int], *, max_edges: int) -> dict[str, Any]:
-    """Compare the energies that predicted and reference Fock matrices imply."""
+    """Compare the energies that predicted and cheap Fock matrices imply."""
     samples, matrices, _ = zip(*predictions(network, _read(store, indices), max_edges=max_edges), strict=True)
     references = [sample.matrices.references for sample in samples]
     common = set.intersection(*({*names} for names in references))

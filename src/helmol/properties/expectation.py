@@ -85,10 +85,10 @@ def residual(
 
 
 def density_error(
-    predicted: Float64[Array, "*spins nao nao"], reference: Float64[Array, "*spins nao nao"]
+    predicted: Float64[Array, "*spins nao nao"], true: Float64[Array, "*spins nao nao"]
 ) -> float:
     """Return the Frobenius norm ``‖P_pred − P‖`` of AO density matrices (spin channels stacked)."""
-    return float(np.linalg.norm(predicted - reference))
+    return float(np.linalg.norm(predicted - true))
 
 
 def electrons_moved(

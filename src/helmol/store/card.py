@@ -14,6 +14,7 @@ from helmol.elements import SYMBOLS
 from helmol.errors import InputError, StoreError
 from helmol.files import write_text
 from helmol.progress import Progress
+from helmol.store.columns import REFERENCE
 from helmol.store.oddities import State, scf_state
 from helmol.store.packed import Store
 from helmol.store.statistics import LETTERS, FockStatistics, energy_outliers, equal_geometries
@@ -55,7 +56,7 @@ def describe(store: Store) -> dict[str, Any]:
 
 
 def _reference_columns(store: Store) -> list[str]:
-    return [f"reference_{name}" for name in store.references]
+    return [f"{REFERENCE}{name}" for name in store.references]
 
 
 def _whole_rows(store: Store) -> list[int]:
