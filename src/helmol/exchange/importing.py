@@ -235,6 +235,8 @@ def _official(reader: Reader, scheme: str, ids: Sequence[str]) -> dict[str, list
 
 def _splits(reader: Reader, store: Store, scheme: str | None) -> dict[str, Any]:
     """Write the official split, as far as its molecules are in the store."""
+    if scheme is None and not reader.schemes:
+        return {"split": None, "splits": {}}
     name = scheme or reader.schemes[0]
     try:
         official = _official(reader, name, store.ids)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 import helmol
 from helmol.basis import BasisSet
+from helmol.elements import some_symbols
 from helmol.errors import BusyError, InputError, StoreError
 from helmol.files import replacing
 from helmol.locks import Claim
@@ -130,6 +131,14 @@ class Store:
         self._row = {id: row for row, id in enumerate(self._ids)}
 
     # reading
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {len(ids)}" for name, ids in self.splits.items())
+        state = f"mode {self.mode!r}" if self._file is not None else "closed"
+        return (
+            f"Store({str(self.path)!r}, {self._n} samples, {self.level.label}, "
+            f"{some_symbols(self.basis.elements)}; {splits or 'no splits'}; {state})"
+        )
 
     def __len__(self) -> int:
         return self._n
