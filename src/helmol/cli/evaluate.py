@@ -74,14 +74,11 @@ def evaluate(
 
 def _seen(run: Path) -> set[str]:
     """Return the ids that a run was trained or chosen on; none for a bare model folder."""
-    path = run / "split.json"
-    if not path.is_file():
-        return set()
-    from helmol.damage import read_json, understood
+    from helmol.train.folder import SPLIT, trained_on
 
-    split = read_json(path)
-    with understood(str(path)):
-        return {str(id) for role in ("train", "val") for id in split[role]}
+    if not (run / SPLIT).is_file():
+        return set()
+    return {id for ids in trained_on(run).values() for id in ids}
 
 
 def show(s: Session, result: dict[str, Any], title: str) -> None:

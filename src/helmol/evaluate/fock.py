@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import properties
+from helmol.arrays import Array, BoolArray
 from helmol.basis import BasisSet
 from helmol.errors import HelmolError, InputError
 from helmol.evaluate.blocks import BlockErrors
@@ -17,8 +17,6 @@ from helmol.evaluate.metrics import FOCK_METRICS, SPIN_METRICS, interval, needin
 from helmol.properties import ElectronicState, electronic_state
 from helmol.system import LevelOfTheory, Sample
 from helmol.units import DEBYE_PER_AU, MICROHARTREE_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 SPINS = ("alpha", "beta")
 NEEDS_OVERLAP = needing("orbitals", "dipole")
@@ -160,9 +158,7 @@ def _orbital_errors(state: ElectronicState, reference: ElectronicState, overlap:
     return row
 
 
-def _similarity(
-    mo_coeff: Array, reference: Array, occupied: npt.NDArray[np.bool_], overlap: Array
-) -> dict[str, float]:
+def _similarity(mo_coeff: Array, reference: Array, occupied: BoolArray, overlap: Array) -> dict[str, float]:
     """Return the mean |cosine| of occupied columns, Euclidean and in the metric S."""
     first = np.swapaxes(mo_coeff, -1, -2)[occupied]
     second = np.swapaxes(reference, -1, -2)[occupied]
