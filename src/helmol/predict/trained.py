@@ -247,7 +247,12 @@ class TrainedModel:
         level = dft.level_from(self.domain.level)
         if mole is None:
             mole = dft.build_mole(molecule, level)
-        self.domain.check_basis(BasisSet.from_mole(mole, self.domain.basis.name))
+        try:
+            self.domain.check_basis(BasisSet.from_mole(mole, self.domain.basis.name))
+        except DomainError as error:
+            if (difference := dft.other_functions(mole, level)) is None:
+                raise
+            raise DomainError(f"the gto.Mole is not in the model's basis: {difference}") from error
         references = dft.reference_focks(mole, level, self.needed_references)
         return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
 

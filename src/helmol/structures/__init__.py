@@ -11,7 +11,8 @@ from helmol.structures.assembly import ComplexesConfig, DimersConfig, complexed,
 from helmol.structures.bonds import bonds, environments
 from helmol.structures.conformers import ConformersConfig, conformers, flat_molecule, read_smiles
 from helmol.structures.dynamics import DynamicsConfig, md
-from helmol.structures.files import from_atoms, quoted, read, write
+from helmol.structures.files import each, from_atoms, quoted, read, write
+from helmol.structures.labelled import Labelled, each_labelled
 from helmol.structures.modes import ModesConfig, displaced, normal_modes
 from helmol.structures.placement import random_molecule
 from helmol.structures.recipe import Composition, RandomConfig, compositions, element_counts
@@ -24,6 +25,7 @@ __all__ = [
     "ConformersConfig",
     "DimersConfig",
     "DynamicsConfig",
+    "Labelled",
     "ModesConfig",
     "RandomConfig",
     "Structure",
@@ -34,6 +36,8 @@ __all__ = [
     "dimers",
     "displaced",
     "draw_fragments",
+    "each",
+    "each_labelled",
     "element_counts",
     "environments",
     "flat_molecule",
