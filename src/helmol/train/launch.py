@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from helmol.damage import read_json
+from helmol.damage import read_json, understood
 from helmol.devices import resolve_device
 from helmol.digests import read_description
 from helmol.errors import TrainingError
