@@ -35,8 +35,9 @@ class HelmolCalculator(Calculator):
       the overlap. Of several models the first is asked.
     * ``energy_std`` (eV) and ``forces_std`` (eV/Å): standard deviation over the models, of several.
 
-    Charge and spin multiplicity are ``atoms.info["charge"]`` and ``atoms.info["spin"]`` (as in
-    :func:`helmol.structures.read`); a change of either is a change of the system.
+    Charge and spin are what ``atoms`` state in any of the ways of :func:`helmol.structures.read`, usually
+    ``atoms.info["charge"]`` and the multiplicity ``atoms.info["spin"]``; a change of either is a change of
+    the system. Periodic cells, dummy atoms, fields and solvents are refused.
 
     Args:
         model: a loaded model, a folder, or a list of them (an ensemble).

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helmol.errors import DomainError, InputError
+from helmol.evaluate import report
+from helmol.evaluate.baselines import made_baseline, spread
 from helmol.evaluate.energies import energy_table, predict_labels, read_label
 from helmol.evaluate.from_fock import energies_from_fock
 from helmol.evaluate.network import evaluate_model, predictions
 from helmol.evaluate.precision import precision_table
-from helmol.files import write_json
+from helmol.evaluate.published import comparable, set_name
+from helmol.evaluate.remarks import remarks
 from helmol.store import Store, split_indices
 from helmol.system import Sample
 
@@ -35,7 +38,7 @@ def evaluate_store(
     energy_from_h: int = 0,
     precisions: int = 0,
 ) -> dict[str, Any]:
-    """Return the error table of a network on one split of a store; write it and plots to ``out``.
+    """Return the error table of a network on one split of a store; write it, a report and plots to ``out``.
 
     A model with a Hamiltonian head gets the keys of :func:`evaluate_model`, one with an energy head those of
     :func:`helmol.evaluate.energies.energy_table`, one with both heads all of them, or those of the one kind
@@ -47,12 +50,17 @@ def evaluate_store(
         split: name of a split, or ``"all"``; by default ``"test"``, and in a store without one all
             molecules that are not in ``seen`` (reported as ``"unseen"``).
         seen: ids that the model was trained or chosen on.
-        out: folder for ``evaluation.json`` and the plots.
+        out: folder for ``evaluation.json``, ``report.md`` and the plots; those of before are removed.
         max_edges: atom pairs per batch.
         energy_from_h: of how many molecules to evaluate the energy that the predicted Fock matrix implies
             (:mod:`helmol.evaluate.from_fock`); each costs as much as one SCF cycle.
         precisions: on how many molecules to compare the precisions of matrix products, under ``precisions``
             (:func:`helmol.evaluate.precision.precision_table`).
+
+    Returns:
+        These keys, ``target``, ``parameters``, ``store``, ``split``; ``set``: the published test set that the
+        molecules are, or ``None``; ``published``: what others reached there
+        (:mod:`helmol.evaluate.published`); ``remarks``: what should be said aloud, in sentences.
 
     Raises:
         InputError: the store has no such split, or it is empty; molecules without labels to compare with.
@@ -69,10 +77,18 @@ def evaluate_store(
         result: dict[str, Any] = {"n_molecules": len(chosen), "baselines": {}, "missing": {}}
         if energy_from_h:
             _all_labelled(store, chosen[:energy_from_h], "energy", "energy")
+        report.clear(out)
+        notes: list[str] = []
         if fock:
             table = evaluate_model(
                 network, _read(store, chosen), total=len(chosen), level=store.level, max_edges=max_edges
             )
+            if not table["baselines"]:
+                some = [store[i] for i in spread(chosen)]
+                table["baselines"], note = made_baseline(
+                    some, network.domain.basis, store.level, store=path, total=len(chosen)
+                )
+                notes.append(note)
             _merge(result, table)
             _plot(network, store, chosen[:MOLECULES_PLOTTED], table, out=out, max_edges=max_edges)
             if energy_from_h:
@@ -87,8 +103,10 @@ def evaluate_store(
         elif "energy" in network.heads:
             result["missing"]["energy_mae_meV"] = "the molecules have no energies"
         result |= {"target": network.domain.target, "parameters": network.n_parameters}
-        result |= {"store": str(path), "split": split}
-        write_json(out / "evaluation.json", result)
+        result |= {"store": str(path), "split": split, "set": set_name(store, split, chosen)}
+        result |= {"published": comparable(result["set"], store.level)}
+        result |= {"remarks": [*remarks(result), *notes]}
+        report.write(out, result)
     return result
 
 
@@ -195,5 +213,5 @@ def _plot(
             out / "levels.png",
             basis=store.basis,
             overlap=sample.matrices.overlap,
-            baseline=next(iter(result["baselines"]), None),
+            baseline=next((name for name in result["baselines"] if name in sample.matrices.references), None),
         )

@@ -44,9 +44,11 @@ def split_degrees(
         table: of the block.
     """
     n, n_spins, _ = irreps.shape
+    # The gradient of a split joins its parts once; each slice would have one of the whole size.
+    parts = irreps.split([part.stop - part.start for part in table.slices], dim=2)
     return [
-        irreps[..., part].reshape(n, n_spins, 2 * l + 1, count).transpose(1, 2).flatten(2)
-        for l, (part, count) in enumerate(zip(table.slices, table.counts, strict=True))
+        part.reshape(n, n_spins, 2 * l + 1, count).transpose(1, 2).flatten(2)
+        for l, (part, count) in enumerate(zip(parts, table.counts, strict=True))
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -302,15 +303,17 @@ def _plain(kind: str) -> str:
     return {"charge": "charge", "multiplicity": "multiplicity"}.get(kind, "uhf")
 
 
+@lru_cache(maxsize=1024)
 def plain_name(key: str) -> str:
     """Return a name without case, underscores, spaces."""
     return re.sub(r"[^a-z0-9]", "", key.lower())
 
 
-def words_of(key: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def words_of(key: str) -> tuple[str, ...]:
     """Return the words of a name: ``mol_charge`` and ``molCharge`` have two."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
-    return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word] or [""]
+    return tuple(word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word) or ("",)
 
 
 def _short(value: Any) -> str:

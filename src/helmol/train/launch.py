@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from helmol.damage import read_json
+from helmol.damage import read_json, understood
 from helmol.devices import resolve_device
 from helmol.digests import read_description
 from helmol.errors import TrainingError
@@ -261,13 +261,15 @@ def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int 
 
 def _warn_of_versions(out: Path, device: torch.device) -> None:
     """Say what makes a resumed run differ in rounding from an uninterrupted one."""
-    old, new = read_json(out / "environment.json"), environment(device)
+    path = out / "environment.json"
+    old, new = read_json(path), environment(device)
     for key in ("device_name", "threads", "versions"):
-        if old.get(key) != new[key]:
+        with understood(str(path)):
+            before = old[key]
+        if before != new[key]:
             log.warning(
-                "resumed with another %s (%s, was %s): not bit for bit the same run",
-                key, new[key], old.get(key),
-            )  # fmt: skip
+                "resumed with another %s (%s, was %s): not bit for bit the same run", key, new[key], before
+            )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from helmol.damage import read_json
+from helmol.damage import read_json, understood
 from helmol.elements import SYMBOLS
 from helmol.evaluate import METRICS
 from helmol.evaluate.metrics import rows as error_table
@@ -34,10 +34,14 @@ def write_card(folder: Path, network: Model, counters: Counters) -> None:
     environment = read_json(folder / "environment.json")
     domain = network.domain
     best, last = counters.best, counters.validation
-    n_molecules = f"{len(split['train'])} training, {len(split['val'])} validation"
-    versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
+    with understood(f"{folder / 'split.json'} or {folder / 'environment.json'}"):
+        data = f"`{split['data']}`, content hash `{split['content_hash']}`"
+        n_molecules = f"{len(split['train'])} training, {len(split['val'])} validation"
+        place = f"{environment['device']}, {environment['threads']} threads"
+        versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
+        versions = f"{versions}; commit {environment['commit'] or 'unknown'}"
     facts = [
-        ("data", f"`{split['data']}`, content hash `{split['content_hash']}`"),
+        ("data", data),
         ("molecules", f"{n_molecules} (ids in `split.json`)"),
         ("level of theory", f"{domain.level.label} ({domain.level.xc_resolved}; {domain.level.code})"),
         ("elements", ", ".join(SYMBOLS[z] for z in domain.basis.elements)),
@@ -45,11 +49,8 @@ def write_card(folder: Path, network: Model, counters: Counters) -> None:
         ("task", _task(network)),
         ("parameters", f"{network.n_parameters:,} ({str(network.dtype).removeprefix('torch.')})"),
         ("steps", f"{counters.step} ({counters.skipped} skipped)"),
-        (
-            "training time",
-            f"{counters.elapsed:.0f} s on {environment['device']}, {environment['threads']} threads",
-        ),
-        ("versions", f"{versions}; commit {environment['commit'] or 'unknown'}"),
+        ("training time", f"{counters.elapsed:.0f} s on {place}"),
+        ("versions", versions),
     ]
     lines = [f"# {folder.resolve().name}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts]

@@ -99,7 +99,9 @@ def test_another_level_is_refused(tmp_path: Path, frames: list[Frame]) -> None:
 
 def test_several_labels_must_be_named(tmp_path: Path, frames: list[Frame]) -> None:
     path = written(tmp_path / "f.extxyz", frames, xtb_energy=-5.07)
-    with pytest.raises(InputError, match=r"several labels of energy: .*name those of the level"):
+    with pytest.raises(
+        InputError, match=r"several labels of energy: .*name those of the level with --energy"
+    ):
         import_energies(path, out=tmp_path / "out.h5", level=LEVEL)
     with pytest.raises(InputError, match="no energy called 'mp2_energy': there are"):
         import_energies(path, out=tmp_path / "out.h5", level=LEVEL, energy="mp2_energy")
