@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import sph_harm_y
 
-Array = npt.NDArray[np.float64]
+from helmol.arrays import Array
 
 
 def real_spherical_harmonics(l: int, vectors: npt.ArrayLike) -> Array:

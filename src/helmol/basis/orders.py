@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.errors import InputError
 
-Array = npt.NDArray[np.float64]
 MOrder = Literal["house", "pyscf", "orca", "psi4", "aims"]
 
 _LARGEST_L: dict[MOrder, int] = {"house": 12, "pyscf": 12, "orca": 4, "psi4": 6, "aims": 2}
 
 
-def m_order(source: MOrder, l: int) -> tuple[npt.NDArray[np.int64], Array]:
+def m_order(source: MOrder, l: int) -> tuple[IntArray, Array]:
     """Return index and sign that bring one shell from ``source`` order to m = −l … l.
 
     * ``pyscf``: p stands as (x, y, z), all else as m = −l … l (PySCF's ``mol.ao_labels``).
@@ -45,7 +44,7 @@ def m_order(source: MOrder, l: int) -> tuple[npt.NDArray[np.int64], Array]:
     return index.astype(np.int64), sign
 
 
-def house_order(shells: Sequence[int], source: MOrder) -> tuple[npt.NDArray[np.int64], Array]:
+def house_order(shells: Sequence[int], source: MOrder) -> tuple[IntArray, Array]:
     """Return index and sign for all AOs of a molecule.
 
     Args:

@@ -6,13 +6,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import dft, gto, lib
 from pyscf.scf import atom_hf
 
+from helmol.arrays import Array
 from helmol.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 ATOMIC_TOLERANCE = 1e-12
 """Convergence of the energy of an atom, Eh."""
@@ -110,7 +108,9 @@ def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Ar
         atom.kernel()
     except (AssertionError, RuntimeError, IndexError) as error:
         # What PySCF raises for a core that it has no configuration of, or a basis without room for a shell.
-        raise InputError(f"there is no atomic density of {symbol}: {error or 'its basis is too small'}") from error
+        raise InputError(
+            f"there is no atomic density of {symbol}: {error or 'its basis is too small'}"
+        ) from error
     orbitals, occupations = np.asarray(atom.mo_coeff), np.asarray(atom.mo_occ)
     electrons = float(occupations.sum())
     if not atom.converged or abs(electrons - mole.nelectron) > LOST_ELECTRONS:
@@ -125,7 +125,9 @@ def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Ar
 
 def _frozen(values: Any) -> Any:
     """Return nested lists as nested tuples, which can be looked up by."""
-    return tuple(_frozen(value) for value in values) if isinstance(values, list | tuple | np.ndarray) else values
+    return (
+        tuple(_frozen(value) for value in values) if isinstance(values, list | tuple | np.ndarray) else values
+    )
 
 
 def _thawed(values: Any) -> Any:

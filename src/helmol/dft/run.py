@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import properties
+from helmol.arrays import Array
 from helmol.basis import BasisSet
-from helmol.dft.dispersion import dispersion
 from helmol.dft.densities import minao_density
+from helmol.dft.dispersion import dispersion
 from helmol.dft.field import keep_fitted_integrals, mean_field, reference_of
 from helmol.dft.gpu import GpuField, to_numpy
 from helmol.dft.integrals import dipole_integrals, house, overlap, symmetric
@@ -22,8 +22,6 @@ from helmol.dft.mole import build_mole
 from helmol.dft.scf import coarse_pays, converge, keep_orbitals
 from helmol.errors import ConvergenceError, InputError
 from helmol.system import Matrices, Molecule, Sample
-
-Array = npt.NDArray[np.float64]
 
 
 def run(

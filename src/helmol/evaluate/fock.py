@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import properties
+from helmol.arrays import Array, BoolArray
 from helmol.basis import BasisSet
 from helmol.errors import HelmolError, InputError
 from helmol.evaluate.blocks import BlockErrors
@@ -17,8 +17,6 @@ from helmol.evaluate.metrics import FOCK_METRICS, SPIN_METRICS, interval, needin
 from helmol.properties import ElectronicState, electronic_state
 from helmol.system import LevelOfTheory, Sample
 from helmol.units import DEBYE_PER_AU, MICROHARTREE_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 SPINS = ("alpha", "beta")
 NEEDS_OVERLAP = needing("orbitals", "dipole")
@@ -42,6 +40,7 @@ class ErrorTable:
         self._basis, self._level, self._diagonalise = basis, level, orbital_energies
         self._rows: dict[str, list[dict[str, float]]] = {}
         self._blocks: dict[str, BlockErrors] = {}
+        self._flags: dict[str, list[dict[str, str]]] = {}
         self._missing: dict[str, str] = {}
         if not orbital_energies:
             self._missing = dict.fromkeys(NEEDS_OVERLAP, "orbital energies were not asked for")
@@ -68,6 +67,9 @@ class ErrorTable:
                 reference = reference or electronic_state(fock, overlap, sample.molecule, self._basis)
                 state = electronic_state(matrix, overlap, sample.molecule, self._basis)
                 row |= _orbital_errors(state, reference, overlap)
+                flag = properties.gap_flag(state.gap)
+                if flag is not None and properties.gap_flag(reference.gap) is None:
+                    self._flags.setdefault(name, []).append({"id": sample.id, "text": flag})
                 if integrals is not None:
                     # The nuclear parts cancel.
                     change = properties.electronic_dipole(state.density - reference.density, integrals)
@@ -77,7 +79,10 @@ class ErrorTable:
             self._rows.setdefault(name, []).append(row)
 
     def summary(self, name: str) -> dict[str, Any]:
-        """Return the table of one prediction: metrics, a 95 % interval, and where errors sit."""
+        """Return the table of one prediction: metrics, a 95 % interval, where errors sit, odd gaps.
+
+        ``flags`` names the molecules (``id``, ``text``) whose gap is odd while the label's is not.
+        """
         rows = self._rows.get(name, [])
         result: dict[str, Any] = {"n_molecules": len(rows)}
         for metric in FOCK_METRICS:
@@ -91,7 +96,13 @@ class ErrorTable:
             result["by_element"] = self._blocks[name].by_element()
             result["by_element_pair"] = self._blocks[name].by_element_pair()
             result["by_shell_pair"] = self._blocks[name].by_shell_pair()
-        result["missing"] = {m: why for m, why in self._missing.items() if result.get(m) is None}
+        result["flags"] = self._flags.get(name, [])
+        result["missing"] = {}
+        for metric, why in self._missing.items():
+            known = sum(metric in row for row in rows)
+            if known < len(rows):
+                partly = f"known of {known} of {len(rows)} molecules only: " if known else ""
+                result["missing"][metric] = partly + why
         return result
 
     def _matrix_errors(self, name: str, difference: Array, sample: Sample) -> dict[str, float]:
@@ -160,9 +171,7 @@ def _orbital_errors(state: ElectronicState, reference: ElectronicState, overlap:
     return row
 
 
-def _similarity(
-    mo_coeff: Array, reference: Array, occupied: npt.NDArray[np.bool_], overlap: Array
-) -> dict[str, float]:
+def _similarity(mo_coeff: Array, reference: Array, occupied: BoolArray, overlap: Array) -> dict[str, float]:
     """Return the mean |cosine| of occupied columns, Euclidean and in the metric S."""
     first = np.swapaxes(mo_coeff, -1, -2)[occupied]
     second = np.swapaxes(reference, -1, -2)[occupied]
@@ -194,7 +203,7 @@ def errors(
 
     Returns:
         ``n_molecules``, :data:`helmol.evaluate.FOCK_METRICS`, ``h_mae_uEh_ci95``, ``by_element``,
-        ``by_element_pair``, ``by_shell_pair``, ``missing``; of unrestricted matrices
+        ``by_element_pair``, ``by_shell_pair``, ``flags``, ``missing``; of unrestricted matrices
         :data:`helmol.evaluate.SPIN_METRICS` too.
 
     Raises:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.errors import InputError
 from helmol.evaluate.metrics import METRICS, Metric
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from helmol.evaluate.energies import EnergyLabel
     from helmol.model import PredictedEnergy
 
-Array = npt.NDArray[np.float64]
 
 MODEL, REFERENCE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
 FLOOR_UEH = 1e-3

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import dft
+from helmol.arrays import Array
 from helmol.dft import FockEnergy, LevelConfig
 from helmol.errors import InputError
 from helmol.exchange.readers import ARRANGEMENTS, Arrangement, Source
 from helmol.system import Molecule, Sample
 from helmol.units import ANGSTROM_PER_BOHR
-
-Array = npt.NDArray[np.float64]
 
 UNITS = {
     "as expected": 1.0,

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from helmol.arrays import Array, BoolArray, IntArray
 from helmol.basis import BasisSet, Signature, diagonal_table, pair_table
 from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.system import Molecule
 
-Array = npt.NDArray[np.float64]
 Key = tuple[Signature, ...]
 
 
@@ -31,8 +30,8 @@ class ItemBucket:
         inputs: irreps of matrices that the network reads, ``[n, n_matrices, dim]``, or ``None``.
     """
 
-    index: npt.NDArray[np.int64]
-    reverse: npt.NDArray[np.bool_]
+    index: IntArray
+    reverse: BoolArray
     target: Array | None
     inputs: Array | None = None
 
@@ -44,7 +43,7 @@ class Item:
     """Hold one prepared molecule: pairs inside the cutoff, blocks by signature, labels if there are any."""
 
     molecule: Molecule
-    pair_index: npt.NDArray[np.int64]
+    pair_index: IntArray
     buckets: dict[Key, ItemBucket]
     energy: float | None = None
     forces: Array | None = None
@@ -181,9 +180,7 @@ def prepare(
     return Item(molecule, np.ascontiguousarray(pairs.T), buckets)
 
 
-def _irreps(
-    key: Key, matrix: Array | None, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
-) -> Array | None:
+def _irreps(key: Key, matrix: Array | None, rows: IntArray, columns: IntArray) -> Array | None:
     """Return the irreps ``[n, n_spins, dim]`` of the blocks that start at ``(rows, columns)``."""
     if matrix is None:
         return None

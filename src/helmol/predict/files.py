@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import numpy as np
 from helmol.damage import read_npz, understood
 from helmol.errors import DomainError, InputError
 from helmol.files import entries, file_stem, write_text
+from helmol.inputs import Inputs, open_inputs
 from helmol.locks import Claim
 from helmol.predict.energy_files import remove_energies
 from helmol.predict.prediction import Prediction, state_flags
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
 from helmol.properties import frontier
-from helmol.store import Store
 from helmol.system import Molecule
 from helmol.units import EV_PER_HARTREE
 
@@ -79,9 +79,12 @@ def predict_file(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder with --out")
-    with Claim(out, folder=True), _open(model, path, split) as (items, total):
+    with Claim(out, folder=True), open_inputs(path, split=split) as inputs:
+        if (store := inputs.store) is not None:
+            # The store's reference matrices are taken as they are: another functional has others.
+            model.domain.check_data(store.level, store.basis.part(model.domain.basis.elements))
         rows, predicted = _predict_all(
-            model, items, total, out, residual=residual, writers=writers or {}, overwrite=overwrite,
+            model, inputs, out, residual=residual, writers=writers or {}, overwrite=overwrite,
             max_edges=max_edges,
         )  # fmt: skip
         table = io.StringIO()
@@ -101,8 +104,7 @@ def predict_file(
 
 def _predict_all(
     model: TrainedModel,
-    items: Iterator[tuple[str, Any]],
-    total: int,
+    inputs: Inputs,
     out: Path,
     *,
     residual: bool,
@@ -114,8 +116,8 @@ def _predict_all(
     rows: list[dict[str, Any]] = []
     predicted = 0
     seen: set[str] = set()
-    named = ((name, item, out / f"{_unique(name, seen)}.npz") for name, item in items)
-    with Progress("Predict", total=total, unit="molecules") as bar:
+    named = ((name, item, out / f"{_unique(name, seen)}.npz") for name, item in inputs.items)
+    with Progress("Predict", total=inputs.total, unit="molecules") as bar:
         while chunk := list(itertools.islice(named, MOLECULES_AT_A_TIME)):
             todo = [
                 entry for entry in chunk if overwrite or not _usable(*entry[1:], model, residual=residual)
@@ -156,33 +158,6 @@ def _write_missing(file: Path, writers: Mapping[str, Writer]) -> None:
         prediction = Prediction.load(file)
         for suffix, path in missing.items():
             writers[suffix](prediction, path)
-
-
-class _open:
-    """Open a store or a structure file as named items; a context manager."""
-
-    def __init__(self, model: TrainedModel, path: Path, split: str) -> None:
-        self._model, self._path, self._split = model, path, split
-        self._store: Store | None = None
-
-    def __enter__(self) -> tuple[Iterator[tuple[str, Any]], int]:
-        if self._path.suffix in (".h5", ".hdf5"):
-            from helmol.evaluate.run import split_indices
-
-            self._store = store = Store.open(self._path)
-            domain = self._model.domain
-            # The store's reference matrices are taken as they are: another functional has others.
-            domain.check_data(store.level, store.basis.part(domain.basis.elements))
-            chosen = split_indices(store, self._split)
-            return ((store.ids[i], store[i]) for i in chosen), len(chosen)
-        from helmol import structures
-
-        found = structures.read(self._path)
-        return ((structure.id, structure) for structure in found), len(found)
-
-    def __exit__(self, *_: object) -> None:
-        if self._store is not None:
-            self._store.close()
 
 
 def _unique(name: str, seen: set[str]) -> str:

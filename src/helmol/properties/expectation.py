@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.basis import BasisSet
 
-Array = npt.NDArray[np.float64]
 
-
-def nuclear_charges(numbers: npt.NDArray[np.int64], basis: BasisSet) -> Array:
+def nuclear_charges(numbers: IntArray, basis: BasisSet) -> Array:
     """Return the charges that the electrons see, Z minus the ECP's core electrons, ``[n_atoms]``."""
     return np.array([n - basis.elements[int(n)].core_electrons for n in numbers], dtype=np.float64)
 
@@ -42,9 +40,7 @@ def electronic_dipole(density: Array, integrals: Array) -> Array:
     return np.asarray(-np.einsum("xij,ji->x", integrals, total_density(density)))
 
 
-def mulliken_charges(
-    density: Array, overlap: Array, *, offsets: npt.NDArray[np.int64], charges: Array
-) -> Array:
+def mulliken_charges(density: Array, overlap: Array, *, offsets: IntArray, charges: Array) -> Array:
     """Return the Mulliken charges ``q_A = Z_A − Σ_{μ∈A} (D S)_μμ``.
 
     Args:

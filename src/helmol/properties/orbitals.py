@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-import numpy.typing as npt
 import scipy.linalg
 
+from helmol.arrays import Array
 from helmol.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 SMALLEST_OVERLAP_EIGENVALUE = 1e-6
 """Directions of the basis with a smaller eigenvalue of S are left out (canonical

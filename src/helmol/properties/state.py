@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet, MOrder, coefficients_from_house, from_house
 from helmol.brief import brief
 from helmol.properties import expectation
 from helmol.properties.orbitals import density, frontier, occupations, orbitals
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

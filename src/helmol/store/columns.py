@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
 from helmol.files import plain
 from helmol.system import Matrices, Molecule, Sample
 
 Values = npt.NDArray[Any]
-Array = npt.NDArray[np.float64]
 
 REFERENCE = "reference_"
 """Prefix of the columns of cheap Fock matrices: ``reference_minao``."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
@@ -117,7 +117,7 @@ class MoleculeStream:
         """Return how often the data have been seen after ``drawn`` molecules."""
         return drawn / len(self._costs)
 
-    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _permutation(self, epoch: int) -> IntArray:
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._costs))

@@ -28,7 +28,8 @@ FREE_TO_CHANGE = ("data", "device", "n_threads", "cache_mb", "checkpoint_every")
 others change no number but for rounding."""
 
 
-OWN = ("config.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "card.md", "plots")
+SPLIT = "split.json"
+OWN = ("config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots")
 """What a run writes beside its checkpoints before the first of them is there."""
 
 CHECKPOINTS = ("last", "best")
@@ -97,7 +98,7 @@ def describe(
 ) -> None:
     """Write ``config.yaml``, ``split.json`` and ``environment.json``."""
     write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    write_json(folder / "split.json", split)
+    write_json(folder / SPLIT, split)
     write_json(folder / "environment.json", environment(device))
 
 
@@ -159,11 +160,22 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path
         )
 
 
+def trained_on(folder: Path) -> dict[str, list[str]]:
+    """Return the ids of the molecules that a run trains (``train``) and validates (``val``) on.
+
+    Raises:
+        InputError: ``split.json`` is not there, or damaged.
+    """
+    found = read_json(folder / SPLIT)
+    with understood(str(folder / SPLIT)):
+        return {role: [str(id) for id in found[role]] for role in ("train", "val")}
+
+
 def check_split(folder: Path, split: Mapping[str, list[str]]) -> None:
     """Raise ConfigError if the run was started with other molecules (the store's splits were changed)."""
-    saved = read_json(folder / "split.json")
+    saved = trained_on(folder)
     for role, ids in split.items():
-        if saved.get(role) != ids:
+        if saved[role] != ids:
             raise ConfigError(
                 f"cannot resume {folder}: the molecules of the split {role!r} have changed since the start "
                 "(split.json has the old ones); restore them, or train anew with another --out"

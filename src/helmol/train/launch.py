@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from helmol.damage import read_json, understood
+from helmol.devices import resolve_device
 from helmol.digests import read_description
-from helmol.errors import ConfigError, TrainingError
+from helmol.errors import TrainingError
 from helmol.evaluate import METRICS
 from helmol.files import plain
 from helmol.graph import Batch, collate
@@ -36,6 +37,7 @@ from helmol.train.folder import (
     logging_to,
     open_folder,
     refuse_several_processes,
+    trained_on,
 )
 from helmol.train.loop import Surroundings, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
@@ -246,13 +248,6 @@ def _finish(
     }
 
 
-def trained_on(out: Path) -> dict[str, list[str]]:
-    """Return the ids of the molecules that a run trains and validates on."""
-    found = read_json(out / "split.json")
-    with understood(str(out / "split.json")):
-        return {role: [str(id) for id in found[role]] for role in ("train", "val")}
-
-
 def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int | None) -> None:
     """Say what is about to be trained."""
     log.info(
@@ -280,7 +275,7 @@ def _warn_of_versions(out: Path, device: torch.device) -> None:
 @contextmanager
 def torch_settings(config: TrainConfig) -> Iterator[torch.device]:
     """Set threads and deterministic algorithms, yield the device, and put everything back."""
-    device = choose_device(config.device)
+    device = torch.device(resolve_device(config.device))
     if config.precision != "fp32" and device.type != "cuda":
         log.warning(
             "precision %s is emulated on %s: its errors, but slower than fp32", config.precision, device.type
@@ -300,14 +295,3 @@ def torch_settings(config: TrainConfig) -> Iterator[torch.device]:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
         torch.utils.deterministic.fill_uninitialized_memory = fill
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ConfigError: no such device on this machine.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda: torch sees no CUDA device here; use device cpu or auto")
-    return torch.device("cuda" if name in ("auto", "cuda") and torch.cuda.is_available() else "cpu")

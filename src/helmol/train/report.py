@@ -13,6 +13,7 @@ from helmol.evaluate.metrics import rows as error_table
 from helmol.files import replacing, write_text
 from helmol.model import Model
 from helmol.train import metrics
+from helmol.train.folder import SPLIT
 from helmol.train.state import Counters
 
 log = logging.getLogger("helmol.train")
@@ -29,7 +30,7 @@ def error_rows(best: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, st
 
 def write_card(folder: Path, network: Model, counters: Counters) -> None:
     """Write what was trained on what, and how well it does."""
-    split = read_json(folder / "split.json")
+    split = read_json(folder / SPLIT)
     environment = read_json(folder / "environment.json")
     domain = network.domain
     best, last = counters.best, counters.validation
