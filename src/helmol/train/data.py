@@ -24,7 +24,7 @@ from helmol.model import describe_model, find_model
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
-from helmol.system import Molecule
+from helmol.system import Molecule, outdated_references
 from helmol.target import Domain, Part, needed_references, reference_name, stored_items
 from helmol.target.matrix import needs_overlap
 from helmol.train.config import TrainConfig
@@ -287,6 +287,21 @@ def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target
             names = f"{store.ids[without[0]]!r} of {config.data} has no {what}"
             count = f" ({len(without)} of {len(rows)} molecules lack it)" if len(without) > 1 else ""
             raise InputError(f"{names}{hint}{count}")
+    if target is not None:
+        _refuse_outdated(store, config, rows, needed_references(target, inputs))
+
+
+def _refuse_outdated(store: Store, config: TrainConfig, rows: Sequence[int], names: Sequence[str]) -> None:
+    """Raise InputError if a reference that is needed was made of a density that lacks electrons."""
+    if not any(element.core_electrons for element in store.basis.elements.values()):
+        return
+    for row in rows:
+        if old := outdated_references(names, store.numbers(row), store.basis, store.provenance(row)):
+            raise InputError(
+                f"the reference {old[0]!r} of {store.ids[row]!r} in {config.data} is of an older helmol and "
+                "lacks electrons of atoms with effective core potentials: 'helmol references' with "
+                f"'--add {old[0]}' makes it anew"
+            )
 
 
 def choose_target(store: Store, config: TrainConfig, rows: Sequence[int]) -> str:
