@@ -20,10 +20,11 @@ from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, InputError
 from helmol.files import entries, plain, write_json, write_text
 from helmol.train.checkpoint import NEW, OLD, recover
+from helmol.train.updates import SCHEMA
 
 log = logging.getLogger("helmol.train")
 
-FREE_TO_CHANGE = ("data", "device", "n_threads", "cache_mb", "checkpoint_every")
+FREE_TO_CHANGE = ("data.store", "data.cache_mb", "run.device", "run.n_threads", "run.checkpoint_every")
 """Keys that may differ when a run is resumed: a store may have moved (its content hash must agree); the
 others change no number but for rounding."""
 
@@ -97,7 +98,8 @@ def describe(
     folder: Path, config: Mapping[str, Any], split: Mapping[str, Any], *, device: torch.device
 ) -> None:
     """Write ``config.yaml``, ``split.json`` and ``environment.json``."""
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    settings = {"schema": SCHEMA, **config}
+    write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     write_json(folder / SPLIT, split)
     write_json(folder / "environment.json", environment(device))
 

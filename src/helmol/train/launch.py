@@ -23,7 +23,7 @@ from helmol.locks import Claim
 from helmol.model import Model, load_model
 from helmol.store import Store
 from helmol.train import metrics
-from helmol.train.config import TrainConfig
+from helmol.train.config import RunConfig, TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
 from helmol.train.floor import RECORD, FloorChoice, settle_floor
 from helmol.train.fock_loss import training_orbitals
@@ -41,6 +41,7 @@ from helmol.train.folder import (
 )
 from helmol.train.loop import Surroundings, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
+from helmol.train.plan import Plan, make_plan
 from helmol.train.report import plot_learning_curve, write_card
 from helmol.train.start import starting_model
 from helmol.train.state import Counters, TrainingState, read_record
@@ -79,7 +80,8 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
 
 def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
     """Train in a folder that is held."""
-    settings = config.resolved()
+    plan = make_plan(config)
+    settings = plan.resolved()
     resuming = open_folder(out, resume)
     last = out / "checkpoints" / "last"
     if resuming:
@@ -87,31 +89,31 @@ def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
         check_same(fingerprint, {"config": settings}, folder=out)
         if counters.finished:
             log.info("the run in %s is finished: nothing to do", out)
-            _check_data(out, config, fingerprint)
+            _check_data(out, config.data.store, settings, fingerprint)
             if config.task != "energy" and not (out / RECORD).exists():  # killed just before
                 ids = trained_on(out)["val"]
-                with Store.open(config.data) as store:
+                with Store.open(config.data.store) as store:
                     settle_floor(out, store, ids, _validation(config, store, ids))
             counters = _counters(out)
             return _finish(out, config, counters, resumed_from=counters.step)
-    with Store.open(config.data) as store, torch_settings(config) as device:
+    with Store.open(config.data.store) as store, torch_settings(config.run) as device:
         now = {"config": settings, "content_hash": store.content_hash}
-        split = choose_split(store, config)
+        split = choose_split(store, config.data)
         if resuming:
             check_same(fingerprint, now, folder=out)
             check_split(out, {"train": split.train, "val": split.val})
         # Nothing is written before the data are known to be good.
-        data = prepare_data(store, config, split)
+        data = prepare_data(store, plan, split)
         out.mkdir(parents=True, exist_ok=True)
         with logging_to(out / "log.txt"):
-            state = _resume(out, config, device) if resuming else _begin(out, config, data, now, device)
+            state = _resume(out, config, device) if resuming else _begin(out, plan, data, now, device)
             if resuming and "fock" in state.network.heads:
                 data.items.change(state.network.fock_target.subtract)
             first = state.counters.step
             metrics.start(out / "metrics.csv", up_to_step=first)
             _introduce(state.network, data, out, first if resuming else None)
             around = _surroundings(config, data, store, out, now, device)
-            if not resuming and (config.init is not None or config.task != "hamiltonian"):
+            if not resuming and (plan.source is not None or config.task != "hamiltonian"):
                 _report_start(state, around)
             train(state, around)
             if config.task != "energy":
@@ -119,28 +121,28 @@ def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
             return _finish(out, config, _counters(out), resumed_from=first if resuming else None)
 
 
-def _check_data(out: Path, config: TrainConfig, fingerprint: dict[str, Any]) -> None:
+def _check_data(out: Path, data: Path, settings: dict[str, Any], fingerprint: dict[str, Any]) -> None:
     """Raise ConfigError if a finished run is given other data than it was trained on; none at all will do."""
-    if config.data.exists():
-        with Store.open(config.data) as store:
-            now = {"config": config.resolved(), "content_hash": store.content_hash}
+    if data.exists():
+        with Store.open(data) as store:
+            now = {"config": settings, "content_hash": store.content_hash}
         check_same(fingerprint, now, folder=out)
 
 
 def _begin(
-    out: Path, config: TrainConfig, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
+    out: Path, plan: Plan, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
 ) -> TrainingState:
     """Describe the run in its folder and make a network with random weights and fitted statistics."""
     for name in CHECKPOINTS:
         shutil.rmtree(out / "checkpoints" / name, ignore_errors=True)
     record = {
-        "data": config.data, "content_hash": fingerprint["content_hash"],
+        "data": plan.config.data.store, "content_hash": fingerprint["content_hash"],
         "train": data.split.train, "val": data.split.val,
     }  # fmt: skip
     describe(out, fingerprint["config"], record, device=device)
-    model, seconds = starting_model(config, data)
-    torch.manual_seed(config.seed)
-    state = TrainingState.begin(model.to(device), config)
+    model, seconds = starting_model(plan, data)
+    torch.manual_seed(plan.config.run.seed)
+    state = TrainingState.begin(model.to(device), plan.config)
     state.counters.cpu = seconds
     return state
 
@@ -175,7 +177,7 @@ def _surroundings(
     device: torch.device,
 ) -> Surroundings:
     """Wire the data to the loop."""
-    stream = MoleculeStream(data.n_edges, budget=config.edges_per_batch, seed=config.seed)
+    stream = MoleculeStream(data.n_edges, budget=config.schedule.edges_per_batch, seed=config.run.seed)
 
     def batch_after(drawn: int) -> tuple[Batch, int]:
         molecules = stream.take(drawn)
@@ -184,7 +186,9 @@ def _surroundings(
     return Surroundings(
         config=config,
         batch_after=batch_after,
-        loss=objective(config, data.domain.basis, training_orbitals(store, config, data.split.train)),
+        loss=objective(
+            config, data.domain.basis, training_orbitals(store, config.loss.fock, data.split.train)
+        ),
         settle=(lambda model: None) if config.task == "energy" else FloorChoice(store, data.split.val),
         validate=_validation(config, store, data.split.val),
         criterion=criterion(config),
@@ -217,7 +221,7 @@ def _report_start(state: TrainingState, around: Surroundings) -> None:
 
 def _energies_alone(config: TrainConfig) -> bool:
     """Return whether nothing but energies is learnt."""
-    return config.task == "energy" and config.force_weight == 0
+    return config.task == "energy" and config.loss.force_weight == 0
 
 
 def _finish(
@@ -273,7 +277,7 @@ def _warn_of_versions(out: Path, device: torch.device) -> None:
 
 
 @contextmanager
-def torch_settings(config: TrainConfig) -> Iterator[torch.device]:
+def torch_settings(config: RunConfig) -> Iterator[torch.device]:
     """Set threads and deterministic algorithms, yield the device, and put everything back."""
     device = torch.device(resolve_device(config.device))
     if config.precision != "fp32" and device.type != "cuda":
