@@ -60,6 +60,8 @@ def embed_runs(
         else:
             scores["variance"] = [float(value) for value in share]
         parts[name] = (embedding, places, scores)
+    for name in ("embedding.json", "embedding.npz", "embedding.png"):
+        (out / name).unlink(missing_ok=True)  # never one of now beside one of before
     # Only here, because drawing is slow to import.
     from helmol.embed.plot import embedding_plot
 

@@ -97,6 +97,7 @@ class ErrorTable:
             result["by_element_pair"] = self._blocks[name].by_element_pair()
             result["by_shell_pair"] = self._blocks[name].by_shell_pair()
         result["flags"] = self._flags.get(name, [])
+        result["n_flagged"] = len(result["flags"])
         result["missing"] = {}
         for metric, why in self._missing.items():
             known = sum(metric in row for row in rows)

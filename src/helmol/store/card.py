@@ -274,6 +274,7 @@ def write_card(store: Store, folder: Path) -> dict[str, Any]:
 
     card = describe(store)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "card.md").unlink(missing_ok=True)
     figures = plots.draw(store, folder, card)
     write_text(folder / "card.md", markdown(card, figures=[figure.name for figure in figures]))
     return card

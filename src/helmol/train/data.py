@@ -288,17 +288,17 @@ def _check_labels(store: Store, plan: Plan, rows: Sequence[int], target: str | N
             count = f" ({len(without)} of {len(rows)} molecules lack it)" if len(without) > 1 else ""
             raise InputError(f"{names}{hint}{count}")
     if target is not None:
-        _refuse_outdated(store, config, rows, needed_references(target, inputs))
+        _refuse_outdated(store, rows, needed_references(target, inputs))
 
 
-def _refuse_outdated(store: Store, config: TrainConfig, rows: Sequence[int], names: Sequence[str]) -> None:
+def _refuse_outdated(store: Store, rows: Sequence[int], names: Sequence[str]) -> None:
     """Raise InputError if a reference that is needed was made of a density that lacks electrons."""
     if not any(element.core_electrons for element in store.basis.elements.values()):
         return
     for row in rows:
         if old := outdated_references(names, store.numbers(row), store.basis, store.provenance(row)):
             raise InputError(
-                f"the reference {old[0]!r} of {store.ids[row]!r} in {config.data} is of an older helmol and "
+                f"the reference {old[0]!r} of {store.ids[row]!r} in {store.path} is of an older helmol and "
                 "lacks electrons of atoms with effective core potentials: 'helmol references' with "
                 f"'--add {old[0]}' makes it anew"
             )

@@ -30,8 +30,17 @@ others change no number but for rounding."""
 
 
 SPLIT = "split.json"
-OWN = ("config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots")
-"""What a run writes beside its checkpoints before the first of them is there."""
+RECORD, BASELINES = "overlap_floor.json", "baselines.json"
+"""What was chosen at the end of a run, and what it has to beat."""
+
+RESULTS = ("card.md", "plots/learning_curve.png", RECORD, BASELINES)
+"""What a run leaves at its end, besides its checkpoints."""
+
+OWN = (
+    "config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots", RECORD,
+    BASELINES,
+)  # fmt: skip
+"""What may stand in a folder in which a run begins: an earlier one left it whose checkpoints are gone."""
 
 CHECKPOINTS = ("last", "best")
 
