@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from helmol import structures
+from helmol.arrays import Array
 from helmol.errors import InputError
 from helmol.predict import TrainedModel
 from helmol.predict.ensemble import EnsembleEnergy, check_members, ensemble_energies
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU, EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 FROM_ENERGY = ("energy", "free_energy", "forces")
 FROM_FOCK = ("dipole", "charges")
@@ -62,9 +59,9 @@ class HelmolCalculator(Calculator):
         dtype: str | None = None,
     ) -> None:
         super().__init__()
-        given = list(model) if isinstance(model, (list, tuple)) else [model]
+        models = list(model) if isinstance(model, (list, tuple)) else [model]
         self.models = [
-            m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in given
+            m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in models
         ]
         check_members(self.models)
         if dtype not in (None, "float32", "float64"):

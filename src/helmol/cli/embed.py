@@ -54,7 +54,11 @@ def embed(
             for element, entry in part["by_element"].items()
         ]
         columns = ["model", "element", "atoms", "environments", "k-NN purity", "chance", "silhouette"]
-        s.table(f"{result['n_atoms']} atoms of {result['n_molecules']} molecules", columns, rows)
+        title = f"{result['n_atoms']} atoms of {result['n_molecules']} molecules"
+        if rows:
+            s.table(title, columns, rows)
+        else:
+            s.say(f"{title}: no element is in two environments, so there is nothing to separate")
         s.say(f"figure {result['figure']}, coordinates {result['coordinates']}")
         s.result(result)
         s.next(f"helmol evaluate {run} {store}")

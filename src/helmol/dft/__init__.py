@@ -4,18 +4,22 @@ Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files,
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
+import os
+
 from helmol.blas import load_pyscf_blas
 
 # Before PySCF is imported anywhere: then its libraries would be loaded, with kernels of their choice.
 load_pyscf_blas()
 
 # isort: split
+from pyscf import lib
+
 from helmol.dft.appended import appended_shells
+from helmol.dft.attached import beyond_the_molecule, has_own_overlap, other_functional
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
 from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
-from helmol.dft.given import beyond_the_molecule, has_own_overlap, other_functional
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
@@ -59,3 +63,6 @@ __all__ = [
     "run",
     "write_chkfile",
 ]
+
+# In a forked child OpenMP's threads are not there, and who waits for them waits for ever.
+os.register_at_fork(after_in_child=lambda: lib.num_threads(1))

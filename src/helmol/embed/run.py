@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helmol import structures
 from helmol.embed.embedding import Embedding, embed, plane, separation, umap_plane
 from helmol.errors import ConfigError
-from helmol.evaluate.run import split_indices
 from helmol.files import replacing, write_json
-from helmol.store import Store
-from helmol.system import Molecule
+from helmol.inputs import read_molecules
 
 if TYPE_CHECKING:
     from helmol.model import Model
@@ -52,7 +49,7 @@ def embed_runs(
     """
     if method not in ("pca", "umap"):
         raise ConfigError(f"method {method!r}: expected pca or umap")
-    molecules = _molecules(path, split)
+    molecules = [molecule for _, molecule in read_molecules(path, split=split)]
     parts: dict[str, tuple[Embedding, Any, dict[str, Any]]] = {}
     for name, network in networks.items():
         embedding = embed(network, molecules)
@@ -63,6 +60,8 @@ def embed_runs(
         else:
             scores["variance"] = [float(value) for value in share]
         parts[name] = (embedding, places, scores)
+    for name in ("embedding.json", "embedding.npz", "embedding.png"):
+        (out / name).unlink(missing_ok=True)  # never one of now beside one of before
     # Only here, because drawing is slow to import.
     from helmol.embed.plot import embedding_plot
 
@@ -83,11 +82,3 @@ def embed_runs(
     }  # fmt: skip
     write_json(out / "embedding.json", result)
     return result
-
-
-def _molecules(path: Path, split: str) -> list[Molecule]:
-    """Read molecules; the matrices of a store are left alone."""
-    if path.suffix in (".h5", ".hdf5"):
-        with Store.open(path) as store:
-            return [store.molecule(i) for i in split_indices(store, split)]
-    return [structure.molecule for structure in structures.read(path)]

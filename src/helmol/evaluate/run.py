@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helmol.errors import DomainError, InputError
+from helmol.evaluate import report
+from helmol.evaluate.baselines import made_baseline, spread
 from helmol.evaluate.energies import energy_table, predict_labels, read_label
 from helmol.evaluate.from_fock import energies_from_fock
-from helmol.evaluate.network import evaluate_model
+from helmol.evaluate.network import evaluate_model, predictions
 from helmol.evaluate.precision import precision_table
-from helmol.files import write_json
-from helmol.store import Store
+from helmol.evaluate.published import comparable, set_name
+from helmol.evaluate.remarks import remarks
+from helmol.store import Store, split_indices
+from helmol.system import Sample
 
 if TYPE_CHECKING:
     from helmol.model import Model
@@ -34,7 +38,7 @@ def evaluate_store(
     energy_from_h: int = 0,
     precisions: int = 0,
 ) -> dict[str, Any]:
-    """Return the error table of a network on one split of a store; write it and plots to ``out``.
+    """Return the error table of a network on one split of a store; write it, a report and plots to ``out``.
 
     A model with a Hamiltonian head gets the keys of :func:`evaluate_model`, one with an energy head those of
     :func:`helmol.evaluate.energies.energy_table`, one with both heads all of them, or those of the one kind
@@ -46,12 +50,17 @@ def evaluate_store(
         split: name of a split, or ``"all"``; by default ``"test"``, and in a store without one all
             molecules that are not in ``seen`` (reported as ``"unseen"``).
         seen: ids that the model was trained or chosen on.
-        out: folder for ``evaluation.json`` and the plots.
+        out: folder for ``evaluation.json``, ``report.md`` and the plots; those of before are removed.
         max_edges: atom pairs per batch.
         energy_from_h: of how many molecules to evaluate the energy that the predicted Fock matrix implies
             (:mod:`helmol.evaluate.from_fock`); each costs as much as one SCF cycle.
         precisions: on how many molecules to compare the precisions of matrix products, under ``precisions``
             (:func:`helmol.evaluate.precision.precision_table`).
+
+    Returns:
+        These keys, ``target``, ``parameters``, ``store``, ``split``; ``set``: the published test set that the
+        molecules are, or ``None``; ``published``: what others reached there
+        (:mod:`helmol.evaluate.published`); ``remarks``: what should be said aloud, in sentences.
 
     Raises:
         InputError: the store has no such split, or it is empty; molecules without labels to compare with.
@@ -68,10 +77,18 @@ def evaluate_store(
         result: dict[str, Any] = {"n_molecules": len(chosen), "baselines": {}, "missing": {}}
         if energy_from_h:
             _all_labelled(store, chosen[:energy_from_h], "energy", "energy")
+        report.clear(out)
+        notes: list[str] = []
         if fock:
             table = evaluate_model(
-                network, (store[i] for i in chosen), total=len(chosen), level=store.level, max_edges=max_edges
+                network, _read(store, chosen), total=len(chosen), level=store.level, max_edges=max_edges
             )
+            if not table["baselines"]:
+                some = [store[i] for i in spread(chosen)]
+                table["baselines"], note = made_baseline(
+                    some, network.domain.basis, store.level, store=path, total=len(chosen)
+                )
+                notes.append(note)
             _merge(result, table)
             _plot(network, store, chosen[:MOLECULES_PLOTTED], table, out=out, max_edges=max_edges)
             if energy_from_h:
@@ -86,8 +103,10 @@ def evaluate_store(
         elif "energy" in network.heads:
             result["missing"]["energy_mae_meV"] = "the molecules have no energies"
         result |= {"target": network.domain.target, "parameters": network.n_parameters}
-        result |= {"store": str(path), "split": split}
-        write_json(out / "evaluation.json", result)
+        result |= {"store": str(path), "split": split, "set": set_name(store, split, chosen)}
+        result |= {"published": comparable(result["set"], store.level)}
+        result |= {"remarks": [*remarks(result), *notes]}
+        report.write(out, result)
     return result
 
 
@@ -131,6 +150,11 @@ def _all_labelled(store: Store, chosen: Sequence[int], column: str, what: str) -
         )
 
 
+def _read(store: Store, indices: Sequence[int]) -> Iterator[Sample]:
+    """Read samples one after the other."""
+    return (store[i] for i in indices)
+
+
 def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
     """Add a table to another; baselines and reasons of the same name are joined."""
     for name, part in table["baselines"].items():
@@ -140,13 +164,9 @@ def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
 
 
 def _from_fock(network: Model, store: Store, indices: Sequence[int], *, max_edges: int) -> dict[str, Any]:
-    """Compare the energies that predicted and reference Fock matrices imply."""
-    from helmol.model import predict_fock
-
-    samples = [store[i] for i in indices]
+    """Compare the energies that predicted and cheap Fock matrices imply."""
+    samples, matrices, _ = zip(*predictions(network, _read(store, indices), max_edges=max_edges), strict=True)
     references = [sample.matrices.references for sample in samples]
-    known = [sample.matrices.known for sample in samples]
-    matrices = predict_fock(network, [s.molecule for s in samples], known, max_edges=max_edges)
     common = set.intersection(*({*names} for names in references))
     tables = energies_from_fock(
         samples,
@@ -170,29 +190,6 @@ def _energies(
     return table
 
 
-def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> list[int]:
-    """Return the positions of a split's samples.
-
-    Raises:
-        InputError: no such split, or nothing in it.
-    """
-    if split == "unseen" and split not in store.splits:
-        indices = [i for i, id in enumerate(store.ids) if id not in seen]
-        if not indices:
-            raise InputError(
-                f"the model was trained or chosen on all {len(store)} molecules of the store, which has "
-                "no split 'test': --split all measures the errors on those"
-            )
-        return indices
-    if split != "all" and split not in store.splits:
-        have = ", ".join(store.splits) or "none"
-        raise InputError(f"the store has no split {split!r} (it has {have}): use --split all or one of these")
-    indices = list(range(len(store))) if split == "all" else [int(i) for i in store.indices(split)]
-    if not indices:
-        raise InputError(f"split {split!r} of the store is empty")
-    return indices
-
-
 def _plot(
     network: Model,
     store: Store,
@@ -204,21 +201,17 @@ def _plot(
 ) -> None:
     """Draw parity, levels and errors by shell pair for a few molecules."""
     from helmol.evaluate import plots
-    from helmol.model import predict_fock
 
-    samples = [store[i] for i in indices]
-    predicted = predict_fock(
-        network, [s.molecule for s in samples], [s.matrices.known for s in samples], max_edges=max_edges
-    )
-    plots.parity(samples, predicted, store.basis, out / "parity.png", errors=result)
+    samples, matrices, _ = zip(*predictions(network, _read(store, indices), max_edges=max_edges), strict=True)
+    plots.parity(samples, matrices, store.basis, out / "parity.png", errors=result)
     plots.shell_pairs(result["by_shell_pair"], out / "shell_pairs.png")
     sample = samples[0]
     if sample.matrices.overlap is not None:
         plots.levels(
             sample,
-            predicted[0],
+            matrices[0],
             out / "levels.png",
             basis=store.basis,
             overlap=sample.matrices.overlap,
-            baseline=next(iter(result["baselines"]), None),
+            baseline=next((name for name in result["baselines"] if name in sample.matrices.references), None),
         )

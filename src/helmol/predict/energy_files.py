@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from helmol import structures
-from helmol.elements import SYMBOLS
 from helmol.errors import DomainError, InputError
 from helmol.files import write_text
+from helmol.inputs import read_molecules
 from helmol.locks import Claim
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
-from helmol.store import Store
 from helmol.system import Molecule
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
@@ -30,6 +29,7 @@ COLUMNS = (
     "max_force_eV_per_angstrom",
     "force_std_meV_per_angstrom",
 )
+TABLE, FRAMES = "energies.csv", "energies.extxyz"
 MOLECULES_AT_A_TIME = 64
 
 
@@ -57,7 +57,13 @@ def predict_energies_of_file(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder with --out")
     with Claim(out, folder=True):
-        return _predict_all(models, _molecules(path, split), out, max_edges=max_edges)
+        return _predict_all(models, read_molecules(path, split=split), out, max_edges=max_edges)
+
+
+def remove_energies(out: Path) -> None:
+    """Remove the energies that an earlier call left in a folder."""
+    for name in (TABLE, FRAMES):
+        (out / name).unlink(missing_ok=True)
 
 
 def _predict_all(
@@ -75,27 +81,21 @@ def _predict_all(
             found = ensemble_energies(models, [m for _, m in chunk], forces=forces, max_edges=max_edges)
             for (name, molecule), entry in zip(chunk, found, strict=True):
                 rows.append(_row(name, molecule, entry))
-                frames.append(_frame(name, molecule, entry))
+                frames.append(
+                    structures.extxyz_text(name, molecule, energy=entry.energy, forces=entry.forces)
+                )
             bar.advance(len(chunk))
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
     # Never one of now beside one of before.
-    (out / "energies.extxyz").unlink(missing_ok=True)
-    write_text(out / "energies.csv", table.getvalue())
-    write_text(out / "energies.extxyz", "".join(frames))
+    remove_energies(out)
+    if "fock" not in models[0].network.heads:
+        (out / "summary.csv").unlink(missing_ok=True)
+    write_text(out / TABLE, table.getvalue())
+    write_text(out / FRAMES, "".join(frames))
     return {"n_molecules": len(rows), "molecules": rows}
-
-
-def _molecules(path: Path, split: str) -> list[tuple[str, Molecule]]:
-    """Read names and molecules; the matrices of a store are left alone."""
-    if path.suffix in (".h5", ".hdf5"):
-        from helmol.evaluate.run import split_indices
-
-        with Store.open(path) as store:
-            return [(store.ids[i], store.molecule(i)) for i in split_indices(store, split)]
-    return [(structure.id, structure.molecule) for structure in structures.read(path)]
 
 
 def _check(models: Sequence[TrainedModel], name: str, molecule: Molecule) -> None:
@@ -125,21 +125,3 @@ def _row(name: str, molecule: Molecule, entry: EnsembleEnergy) -> dict[str, Any]
             else 1000 * EV_PER_ANGSTROM_PER_AU * float(entry.forces_std.max())
         ),
     }
-
-
-def _frame(name: str, molecule: Molecule, entry: EnsembleEnergy) -> str:
-    """Return a frame of an extended xyz file, Å, eV, eV/Å."""
-    columns = np.array(molecule.positions_ang)
-    properties = "species:S:1:pos:R:3"
-    if entry.forces is not None:
-        columns = np.hstack([columns, EV_PER_ANGSTROM_PER_AU * entry.forces])
-        properties += ":forces:R:3"
-    header = (
-        f'Properties={properties} name="{name}" charge={molecule.charge} spin={molecule.spin + 1} '
-        f'energy={EV_PER_HARTREE * entry.energy:.10f} pbc="F F F"'
-    )
-    lines = [
-        f"{SYMBOLS[z]:<2} " + " ".join(f"{x:18.10f}" for x in row)
-        for z, row in zip(molecule.numbers, columns, strict=True)
-    ]
-    return "\n".join([str(molecule.n_atoms), header, *lines]) + "\n"

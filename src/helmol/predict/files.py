@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,24 @@ import numpy as np
 
 from helmol.damage import read_npz, understood
 from helmol.errors import DomainError, InputError
-from helmol.files import file_stem, write_text
+from helmol.files import entries, file_stem, write_text
+from helmol.inputs import Inputs, open_inputs
 from helmol.locks import Claim
-from helmol.predict.prediction import Prediction
+from helmol.predict.energy_files import remove_energies
+from helmol.predict.prediction import Prediction, state_flags
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
 from helmol.properties import frontier
-from helmol.store import Store
 from helmol.system import Molecule
 from helmol.units import EV_PER_HARTREE
 
 log = logging.getLogger("helmol.predict")
 
-COLUMNS = ("id", "formula", "file", "homo_Eh", "lumo_Eh", "gap_Eh", "gap_eV", "dipole_debye", "residual_Eh")
+COLUMNS = (
+    "id", "formula", "file", "homo_Eh", "lumo_Eh", "gap_Eh", "gap_eV", "dipole_debye", "residual_Eh", "moved",
+    "flags",
+)  # fmt: skip
+"""``moved``: electrons that the first SCF step moves, beside ``residual_Eh``; ``flags``: what is odd."""
 MOLECULES_AT_A_TIME = 64
 TABLE = "summary.csv"
 
@@ -63,7 +68,8 @@ def predict_file(
         max_edges: atom pairs per batch.
 
     Returns:
-        ``n_molecules``, ``n_predicted``, ``n_kept``, ``molecules`` (rows of the table).
+        ``n_molecules``, ``n_predicted``, ``n_kept``, ``n_flagged``, ``n_others`` (results of earlier calls
+        in ``out`` that are not in the table), ``molecules`` (rows of the table).
 
     Raises:
         DomainError: a store of another functional or basis, or a molecule outside the model's domain (named);
@@ -73,9 +79,12 @@ def predict_file(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder with --out")
-    with Claim(out, folder=True), _open(model, path, split) as (items, total):
+    with Claim(out, folder=True), open_inputs(path, split=split) as inputs:
+        if (store := inputs.store) is not None:
+            # The store's reference matrices are taken as they are: another functional has others.
+            model.domain.check_data(store.level, store.basis.part(model.domain.basis.elements))
         rows, predicted = _predict_all(
-            model, items, total, out, residual=residual, writers=writers or {}, overwrite=overwrite,
+            model, inputs, out, residual=residual, writers=writers or {}, overwrite=overwrite,
             max_edges=max_edges,
         )  # fmt: skip
         table = io.StringIO()
@@ -83,14 +92,19 @@ def predict_file(
         writer.writeheader()
         writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
         write_text(out / TABLE, table.getvalue())
-    kept = len(rows) - predicted
-    return {"n_molecules": len(rows), "n_predicted": predicted, "n_kept": kept, "molecules": rows}
+        if not model.has_energy:
+            # Of another model, and nothing says so.
+            remove_energies(out)
+    others = {path.name for path in entries(out) if path.suffix == ".npz"} - {row["file"] for row in rows}
+    return {
+        "n_molecules": len(rows), "n_predicted": predicted, "n_kept": len(rows) - predicted,
+        "n_flagged": sum(bool(row["flags"]) for row in rows), "n_others": len(others), "molecules": rows,
+    }  # fmt: skip
 
 
 def _predict_all(
     model: TrainedModel,
-    items: Iterator[tuple[str, Any]],
-    total: int,
+    inputs: Inputs,
     out: Path,
     *,
     residual: bool,
@@ -102,8 +116,8 @@ def _predict_all(
     rows: list[dict[str, Any]] = []
     predicted = 0
     seen: set[str] = set()
-    named = ((name, item, out / f"{_unique(name, seen)}.npz") for name, item in items)
-    with Progress("Predict", total=total, unit="molecules") as bar:
+    named = ((name, item, out / f"{_unique(name, seen)}.npz") for name, item in inputs.items)
+    with Progress("Predict", total=inputs.total, unit="molecules") as bar:
         while chunk := list(itertools.islice(named, MOLECULES_AT_A_TIME)):
             todo = [
                 entry for entry in chunk if overwrite or not _usable(*entry[1:], model, residual=residual)
@@ -144,33 +158,6 @@ def _write_missing(file: Path, writers: Mapping[str, Writer]) -> None:
         prediction = Prediction.load(file)
         for suffix, path in missing.items():
             writers[suffix](prediction, path)
-
-
-class _open:
-    """Open a store or a structure file as named items; a context manager."""
-
-    def __init__(self, model: TrainedModel, path: Path, split: str) -> None:
-        self._model, self._path, self._split = model, path, split
-        self._store: Store | None = None
-
-    def __enter__(self) -> tuple[Iterator[tuple[str, Any]], int]:
-        if self._path.suffix in (".h5", ".hdf5"):
-            from helmol.evaluate.run import split_indices
-
-            self._store = store = Store.open(self._path)
-            domain = self._model.domain
-            # The store's reference matrices are taken as they are: another functional has others.
-            domain.check_data(store.level, store.basis.part(domain.basis.elements))
-            chosen = split_indices(store, self._split)
-            return ((store.ids[i], store[i]) for i in chosen), len(chosen)
-        from helmol import structures
-
-        found = structures.read(self._path)
-        return ((structure.id, structure) for structure in found), len(found)
-
-    def __exit__(self, *_: object) -> None:
-        if self._store is not None:
-            self._store.close()
 
 
 def _unique(name: str, seen: set[str]) -> str:
@@ -222,9 +209,10 @@ def _usable(item: Any, file: Path, model: TrainedModel, *, residual: bool) -> bo
 
 def _row(name: str, molecule: Molecule, file: Path) -> dict[str, Any]:
     """Read a result back as a row of the table."""
-    data = read_npz(file, names=("mo_energy", "mo_occ", "dipole", "residual"))
+    data = read_npz(file, names=("mo_energy", "mo_occ", "dipole", "residual", "moved"))
     with understood(str(file)):
         homo, lumo = frontier(data["mo_energy"], data["mo_occ"])
+        moved = float(data["moved"]) if "moved" in data else None
         return {
             "id": name,
             "formula": molecule.formula,
@@ -235,4 +223,6 @@ def _row(name: str, molecule: Molecule, file: Path) -> dict[str, Any]:
             "gap_eV": (lumo - homo) * EV_PER_HARTREE,
             "dipole_debye": float(np.linalg.norm(data["dipole"])) if "dipole" in data else None,
             "residual_Eh": float(data["residual"]) if "residual" in data else None,
+            "moved": moved,
+            "flags": "; ".join(state_flags(lumo - homo, moved, float(data["mo_occ"].sum()))),
         }

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import structures
+from helmol.arrays import Array
 from helmol.basis import BasisSet
+from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
 from helmol.system import Molecule, Sample
@@ -25,27 +26,7 @@ if TYPE_CHECKING:
     from helmol.model import Model, PredictedEnergy
     from helmol.target import Domain
 
-Array = npt.NDArray[np.float64]
 log = logging.getLogger("helmol.predict")
-
-
-def resolve_device(name: str) -> str:
-    """Return ``"cuda"``, ``"mps"`` or ``"cpu"`` for ``"auto"``, else the name itself.
-
-    Raises:
-        InputError: the device is not there.
-    """
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return "cuda" if there["cuda"] else "cpu"
-    if not there.get(name.split(":")[0], False):
-        raise InputError(
-            f"device {name!r} is not available here: use auto or one of "
-            f"{', '.join(d for d in there if there[d])}"
-        )
-    return name
 
 
 @dataclass(frozen=True)
@@ -70,6 +51,9 @@ class TrainedModel:
 
     def __init__(self, network: Model) -> None:
         self.network = network
+
+    def __repr__(self) -> str:
+        return f"TrainedModel({self.network.summary})"
 
     @property
     def domain(self) -> Domain:
@@ -131,7 +115,8 @@ class TrainedModel:
                 model's basis and the result is in its own AO order; the others get a ``Mole`` of
                 the model's basis.
             residual: whether to build one Fock matrix from the predicted density and report
-                ``‖FDS − SDF‖``; costs as much as one SCF cycle.
+                ``‖FDS − SDF‖`` and how many electrons the first SCF step moves; costs as much as one SCF
+                cycle.
             max_edges: atom pairs per batch.
 
         Raises:
@@ -142,9 +127,7 @@ class TrainedModel:
         queries = [self._query(item, k) for k, item in enumerate(what if several else [what])]
         predictions = self._predict(queries, max_edges=max_edges)
         if residual:
-            predictions = [
-                replace(p, residual=self._residual(p, q)) for p, q in zip(predictions, queries, strict=True)
-            ]
+            predictions = [self._checked(p, q) for p, q in zip(predictions, queries, strict=True)]
         return predictions if several else predictions[0]
 
     @property
@@ -274,15 +257,25 @@ class TrainedModel:
         integrals = dft.dipole_integrals(mole)
         return _Query(sample.id, sample.molecule, matrices.overlap, integrals, matrices.references, mole)
 
-    def _residual(self, prediction: Prediction, query: _Query) -> float:
-        """Build F from the predicted density and return how far it is from self-consistency, Eh."""
+    def _checked(self, prediction: Prediction, query: _Query) -> Prediction:
+        """Build F from the predicted density and return the prediction with how far it is from the end."""
         from helmol import dft, properties
 
         if query.mole is None:
             raise InputError("the residual needs PySCF for a Fock build: install pyscf, or leave it out")
         field_of = dft.mean_field(query.mole, dft.level_from(self.domain.level))
         fock = np.asarray(field_of.get_fock(dm=prediction.density))
-        return properties.residual(fock, prediction.density, prediction.overlap)
+        density, overlap = prediction.density, prediction.overlap
+        mo_energy, mo_coeff = properties.orbitals(fock, overlap)
+        occupied = properties.occupations(
+            mo_energy, round(float(prediction.mo_occ.sum())), spin=prediction.molecule.spin
+        )
+        after = properties.density(mo_coeff, occupied)
+        return replace(
+            prediction,
+            residual=properties.residual(fock, density, overlap),
+            moved=properties.electrons_moved(density, after, overlap),
+        )
 
 
 def _is_mole(item: Any) -> bool:

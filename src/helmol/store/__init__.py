@@ -10,6 +10,6 @@ A store is one HDF5 file. While an append is being committed there is a journal 
 from helmol.store.groups import group_split
 from helmol.store.merge import merge
 from helmol.store.packed import Store
-from helmol.store.split import random_split
+from helmol.store.split import random_split, split_indices
 
-__all__ = ["Store", "group_split", "merge", "random_split"]
+__all__ = ["Store", "group_split", "merge", "random_split", "split_indices"]

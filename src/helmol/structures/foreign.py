@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from helmol.damage import one_line
 from helmol.errors import InputError
 from helmol.structures import inputs, mdl, xyz
 from helmol.structures.frame import Frame
@@ -66,10 +67,10 @@ def read_frames(path: Path) -> list[Frame]:
             warnings.simplefilter("ignore")
             frames = _read(path)
     except Exception as error:  # ASE's readers raise whatever their parsing meets.
-        text = " ".join(str(error).split())
+        text = one_line(error, longest=500)
         if isinstance(error, KeyError):
-            text = f"unknown element {text}"
-        raise InputError(f"cannot read {path}: {text or type(error).__name__}") from error
+            text = f"unknown element {' '.join(str(error).split())[:200]}"
+        raise InputError(f"cannot read {path}: {text}") from error
     if not frames:
         raise InputError(f"structure file {path} holds no structure")
     return frames

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.errors import InputError
 from helmol.structures.files import frames_and_structures
 from helmol.structures.state import flat_items, kept_results, words_of
 from helmol.structures.structure import Structure
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

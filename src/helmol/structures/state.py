@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.errors import InputError
 
 CHARGE = frozenset("charge totalcharge totcharge netcharge molecularcharge chrg".split())
@@ -114,7 +114,7 @@ def statements(atoms: Any) -> list[Statement]:
     return found
 
 
-def charge_and_spin(numbers: npt.NDArray[np.int64], found: Iterable[Statement]) -> tuple[int, int]:
+def charge_and_spin(numbers: IntArray, found: Iterable[Statement]) -> tuple[int, int]:
     """Return charge and 2S; 0 for what nothing states.
 
     Raises:
@@ -223,7 +223,7 @@ def kept_results(calculator: Any) -> Mapping[str, Any]:
     return calculator.results if isinstance(calculator, SinglePointCalculator) else {}
 
 
-def _per_atom(atoms: Any) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
+def _per_atom(atoms: Any) -> Iterator[tuple[str, Array]]:
     """Yield per-atom charges and moments by name, those of nothing but zeros left out."""
     arrays = {
         **atoms.arrays,
@@ -243,7 +243,7 @@ def _per_atom(atoms: Any) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
         yield name, values.astype(np.float64)
 
 
-def _sum(name: str, values: npt.NDArray[np.float64], n_atoms: int) -> list[Statement]:
+def _sum(name: str, values: Array, n_atoms: int) -> list[Statement]:
     """Return what per-atom numbers say about the whole."""
     rounding = ROUNDING + ROUNDING_PER_ATOM * n_atoms
     if "magmom" in name.lower():

@@ -38,7 +38,7 @@ def test_a_model_of_energies_alone(trained, tmp_path):
     assert result["force_mae_meV_per_angstrom"] > 0
     assert result["baselines"]["elements"]["energy_mae_meV"] > 0
     assert "h_mae_uEh" not in result
-    assert {p.name for p in tmp_path.iterdir()} == {"evaluation.json", "energies.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {"evaluation.json", "report.md", "energies.png"}
 
 
 def test_a_model_of_both(trained, tmp_path):
