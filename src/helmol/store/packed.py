@@ -29,6 +29,9 @@ from helmol.system import LevelOfTheory, Molecule, Sample
 SCHEMA = 1
 """Version of the file's layout; a store of another version is refused."""
 
+STORE_SUFFIXES = (".h5", ".hdf5")
+"""What the name of a store ends with, where stores are told from other files."""
+
 _DIGESTS = 1 << 256
 _ALWAYS = ("id", "numbers", "positions", "charge", "spin", "energy", "forces", "dipole", "provenance", "fock")
 
@@ -165,6 +168,10 @@ class Store:
     def ids(self) -> list[str]:
         """Ids of all samples, in the order they stand."""
         return list(self._ids)
+
+    def id(self, row: int) -> str:
+        """Return the id of a sample."""
+        return self._ids[row]
 
     @property
     def n_atoms(self) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ from helmol.structures.assembly import ComplexesConfig, DimersConfig, complexed,
 from helmol.structures.bonds import bonds, environments
 from helmol.structures.conformers import ConformersConfig, conformers, flat_molecule, read_smiles
 from helmol.structures.dynamics import DynamicsConfig, md
-from helmol.structures.files import from_atoms, quoted, read, write
+from helmol.structures.files import SUFFIXES, FrameError, each, from_atoms, quoted, read, write
 from helmol.structures.modes import ModesConfig, displaced, normal_modes
 from helmol.structures.placement import random_molecule
 from helmol.structures.recipe import Composition, RandomConfig, compositions, element_counts
@@ -19,11 +19,13 @@ from helmol.structures.structure import Structure
 from helmol.structures.xtb import hessian, relax
 
 __all__ = [
+    "SUFFIXES",
     "ComplexesConfig",
     "Composition",
     "ConformersConfig",
     "DimersConfig",
     "DynamicsConfig",
+    "FrameError",
     "ModesConfig",
     "RandomConfig",
     "Structure",
@@ -34,6 +36,7 @@ __all__ = [
     "dimers",
     "displaced",
     "draw_fragments",
+    "each",
     "element_counts",
     "environments",
     "flat_molecule",

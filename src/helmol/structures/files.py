@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,24 @@ from helmol.files import plain, replacing
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
 
+SUFFIXES = (".xyz", ".extxyz", ".db", ".traj", ".sdf", ".sd", ".mol", ".pdb", ".gjf", ".com", ".cjson")
+"""What structure files in a folder end with."""
+
 READ_ELSEWHERE = ("id", "name", "charge", "spin", "spin_multiplicity", "uhf")
 """Keys of a header that become part of the structure itself."""
+
+
+class FrameError(InputError):
+    """A frame of a structure file that is no molecule.
+
+    Attributes:
+        id: what the structure would be called.
+        frame: its number in the file, from 1.
+    """
+
+    def __init__(self, message: str, *, id: str, frame: int) -> None:
+        super().__init__(message)
+        self.id, self.frame = id, frame
 
 
 def read(path: Path | str) -> list[Structure]:
@@ -39,20 +55,31 @@ def read(path: Path | str) -> list[Structure]:
             element, a coordinate that is no number, electrons that do not go with the spin, atoms
             on top of each other); names the file and the frame.
     """
+    found = []
+    for structure in each(path):
+        if isinstance(structure, FrameError):
+            raise structure
+        found.append(structure)
+    return found
+
+
+def each(path: Path | str) -> Iterator[Structure | FrameError]:
+    """Yield every frame of a file as :func:`read` returns it, or the error that it would raise for it.
+
+    Raises:
+        InputError: the file as a whole cannot be read.
+    """
     path = Path(path)
     frames = _frames(path)
-    molecules = []
-    for number, atoms in enumerate(frames, start=1):
+    ids = _ids(path, frames)
+    for number, (id, atoms) in enumerate(zip(ids, frames, strict=True), start=1):
         try:
-            molecules.append(from_atoms(atoms))
+            molecule = from_atoms(atoms)
         except (HelmolError, ValueError, TypeError) as error:
             where = f"{path}, frame {number} of {len(frames)}" if len(frames) > 1 else str(path)
-            raise InputError(f"{where}: {error}") from error
-    ids = _ids(path, frames)
-    return [
-        Structure(id, molecule, _provenance(atoms.info, source=path.name, frame=number))
-        for number, (id, molecule, atoms) in enumerate(zip(ids, molecules, frames, strict=True), start=1)
-    ]
+            yield FrameError(f"{where}: {error}", id=id, frame=number)
+            continue
+        yield Structure(id, molecule, _provenance(atoms.info, source=path.name, frame=number))
 
 
 def write(path: Path | str, structures: Sequence[Structure]) -> None:
