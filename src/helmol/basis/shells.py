@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from helmol.elements import SYMBOLS
+from helmol.elements import SYMBOLS, some_symbols
 from helmol.errors import InputError
 
 LETTERS = "spdfghiklm"
@@ -78,6 +78,9 @@ class BasisSet:
 
     name: str
     elements: Mapping[int, ElementBasis]
+
+    def __repr__(self) -> str:
+        return f"BasisSet({self.name!r}, {some_symbols(self.elements)})"
 
     @classmethod
     def from_mole(cls, mol: Any, name: str) -> BasisSet:

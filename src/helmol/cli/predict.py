@@ -8,6 +8,9 @@ import typer
 from helmol.cli.options import Device, JsonFile, Precision, Strict, Verbose
 from helmol.cli.session import Session, session
 
+MOST_SHOWN = 5
+"""Molecules named one by one in what is printed."""
+
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
@@ -85,9 +88,23 @@ def predict(
             f"{result['n_predicted']} predicted, {result['n_kept']} already there, "
             f"{skipped['n_skipped']} skipped"
         )
+        _say_flags(s, result)
+        if result["n_others"]:
+            s.say(f"{out} has {result['n_others']} results of earlier calls too, which are not in the table")
         s.say(f"table of all molecules in {out / 'summary.csv'}")
         s.result({**result, **({"energies": energies} if energies else {}), **skipped})
         s.next(f"helmol guess {run} {molecules[0]}")
+
+
+def _say_flags(s: Session, result: dict[str, Any]) -> None:
+    """Name the first molecules that somebody should look at, and how many there are."""
+    flagged = [row for row in result["molecules"] if row["flags"]]
+    if flagged:
+        s.say(f"LOOK AT {len(flagged)} of {result['n_molecules']} molecules (column flags of the table):")
+    for row in flagged[:MOST_SHOWN]:
+        s.say(f"  {row['id']} ({row['formula']}): {row['flags']}")
+    if len(flagged) > MOST_SHOWN:
+        s.say(f"  and {len(flagged) - MOST_SHOWN} more")
 
 
 def _energies(

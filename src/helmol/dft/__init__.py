@@ -4,23 +4,28 @@ Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files,
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
+import os
+
 from helmol.blas import load_pyscf_blas
 
 # Before PySCF is imported anywhere: then its libraries would be loaded, with kernels of their choice.
 load_pyscf_blas()
 
 # isort: split
+from pyscf import lib
+
 from helmol.dft.appended import appended_shells
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
 from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
+from helmol.dft.given import beyond_the_molecule, has_own_overlap, other_functional
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
 from helmol.dft.memory import needed_mb
-from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
+from helmol.dft.mole import basis_set, build_mole, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
 from helmol.dft.run import run
 
@@ -32,6 +37,7 @@ __all__ = [
     "appended_shells",
     "auxiliary_name",
     "basis_set",
+    "beyond_the_molecule",
     "build_mole",
     "check_labels",
     "choose_engine",
@@ -40,6 +46,7 @@ __all__ = [
     "energy_of_fock",
     "forces_from",
     "gpu_obstacle",
+    "has_own_overlap",
     "house_shells",
     "level_from",
     "level_of_theory",
@@ -47,6 +54,8 @@ __all__ = [
     "method_for",
     "molecule_from_mole",
     "needed_mb",
+    "other_functional",
+    "other_functions",
     "overlap",
     "read_chkfile",
     "reference_fock",
@@ -54,3 +63,6 @@ __all__ = [
     "run",
     "write_chkfile",
 ]
+
+# In a forked child OpenMP's threads are not there, and who waits for them waits for ever.
+os.register_at_fork(after_in_child=lambda: lib.num_threads(1))

@@ -11,6 +11,7 @@ from pyscf import dft, gto
 
 from helmol import properties
 from helmol.basis import from_house
+from helmol.brief import brief
 from helmol.dft.dispersion import dispersion
 from helmol.dft.field import mean_field
 from helmol.dft.integrals import house, house_shells, overlap, symmetric
@@ -46,6 +47,8 @@ class FockEnergy:
     residual: float
     fock: Array
     density: Array
+
+    __repr__ = brief
 
 
 def energy_of_fock(mole: gto.Mole, level: LevelConfig, fock: Array) -> FockEnergy:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from helmol.dft.field import mean_field, minao_density
+from helmol.dft.densities import minao_density
+from helmol.dft.field import mean_field
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import build_mole
 from helmol.errors import InputError

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol import structures
+from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.system import Molecule
 
@@ -55,6 +56,8 @@ class Embedding:
     environments: npt.NDArray[np.str_]
     formulas: npt.NDArray[np.str_]
     molecules: npt.NDArray[np.int64]
+
+    __repr__ = brief
 
 
 def embed(network: Model, molecules: Sequence[Molecule], *, max_edges: int = 20_000) -> Embedding:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.evaluate.metrics import interval, needing
 from helmol.store import Store
@@ -32,6 +33,8 @@ class EnergyLabel:
     molecule: Molecule
     energy: float
     forces: Array | None
+
+    __repr__ = brief
 
 
 def read_label(store: Store, row: int) -> EnergyLabel:

@@ -14,6 +14,7 @@ import numpy as np
 
 from helmol import dft
 from helmol.basis import BasisSet
+from helmol.damage import understood
 from helmol.errors import InputError, StoreError
 from helmol.exchange.check import check_config, check_fock, check_overlaps
 from helmol.exchange.labels import SMALLEST_FORCES, Meaning, understand
@@ -226,13 +227,16 @@ def _read(
 def _official(reader: Reader, scheme: str, ids: Sequence[str]) -> dict[str, list[str]]:
     """Return an official split; an error names the file."""
     try:
-        return reader.splits(scheme, ids)
+        with understood(f"split {scheme!r}"):
+            return reader.splits(scheme, ids)
     except InputError as error:
         raise InputError(f"{reader.path}, split {scheme!r}: {error}") from error
 
 
 def _splits(reader: Reader, store: Store, scheme: str | None) -> dict[str, Any]:
     """Write the official split, as far as its molecules are in the store."""
+    if scheme is None and not reader.schemes:
+        return {"split": None, "splits": {}}
     name = scheme or reader.schemes[0]
     try:
         official = _official(reader, name, store.ids)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import runpy
 import sys
 import tempfile
@@ -46,16 +47,18 @@ class ExecutorConfig(Config):
     """Address of a running Dask scheduler, ``tcp://host:8786``."""
 
     cluster: str = "distributed.LocalCluster"
-    """Class of the Dask cluster to start where there is no address, ``dask_jobqueue.SLURMCluster``."""
+    """Class of the Dask cluster to start where there is no address, ``dask_jobqueue.SLURMCluster``: one of
+    ``distributed``, of a package whose name begins with ``dask``, or of ``coiled``, and nothing else."""
 
     options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of that class, ``{cores: 8, memory: 32GB}``."""
+    """Arguments of that class, ``{cores: 8, memory: 32GB}``; what a job runs first is among them."""
 
     jobs: int | None = Field(default=None, ge=1, le=100_000)
     """Jobs to ask that cluster for; ``null`` leaves it as it starts."""
 
     config: str | None = None
-    """Python file that sets ``config`` to a ``parsl.Config``; ``null`` starts ``--workers`` processes."""
+    """Python file that sets ``config`` to a ``parsl.Config``, and is run for it; ``null`` starts
+    ``--workers`` processes."""
 
     attempts: int = Field(default=3, ge=1, le=1000)
     """Times a molecule is tried when its worker dies, before it counts as failed."""
@@ -159,24 +162,54 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
     if config.address is not None:
         try:
             client = Client(config.address, timeout=20)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise InputError(f"no Dask scheduler answers at {config.address}: {_line(error)}") from error
         with client, _executor(client) as engine:
             yield engine
         return
-    module, _, name = config.cluster.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"no Dask cluster class {config.cluster!r}: {error}") from error
+    kind = _cluster_class(config.cluster)
     options = dict(config.options)
     if config.cluster == "distributed.LocalCluster":
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0", **options}
-    with kind(**options) as cluster:
+    try:
+        started = kind(**options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{config.cluster} cannot be started with these options: {_line(error)}") from error
+    with started as cluster:
         if config.jobs is not None:
             cluster.scale(jobs=config.jobs)
         with Client(cluster) as client, _executor(client) as engine:
             yield engine
+
+
+CLUSTER_PACKAGES = re.compile(r"(distributed|dask\w*|coiled)(\.\w+)*\.\w+")
+"""What a cluster class may be called: importing a module runs it, so not any module is imported."""
+
+FACTORIES = ("distributed.SSHCluster",)
+"""Functions that stand for a class."""
+
+
+def _cluster_class(path: str) -> Any:
+    """Return a class of Dask clusters by its name; nothing else is imported, let alone called.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    from distributed.deploy import Cluster
+
+    if not CLUSTER_PACKAGES.fullmatch(path):
+        raise InputError(
+            f"no Dask cluster class {path!r}: expected one of distributed, of a package called dask..., or "
+            "of coiled; for any other, start it yourself and give its address"
+        )
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"no Dask cluster class {path!r}: {error}") from error
+    if path not in FACTORIES and not (isinstance(found, type) and issubclass(found, Cluster)):
+        raise InputError(f"no Dask cluster class {path!r}: it is a {type(found).__name__}, not such a class")
+    return found
 
 
 @contextmanager
@@ -207,8 +240,12 @@ def _parsl(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
     if config.config is not None:
         try:
             settings = runpy.run_path(config.config)["config"]
-        except (OSError, KeyError) as error:
-            raise InputError(f"{config.config} is no Python file that sets 'config': {error}") from error
+        except Exception as error:  # It is somebody's program: whatever it raises is said in one line.
+            what = f"{config.config} is no Python file that sets 'config'"
+            raise InputError(f"{what}: {_line(error)}") from error
+        if not isinstance(settings, parsl.Config):
+            kind = type(settings).__name__
+            raise InputError(f"{config.config} sets 'config' to a {kind}, expected a parsl.Config")
     else:
         local = parsl.executors.HighThroughputExecutor(
             label="helmol", max_workers_per_node=workers, cpu_affinity="none", address="127.0.0.1"

@@ -18,10 +18,11 @@ from helmol.files import write_json, write_text
 from helmol.generate.engine import cluster_outcomes, started
 from helmol.generate.plans import Work, elements, spin
 from helmol.generate.pool import outcomes
-from helmol.generate.records import Records, beside, check_spec
+from helmol.generate.records import SPEC, Records, beside, check_spec
 from helmol.generate.sources import Sources, refuse_equal_ids
 from helmol.generate.spec import GenerateConfig, identity
 from helmol.generate.worker import Outcome, Task
+from helmol.locks import Claim
 from helmol.progress import Progress
 from helmol.store import Store, random_split
 from helmol.store.card import describe, markdown
@@ -65,6 +66,7 @@ def run(
 
     Raises:
         InputError: bad structures, elements or level (before any work), or a store of another spec.
+        BusyError, StoreError: another process generates into ``out``.
         ConvergenceError: not one molecule could be labelled.
         OSError: the disk is full; what was written stays readable.
     """
@@ -77,11 +79,15 @@ def run(
     seed = config.seed if seed is None else seed
     sources = Sources(config.structures, seed=seed)
     config, level, basis = _check(config, sources)
-    check_spec(out, identity(config, seed=seed))
-    todo = _works(sources, out, progress=progress)
-    if shard is not None:
-        todo = todo[shard[0] - 1 :: shard[1]]
-    with _open(out, level, basis) as store, Records(store, out, retry_failed=retry_failed) as records:
+    with contextlib.ExitStack() as held:
+        # The name of the spec, before anything is compared with it; the store holds its own.
+        held.enter_context(Claim(beside(out, SPEC)))
+        check_spec(out, identity(config, seed=seed))
+        todo = _works(sources, out, progress=progress)
+        if shard is not None:
+            todo = todo[shard[0] - 1 :: shard[1]]
+        store = held.enter_context(_open(out, level, basis))
+        records = held.enter_context(Records(store, out, retry_failed=retry_failed))
         missing = [work for work in todo if work.id not in store and work.id not in records.failed]
         if len(missing) < len(todo):
             log.info("%d of %d structures are done already", len(todo) - len(missing), len(todo))

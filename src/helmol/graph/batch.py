@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from helmol.basis import BasisSet, Signature, diagonal_table, pair_table
+from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.system import Molecule
 
@@ -35,6 +36,8 @@ class ItemBucket:
     target: Array | None
     inputs: Array | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Item:
@@ -45,6 +48,8 @@ class Item:
     buckets: dict[Key, ItemBucket]
     energy: float | None = None
     forces: Array | None = None
+
+    __repr__ = brief
 
     @property
     def n_edges(self) -> int:
@@ -64,6 +69,8 @@ class Bucket:
     index: Tensor
     target: Tensor | None
     inputs: Tensor | None = None
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ class Batch:
     buckets: tuple[Bucket, ...]
     energy: Tensor | None = None
     forces: Tensor | None = None
+
+    __repr__ = brief
 
     @property
     def n_edges(self) -> int:

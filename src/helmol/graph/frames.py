@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from helmol.basis import wigner_d
+from helmol.brief import brief
 from helmol.graph.derivatives import turning_frames
 from helmol.graph.layout import flip_signs, m_major
 
@@ -44,6 +45,8 @@ class EdgeGeometry:
     to_m_major: Tensor
     to_l_major: Tensor
     twice: bool = False
+
+    __repr__ = brief
 
     @property
     def n_pairs(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from helmol.brief import brief
 from helmol.errors import DomainError
 from helmol.graph import Item, collate
 from helmol.model.model import Model
@@ -76,6 +77,8 @@ class PredictedEnergy:
 
     energy: float
     forces: Array | None
+
+    __repr__ = brief
 
 
 @contextmanager

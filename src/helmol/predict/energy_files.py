@@ -31,6 +31,7 @@ COLUMNS = (
     "max_force_eV_per_angstrom",
     "force_std_meV_per_angstrom",
 )
+TABLE, FRAMES = "energies.csv", "energies.extxyz"
 MOLECULES_AT_A_TIME = 64
 
 
@@ -76,6 +77,12 @@ def predict_energies_of_file(
         return _predict_all(models, items, out, skips, max_edges=max_edges)
 
 
+def remove_energies(out: Path) -> None:
+    """Remove the energies that an earlier call left in a folder."""
+    for name in (TABLE, FRAMES):
+        (out / name).unlink(missing_ok=True)
+
+
 def _predict_all(
     models: Sequence[TrainedModel], items: Sequence[Item], out: Path, skips: Skips, *, max_edges: int
 ) -> dict[str, Any]:
@@ -102,9 +109,11 @@ def _predict_all(
     writer.writeheader()
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
     # Never one of now beside one of before.
-    (out / "energies.extxyz").unlink(missing_ok=True)
-    write_text(out / "energies.csv", table.getvalue())
-    write_text(out / "energies.extxyz", "".join(frames))
+    remove_energies(out)
+    if "fock" not in models[0].network.heads:
+        (out / "summary.csv").unlink(missing_ok=True)
+    write_text(out / TABLE, table.getvalue())
+    write_text(out / FRAMES, "".join(frames))
     return {"n_molecules": len(rows), "molecules": rows, **skips.json()}
 
 

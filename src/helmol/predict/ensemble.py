@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.predict.trained import TrainedModel
 from helmol.system import Molecule
@@ -30,6 +31,8 @@ class EnsembleEnergy:
     forces: Array | None
     energy_std: float | None
     forces_std: Array | None
+
+    __repr__ = brief
 
 
 def ensemble_energies(

@@ -14,11 +14,12 @@ import numpy as np
 
 from helmol.damage import read_npz, understood
 from helmol.errors import DomainError, HelmolError, InputError
-from helmol.files import file_stem, write_text
+from helmol.files import entries, file_stem, write_text
 from helmol.locks import Claim
 from helmol.molecules import Item, molecules_at
 from helmol.places import PathLike, Places
-from helmol.predict.prediction import Prediction
+from helmol.predict.energy_files import remove_energies
+from helmol.predict.prediction import Prediction, state_flags
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
 from helmol.properties import frontier
@@ -29,7 +30,11 @@ from helmol.units import EV_PER_HARTREE
 
 log = logging.getLogger("helmol.predict")
 
-COLUMNS = ("id", "formula", "file", "homo_Eh", "lumo_Eh", "gap_Eh", "gap_eV", "dipole_debye", "residual_Eh")
+COLUMNS = (
+    "id", "formula", "file", "homo_Eh", "lumo_Eh", "gap_Eh", "gap_eV", "dipole_debye", "residual_Eh", "moved",
+    "flags",
+)  # fmt: skip
+"""``moved``: electrons that the first SCF step moves, beside ``residual_Eh``; ``flags``: what is odd."""
 MOLECULES_AT_A_TIME = 64
 TABLE = "summary.csv"
 
@@ -70,8 +75,9 @@ def predict_file(
         strict: whether the first molecule that cannot be predicted is an error.
 
     Returns:
-        ``n_molecules``, ``n_predicted``, ``n_kept``, ``molecules`` (rows of the table), ``n_skipped`` and
-        ``skipped`` (:class:`helmol.skipped.Skipped`).
+        ``n_molecules``, ``n_predicted``, ``n_kept``, ``n_flagged``, ``n_others`` (results of earlier calls
+        in ``out`` that are not in the table), ``molecules`` (rows of the table), ``n_skipped`` and ``skipped``
+        (:class:`helmol.skipped.Skipped`).
 
     Raises:
         DomainError: a store of another functional or basis, or not one molecule inside the model's domain.
@@ -95,9 +101,14 @@ def predict_file(
             writer.writeheader()
             writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
             write_text(out / TABLE, table.getvalue())
+            if not model.has_energy:
+                # Of another model, and nothing says so.
+                remove_energies(out)
+    others = {path.name for path in entries(out) if path.suffix == ".npz"} - {row["file"] for row in rows}
     return {
         "n_molecules": len(rows), "n_predicted": predicted, "n_kept": len(rows) - predicted,
-        "molecules": rows, **skips.json(),
+        "n_flagged": sum(bool(row["flags"]) for row in rows), "n_others": len(others), "molecules": rows,
+        **skips.json(),
     }  # fmt: skip
 
 
@@ -237,9 +248,10 @@ def _usable(molecule: Molecule, file: Path, model: TrainedModel, *, residual: bo
 
 def _row(name: str, molecule: Molecule, file: Path) -> dict[str, Any]:
     """Read a result back as a row of the table."""
-    data = read_npz(file, names=("mo_energy", "mo_occ", "dipole", "residual"))
+    data = read_npz(file, names=("mo_energy", "mo_occ", "dipole", "residual", "moved"))
     with understood(str(file)):
         homo, lumo = frontier(data["mo_energy"], data["mo_occ"])
+        moved = float(data["moved"]) if "moved" in data else None
         return {
             "id": name,
             "formula": molecule.formula,
@@ -250,4 +262,6 @@ def _row(name: str, molecule: Molecule, file: Path) -> dict[str, Any]:
             "gap_eV": (lumo - homo) * EV_PER_HARTREE,
             "dipole_debye": float(np.linalg.norm(data["dipole"])) if "dipole" in data else None,
             "residual_Eh": float(data["residual"]) if "residual" in data else None,
+            "moved": moved,
+            "flags": "; ".join(state_flags(lumo - homo, moved, float(data["mo_occ"].sum()))),
         }

@@ -73,6 +73,9 @@ class TrainedModel:
     def __init__(self, network: Model) -> None:
         self.network = network
 
+    def __repr__(self) -> str:
+        return f"TrainedModel({self.network.summary})"
+
     @property
     def domain(self) -> Domain:
         """What the model has learnt; anything else is refused."""
@@ -133,7 +136,8 @@ class TrainedModel:
                 model's basis and the result is in its own AO order; the others get a ``Mole`` of
                 the model's basis.
             residual: whether to build one Fock matrix from the predicted density and report
-                ``‖FDS − SDF‖``; costs as much as one SCF cycle.
+                ``‖FDS − SDF‖`` and how many electrons the first SCF step moves; costs as much as one SCF
+                cycle.
             max_edges: atom pairs per batch.
 
         Raises:
@@ -258,7 +262,7 @@ class TrainedModel:
                 dipole_integrals=query.dipole_integrals,
                 id=query.id,
             )
-            return replace(prediction, residual=self._residual(prediction, query)) if residual else prediction
+            return self._checked(prediction, query) if residual else prediction
         except FAULTS as error:
             return _named(error)
 
@@ -284,7 +288,12 @@ class TrainedModel:
         level = dft.level_from(self.domain.level)
         if mole is None:
             mole = dft.build_mole(molecule, level)
-        self.domain.check_basis(BasisSet.from_mole(mole, self.domain.basis.name))
+        try:
+            self.domain.check_basis(BasisSet.from_mole(mole, self.domain.basis.name))
+        except DomainError as error:
+            if (difference := dft.other_functions(mole, level)) is None:
+                raise
+            raise DomainError(f"the gto.Mole is not in the model's basis: {difference}") from error
         references = dft.reference_focks(mole, level, self.needed_references)
         return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
 
@@ -308,15 +317,25 @@ class TrainedModel:
         integrals = dft.dipole_integrals(mole)
         return _Query(sample.id, sample.molecule, matrices.overlap, integrals, matrices.references, mole)
 
-    def _residual(self, prediction: Prediction, query: _Query) -> float:
-        """Build F from the predicted density and return how far it is from self-consistency, Eh."""
+    def _checked(self, prediction: Prediction, query: _Query) -> Prediction:
+        """Build F from the predicted density and return the prediction with how far it is from the end."""
         from helmol import dft, properties
 
         if query.mole is None:
             raise InputError("the residual needs PySCF for a Fock build: install pyscf, or leave it out")
         field_of = dft.mean_field(query.mole, dft.level_from(self.domain.level))
         fock = np.asarray(field_of.get_fock(dm=prediction.density))
-        return properties.residual(fock, prediction.density, prediction.overlap)
+        density, overlap = prediction.density, prediction.overlap
+        mo_energy, mo_coeff = properties.orbitals(fock, overlap)
+        occupied = properties.occupations(
+            mo_energy, round(float(prediction.mo_occ.sum())), spin=prediction.molecule.spin
+        )
+        after = properties.density(mo_coeff, occupied)
+        return replace(
+            prediction,
+            residual=properties.residual(fock, density, overlap),
+            moved=properties.electrons_moved(density, after, overlap),
+        )
 
 
 def _named(error: BaseException) -> HelmolError:

@@ -17,6 +17,7 @@ from helmol.properties.expectation import (
     residual,
     total_density,
 )
+from helmol.properties.flags import FAR_SHARE, SMALL_GAP, density_flag, gap_flag
 from helmol.properties.orbitals import (
     SMALLEST_OVERLAP_EIGENVALUE,
     density,
@@ -28,16 +29,20 @@ from helmol.properties.orbitals import (
 from helmol.properties.state import ElectronicState, electronic_state
 
 __all__ = [
+    "FAR_SHARE",
     "SMALLEST_OVERLAP_EIGENVALUE",
+    "SMALL_GAP",
     "ElectronicState",
     "density",
     "density_error",
+    "density_flag",
     "dipole",
     "electronic_dipole",
     "electronic_state",
     "electrons_moved",
     "frontier",
     "gap",
+    "gap_flag",
     "mulliken_charges",
     "nuclear_charges",
     "occupations",

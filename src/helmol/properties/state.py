@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol.basis import BasisSet, MOrder, coefficients_from_house, from_house
+from helmol.brief import brief
 from helmol.properties import expectation
 from helmol.properties.orbitals import density, frontier, occupations, orbitals
 from helmol.system import Molecule
@@ -36,6 +37,8 @@ class ElectronicState:
     mo_coeff: Array
     mo_occ: Array
     density: Array
+
+    __repr__ = brief
 
     @property
     def homo(self) -> float:

@@ -188,7 +188,15 @@ def crc32(values: Values) -> int:
 
 
 def _bytes(text: str) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(text.encode(), dtype=np.uint8)
+    """Return text in UTF-8.
+
+    Raises:
+        StoreError: it is none, such as the name of a file that was written in another encoding.
+    """
+    try:
+        return np.frombuffer(text.encode(), dtype=np.uint8)
+    except UnicodeEncodeError as error:
+        raise StoreError(f"{text[:100]!a} cannot be stored as text: rename it") from error
 
 
 def _optional_matrices(matrices: Matrices) -> dict[str, Array]:

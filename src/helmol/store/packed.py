@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 import helmol
 from helmol.basis import BasisSet
+from helmol.elements import some_symbols
 from helmol.errors import BusyError, InputError, StoreError
 from helmol.files import replacing
 from helmol.locks import Claim
@@ -115,7 +116,7 @@ class Store:
             self.metadata: dict[str, Any] = metadata
             self.level = LevelOfTheory.from_json(metadata["level"])
             self.basis = BasisSet.from_json(metadata["basis"])
-            self.splits: dict[str, list[str]] = json.loads(read_blob(self._file, "splits"))
+            self.splits = _splits(json.loads(read_blob(self._file, "splits")))
             self._load(self._file, lock)
             if not os.path.samestat(os.fstat(lock.fd), os.stat(self.path)):
                 raise StoreError("another file has taken its place meanwhile: open it again")
@@ -133,6 +134,14 @@ class Store:
         self._row = {id: row for row, id in enumerate(self._ids)}
 
     # reading
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {len(ids)}" for name, ids in self.splits.items())
+        state = f"mode {self.mode!r}" if self._file is not None else "closed"
+        return (
+            f"Store({str(self.path)!r}, {self._n} samples, {self.level.label}, "
+            f"{some_symbols(self.basis.elements)}; {splits or 'no splits'}; {state})"
+        )
 
     def __len__(self) -> int:
         return self._n
@@ -475,6 +484,13 @@ class Store:
         self.close()
 
 
+def _splits(data: Any) -> dict[str, list[str]]:
+    """Return the splits in a store's text; raises StoreError where it is something else."""
+    if not isinstance(data, dict) or not all(isinstance(ids, list) for ids in data.values()):
+        raise StoreError("splits are no lists of ids: the file is damaged, or was edited by hand")
+    return {name: [str(id) for id in ids] for name, ids in data.items()}
+
+
 def _check_method(sample: Sample, level: LevelOfTheory) -> None:
     """Raise if a sample has more or fewer spins than the store's method."""
     n_spins, wanted = sample.matrices.n_spins, level.n_spins
@@ -498,7 +514,9 @@ def _refuse_if_there(path: Path) -> None:
 
 
 PATIENCE = 5.0
-"""Seconds to wait for another reader that finishes what a killed writer had begun."""
+"""Seconds to wait for another reader that finishes what a killed writer had begun, where that can be seen."""
+SHORT_PATIENCE = 0.2
+"""Seconds to wait where it cannot: it may be just done."""
 
 
 def claimed(path: Path) -> Claim:
@@ -524,7 +542,9 @@ def _locked(path: Path, mode: str) -> Lock:
     try:
         if not path.is_file():
             raise StoreError(f"store {path} does not exist" if not path.exists() else f"{path} is no file")
-        lock = Lock(path, exclusive=mode == "a")
+        unfinished = journal_path(path).exists()
+        patience = 0.0 if mode == "a" else PATIENCE if unfinished else SHORT_PATIENCE
+        lock = Lock(path, exclusive=mode == "a", patience=patience)
         if journal_path(path).exists():
             lock.close()
             lock = Lock(path, exclusive=True, patience=PATIENCE)

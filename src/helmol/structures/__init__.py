@@ -12,6 +12,7 @@ from helmol.structures.bonds import bonds, environments
 from helmol.structures.conformers import ConformersConfig, conformers, flat_molecule, read_smiles
 from helmol.structures.dynamics import DynamicsConfig, md
 from helmol.structures.files import SUFFIXES, FrameError, each, from_atoms, quoted, read, write
+from helmol.structures.labelled import Labelled, each_labelled
 from helmol.structures.modes import ModesConfig, displaced, normal_modes
 from helmol.structures.placement import random_molecule
 from helmol.structures.recipe import Composition, RandomConfig, compositions, element_counts
@@ -26,6 +27,7 @@ __all__ = [
     "DimersConfig",
     "DynamicsConfig",
     "FrameError",
+    "Labelled",
     "ModesConfig",
     "RandomConfig",
     "Structure",
@@ -37,6 +39,7 @@ __all__ = [
     "displaced",
     "draw_fragments",
     "each",
+    "each_labelled",
     "element_counts",
     "environments",
     "flat_molecule",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helmol.basis import BasisSet
-from helmol.elements import SYMBOLS
+from helmol.elements import SYMBOLS, some_symbols
 from helmol.errors import DomainError
 from helmol.system import LevelOfTheory, Molecule
 
@@ -25,6 +25,10 @@ class Domain:
     charges: tuple[int, ...]
     spins: tuple[int, ...]
     states: tuple[tuple[int, int], ...] = ()
+
+    def __repr__(self) -> str:
+        what = f"{self.level.label}, {self.target}, {some_symbols(self.basis.elements)}"
+        return f"Domain({what}; charges {_join(self.charges)}; spins {_join(self.spins)})"
 
     @property
     def n_spins(self) -> int:

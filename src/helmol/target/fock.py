@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helmol.brief import brief
 from helmol.graph import Batch, EdgeGeometry, Item, edge_geometry
 from helmol.graph.blocks import assemble, rotate_pairs
 from helmol.system.sample import Array
@@ -45,6 +46,8 @@ class FockOutput:
     scale: list[Tensor]
     unit: Tensor
     geometry: EdgeGeometry
+
+    __repr__ = brief
 
 
 def leave(items: Sequence[Item], part: Part) -> Sequence[Item]:

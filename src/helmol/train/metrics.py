@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from helmol.files import replacing
@@ -47,7 +48,8 @@ def append(path: Path, row: Mapping[str, float | None]) -> None:
 def read(path: Path) -> list[dict[str, float]]:
     """Return the complete rows; empty cells are left out, ``step`` is always there."""
     rows = []
-    with path.open(newline="", encoding="utf-8") as file:
+    # What a killed process left half-written is no row, whatever bytes are in it.
+    with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
         for record in csv.DictReader(file):
             try:
                 row = {

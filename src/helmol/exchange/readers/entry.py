@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from helmol.damage import DAMAGE, one_line, understood
 from helmol.elements import SYMBOLS
 from helmol.errors import HelmolError, InputError
 from helmol.exchange.readers.arrangement import Arrangement
@@ -143,7 +144,7 @@ def select(
     """
     chosen: list[Entry] = []
     seen: set[str] = set()
-    for entry in reader.entries():
+    for entry in _entries(reader):
         if limit is not None and len(chosen) >= limit:
             break
         if entry.id in seen:
@@ -157,6 +158,12 @@ def select(
         if elements is None or set(entry.numbers.tolist()) <= set(elements):
             chosen.append(entry)
     return chosen
+
+
+def _entries(reader: Reader) -> Iterator[Entry]:
+    """Yield the molecules; whatever damage does to a row that only names one is one line."""
+    with understood(str(reader.path)):
+        yield from reader.entries()
 
 
 def _check_atoms(reader: Reader, entry: Entry) -> None:
@@ -175,8 +182,8 @@ def read_sample(reader: Reader, entry: Entry, arrangement: Arrangement) -> Sampl
     """
     try:
         sample = reader.read(entry, arrangement)
-    except (HelmolError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())
+    except (HelmolError, OSError, *DAMAGE) as error:
+        text = one_line(error, longest=500)
         where = "" if text.startswith(str(reader.path)) else f"{reader.path}, {entry.id!r}: "
         raise InputError(f"{where}{text}") from error
     if sample is None:

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 from helmol.exchange.readers.arrangement import Arrangement
 from helmol.exchange.readers.entry import Entry, Reader, Source, symmetric
@@ -36,6 +37,10 @@ SOURCE = Source(
     fock_tolerance=1e-2,
     density_fit=True,
 )
+
+
+MOST_DEFLATED = 1100
+"""The bytes of a file can stand for so many times as many at most (deflate: 1032)."""
 
 
 class OmolCshReader(Reader):
@@ -114,17 +119,19 @@ class OmolCshReader(Reader):
 def _dataset(group: Any, name: str, path: Path, where: str) -> Any:
     """Return a whole data set of a group; what HDF5 says of damage becomes one line."""
     try:
-        return group[name][()]
-    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"{path}, group {where}: {name} cannot be read: {text}") from error
+        data = group[name]
+        if data.size * data.dtype.itemsize > MOST_DEFLATED * path.stat().st_size:
+            raise ValueError(f"shape {data.shape} claims more than the file can hold")
+        return data[()]
+    except (OSError, *DAMAGE) as error:
+        raise InputError(f"{path}, group {where}: {name} cannot be read: {one_line(error)}") from error
 
 
 def _floats(values: Any, what: str) -> npt.NDArray[np.float64]:
     """Return an array of numbers as float64."""
     try:
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(f"{what} holds no numbers: {error}") from error
 
 

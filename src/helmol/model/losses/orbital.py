@@ -20,6 +20,7 @@ from torch import Tensor
 
 from helmol import properties
 from helmol.basis import BasisSet
+from helmol.brief import brief
 from helmol.errors import ConfigError, InputError
 from helmol.graph import Batch
 from helmol.graph.blocks import assemble, rotate_pairs
@@ -47,6 +48,8 @@ class Orbitals:
     coefficients: Array
     n_occupied: tuple[int, ...]
     levels: npt.NDArray[np.int64]
+
+    __repr__ = brief
 
 
 def true_orbitals(sample: Sample, basis: BasisSet) -> Orbitals:
