@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from helmol import errors
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import BusyError, HelmolError, InputError
 
@@ -72,7 +73,7 @@ class Skips:
         """
         if isinstance(error, BusyError):
             raise error
-        kind = type(error) if isinstance(error, HelmolError) else InputError
+        kind = _kind(error)
         text = one_line(error, longest=LONGEST_REASON)
         place = None if file is None else os.fspath(file)
         entry = Skipped(item, place, row, text if place is None else _without(place, text))
@@ -106,6 +107,12 @@ def joined(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return ``n_skipped`` and ``skipped`` of several results on the same items, each entry once."""
     entries = {Skipped(**entry): entry for result in results for entry in result["skipped"]}
     return {"n_skipped": len(entries), "skipped": list(entries.values())}
+
+
+def _kind(error: BaseException) -> type[HelmolError]:
+    """Return the exception of :mod:`helmol.errors` that an error is one of, ``InputError`` for foreign ones."""
+    own = (k for k in type(error).__mro__ if issubclass(k, HelmolError) and k.__module__ == errors.__name__)
+    return next(own, InputError)
 
 
 def _without(place: str, text: str) -> str:

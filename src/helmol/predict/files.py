@@ -76,8 +76,8 @@ def predict_file(
 
     Returns:
         ``n_molecules``, ``n_predicted``, ``n_kept``, ``n_flagged``, ``n_others`` (results of earlier calls
-        in ``out`` that are not in the table), ``molecules`` (rows of the table), ``n_skipped`` and ``skipped``
-        (:class:`helmol.skipped.Skipped`).
+        in ``out`` that are not in the table), ``molecules`` (rows of the table), ``n_skipped`` and
+        ``skipped`` (:class:`helmol.skipped.Skipped`).
 
     Raises:
         DomainError: a store of another functional or basis, or not one molecule inside the model's domain.

@@ -21,6 +21,7 @@ from helmol.elements import some_symbols
 from helmol.errors import BusyError, InputError, StoreError
 from helmol.files import replacing
 from helmol.locks import Claim
+from helmol.places import PathLike
 from helmol.progress import Progress
 from helmol.store import columns as col
 from helmol.store.hdf import VERSION, Column, create_column, read_blob, reading, write_blob
@@ -61,7 +62,7 @@ class Store:
             raise
 
     @classmethod
-    def create(cls, path: Path | str, *, level: LevelOfTheory, basis: BasisSet) -> Store:
+    def create(cls, path: PathLike, *, level: LevelOfTheory, basis: BasisSet) -> Store:
         """Make an empty store and open it for appending.
 
         Raises:
@@ -87,7 +88,7 @@ class Store:
         return cls(path, "a", claim)
 
     @classmethod
-    def open(cls, path: Path | str, mode: Literal["r", "a"] = "r") -> Store:
+    def open(cls, path: PathLike, mode: Literal["r", "a"] = "r") -> Store:
         """Open a store for reading (``"r"``) or for reading and appending (``"a"``).
 
         Raises:
