@@ -38,7 +38,7 @@ def files_at(places: Places, *, suffixes: Collection[str], what: str = "structur
 
     Args:
         places: a file is taken whatever its suffix; of a folder the files with one of ``suffixes``, in the
-            order of their names (what lies deeper is left alone); a pattern (``*``, ``?``, ``[ab]``, or ``**``
+            order of their names (what lies deeper is left alone); a pattern (``*``, ``?``, ``[ab]``, ``**``
             for any depth) stands for all files that match it.
         suffixes: lower case, with the dot.
         what: is looked for, for messages.

@@ -110,9 +110,9 @@ def joined(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _kind(error: BaseException) -> type[HelmolError]:
-    """Return the exception of :mod:`helmol.errors` that an error is one of, ``InputError`` for foreign ones."""
-    own = (k for k in type(error).__mro__ if issubclass(k, HelmolError) and k.__module__ == errors.__name__)
-    return next(own, InputError)
+    """Return the exception of :mod:`helmol.errors` that an error is one of; foreign ones are InputErrors."""
+    kinds = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return next(kinds, InputError)
 
 
 def _without(place: str, text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Int64, IntArray
 from helmol.elements import SYMBOLS, some_symbols
 from helmol.errors import InputError
 
@@ -157,16 +158,18 @@ class BasisSet:
             raise InputError(f"element {SYMBOLS[number]} is not in the basis {self.name!r} (it has {known})")
         return self.elements[number].shells
 
-    def shells(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
+    def shells(self, numbers: Sequence[int] | Int64[IntArray, " n_atoms"]) -> list[int]:
         """Return the angular momenta of all shells of a molecule, atom after atom."""
         return [l for number in numbers for l in self.signature(int(number))]
 
-    def offsets(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def offsets(
+        self, numbers: Sequence[int] | Int64[IntArray, " n_atoms"]
+    ) -> Int64[IntArray, " n_atoms_and_end"]:
         """Return the first AO of each atom and, last, the number of AOs, ``[n_atoms + 1]``."""
         sizes = [signature_nao(self.signature(int(number))) for number in numbers]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
-    def n_electrons(self, numbers: Sequence[int] | npt.NDArray[np.int64], charge: int) -> int:
+    def n_electrons(self, numbers: Sequence[int] | Int64[IntArray, " n_atoms"], charge: int) -> int:
         """Return the number of electrons outside the effective core potentials."""
         return int(sum(int(n) - self.elements[int(n)].core_electrons for n in numbers)) - charge
 

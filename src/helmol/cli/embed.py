@@ -68,7 +68,10 @@ def embed(
         title = (
             f"{result['n_atoms']} atoms of {result['n_molecules']} molecules ({result['n_skipped']} skipped)"
         )
-        s.table(title, columns, rows)
+        if rows:
+            s.table(title, columns, rows)
+        else:
+            s.say(f"{title}: no element is in two environments, so there is nothing to separate")
         s.say(f"figure {result['figure']}, coordinates {result['coordinates']}")
         s.result(result)
         s.next(f"helmol evaluate {run} {store[0]}")

@@ -20,7 +20,7 @@ def references(
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
-    """Add cheap Fock matrices to a store, the references of a delta target; resumable."""
+    """Add cheap Fock matrices to a store, the references of delta targets; renew outdated ones; resumable."""
     with session("references", json_file=json_file, verbose=verbose) as s:
         from helmol.exchange import add_references
 
@@ -28,7 +28,8 @@ def references(
         result = add_references(store, names, out=out, strict=strict)
         s.say(
             f"{result['n_molecules']} molecules in {out} with {', '.join(result['references'])}; "
-            f"{result['n_new']} matrices computed, {result['n_skipped']} molecules skipped"
+            f"{result['n_new']} matrices computed, {result['n_renewed']} of them for outdated ones; "
+            f"{result['n_skipped']} molecules skipped"
         )
         s.result(result)
         s.next(f"helmol train CONFIG --set data={out} --set target=fock-minus-{names[-1]}")

@@ -11,7 +11,7 @@ import numpy as np
 from helmol.embed.embedding import Embedding, embed, plane, separation, umap_plane
 from helmol.errors import ConfigError
 from helmol.files import replacing, write_json
-from helmol.molecules import Item, molecules_at
+from helmol.inputs import Item, molecules_at
 from helmol.places import PathLike, Places, as_list
 from helmol.skipped import FAULTS, Skips
 from helmol.system import Molecule
@@ -70,6 +70,8 @@ def embed_runs(
         else:
             scores["variance"] = [float(value) for value in share]
         parts[name] = (embedding, places, scores)
+    for name in ("embedding.json", "embedding.npz", "embedding.png"):
+        (out / name).unlink(missing_ok=True)  # never one of now beside one of before
     # Only here, because drawing is slow to import.
     from helmol.embed.plot import embedding_plot
 

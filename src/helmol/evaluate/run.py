@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helmol.errors import InputError
+from helmol.evaluate import report
+from helmol.evaluate.baselines import made_baseline, spread
 from helmol.evaluate.energies import EnergyLabel, energy_table, predict_labels, read_label
 from helmol.evaluate.from_fock import energies_from_fock
-from helmol.evaluate.network import evaluate_model
+from helmol.evaluate.network import evaluate_model, predictions
 from helmol.evaluate.precision import precision_table
-from helmol.files import write_json
+from helmol.evaluate.published import comparable, set_name
+from helmol.evaluate.remarks import remarks
+from helmol.inputs import STORE_SUFFIXES
 from helmol.places import PathLike, Places, files_at
 from helmol.skipped import FAULTS, Skips
-from helmol.store import STORE_SUFFIXES, Stores
+from helmol.store import Stores
 from helmol.system import Sample
 
 if TYPE_CHECKING:
@@ -38,7 +42,7 @@ def evaluate_store(
     precisions: int = 0,
     strict: bool = False,
 ) -> dict[str, Any]:
-    """Return the error table of a network on one split of a store; write it and plots to ``out``.
+    """Return the error table of a network on one split of a store; write it, a report and plots to ``out``.
 
     A model with a Hamiltonian head gets the keys of :func:`evaluate_model`, one with an energy head those of
     :func:`helmol.evaluate.energies.energy_table`, one with both heads all of them, or those of the one kind
@@ -53,7 +57,7 @@ def evaluate_store(
         split: name of a split, or ``"all"``; by default ``"test"``, and in a store without one all
             molecules that are not in ``seen`` (reported as ``"unseen"``).
         seen: ids that the model was trained or chosen on.
-        out: folder for ``evaluation.json`` and the plots.
+        out: folder for ``evaluation.json``, ``report.md`` and the plots; those of before are removed.
         max_edges: atom pairs per batch.
         energy_from_h: of how many molecules to evaluate the energy that the predicted Fock matrix implies
             (:mod:`helmol.evaluate.from_fock`); each costs as much as one SCF cycle.
@@ -62,7 +66,10 @@ def evaluate_store(
         strict: whether the first molecule that cannot be evaluated is an error.
 
     Returns:
-        The table, ``n_skipped`` and ``skipped`` (:class:`helmol.skipped.Skipped`), ``store``, ``split``.
+        These keys, ``target``, ``parameters``, ``store``, ``split``; ``set``: the published test set that the
+        molecules are, or ``None``; ``published``: what others reached there
+        (:mod:`helmol.evaluate.published`); ``remarks``: what should be said aloud, in sentences;
+        ``n_skipped`` and ``skipped`` (:class:`helmol.skipped.Skipped`).
 
     Raises:
         InputError: the store has no such split, or it is empty; no molecule has labels to compare with.
@@ -74,31 +81,37 @@ def evaluate_store(
     out, skips = Path(out), Skips(strict=strict)
     with Stores(files_at(path, suffixes=STORE_SUFFIXES, what="stores with labels")) as stores:
         split = split or ("test" if stores.have_split("test") else "unseen")
-        for store in stores.stores:
-            domain = network.domain
-            basis = store.basis.part(domain.basis.elements)  # others, in other molecules, do not matter
-            domain.check_data(store.level, basis, energies="energy" in network.heads)
+        _check_data(network, stores)
         chosen = _in_domain(network, stores, stores.indices(split, seen=seen), skips)
         with_fock, with_energy = _what_to_compare(network, stores, chosen, skips)
         labelled = stores.has("energy")
         if energy_from_h and not any(labelled[i] for i in with_fock):
             raise InputError(f"no molecule of {stores.names} has an energy to compare with")
+        report.clear(out)
         result: dict[str, Any] = {"baselines": {}, "missing": {}}
         compared: set[int] = set()
+        notes: list[str] = []
         if with_fock:
             samples = _Samples(network, stores, skips)
             table = evaluate_model(
-                network, samples.of(with_fock), total=len(with_fock), level=stores.stores[0].level,
-                max_edges=max_edges,
-            )  # fmt: skip
+                network, samples.of(with_fock), total=len(with_fock), level=stores.level, max_edges=max_edges
+            )
             skips.refuse_nothing_left(len(samples.read))
+            if not table["baselines"]:
+                table["baselines"], note = made_baseline(
+                    samples.some(spread(samples.read)), network.domain.basis, stores.level,
+                    store=stores.names, total=len(samples.read),
+                )  # fmt: skip
+                notes.append(note)
             _merge(result, table)
-            _plot(network, samples.some(MOLECULES_PLOTTED), table, out=out, max_edges=max_edges)
+            plotted = samples.some(samples.read[:MOLECULES_PLOTTED])
+            _plot(network, plotted, table, out=out, max_edges=max_edges)
             if energy_from_h:
-                some = samples.some(energy_from_h, of=[i for i in samples.read if labelled[i]])
+                some = samples.some([i for i in samples.read if labelled[i]][:energy_from_h])
                 _merge(result, _from_fock(network, some, stores, max_edges=max_edges))
             if precisions:
-                result["precisions"] = precision_table(network, samples.some(precisions), max_edges=max_edges)
+                some = samples.some(samples.read[:precisions])
+                result["precisions"] = precision_table(network, some, max_edges=max_edges)
             compared.update(samples.read)
         elif "fock" in network.heads:
             result["missing"]["h_mae_uEh"] = "the molecules have no Fock matrices"
@@ -111,9 +124,26 @@ def evaluate_store(
             result["missing"]["energy_mae_meV"] = "the molecules have no energies"
         result |= {"n_molecules": len(compared), **skips.json()}
         result |= {"target": network.domain.target, "parameters": network.n_parameters}
-        result |= {"store": stores.names, "split": split}
-        write_json(out / "evaluation.json", result)
+        result |= {"store": stores.names, "split": split, "set": _set_name(stores, split, chosen, skips)}
+        result |= {"published": comparable(result["set"], stores.level)}
+        result |= {"remarks": [*remarks(result), *notes]}
+        report.write(out, result)
     return result
+
+
+def _check_data(network: Model, stores: Stores) -> None:
+    """Refuse stores of another level or basis; elements of other molecules do not matter."""
+    domain = network.domain
+    for store in stores.stores:
+        basis = store.basis.part(domain.basis.elements)
+        domain.check_data(store.level, basis, energies="energy" in network.heads)
+
+
+def _set_name(stores: Stores, split: str, chosen: Sequence[int], skips: Skips) -> str | None:
+    """Return the name of the published test set that the molecules are, all of them."""
+    if len(stores.stores) > 1 or skips.found:
+        return None
+    return set_name(stores.stores[0], split, chosen)
 
 
 def _in_domain(network: Model, stores: Stores, indices: Sequence[int], skips: Skips) -> list[int]:
@@ -191,9 +221,9 @@ class _Samples:
             self.read.append(index)
             yield sample
 
-    def some(self, n: int, *, of: Sequence[int] | None = None) -> list[Sample]:
-        """Return the first few samples that are whole."""
-        return [self._stores[index] for index in (self.read if of is None else of)[:n]]
+    def some(self, indices: Sequence[int]) -> list[Sample]:
+        """Return samples that have been read before."""
+        return [self._stores[index] for index in indices]
 
 
 def _labels(network: Model, stores: Stores, indices: Sequence[int], skips: Skips) -> dict[int, EnergyLabel]:
@@ -219,20 +249,15 @@ def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
     result.update({key: value for key, value in table.items() if key not in own})
 
 
-def _from_fock(
-    network: Model, samples: Sequence[Sample], stores: Stores, *, max_edges: int
-) -> dict[str, Any]:
-    """Compare the energies that predicted and reference Fock matrices imply."""
-    from helmol.model import predict_fock
-
+def _from_fock(network: Model, some: Sequence[Sample], stores: Stores, *, max_edges: int) -> dict[str, Any]:
+    """Compare the energies that predicted and cheap Fock matrices imply."""
+    samples, matrices, _ = zip(*predictions(network, some, max_edges=max_edges), strict=True)
     references = [sample.matrices.references for sample in samples]
-    known = [sample.matrices.known for sample in samples]
-    matrices = predict_fock(network, [s.molecule for s in samples], known, max_edges=max_edges)
     common = set.intersection(*({*names} for names in references))
     tables = energies_from_fock(
         samples,
         {"model": matrices, **{name: [r[name] for r in references] for name in sorted(common)}},
-        stores.stores[0].level,
+        stores.level,
     )
     return {**tables.pop("model"), "baselines": tables}
 
@@ -250,7 +275,7 @@ def _energies(network: Model, labels: Sequence[EnergyLabel], *, out: Path, max_e
 
 def _plot(
     network: Model,
-    samples: Sequence[Sample],
+    some: Sequence[Sample],
     result: dict[str, Any],
     *,
     out: Path,
@@ -258,21 +283,18 @@ def _plot(
 ) -> None:
     """Draw parity, levels and errors by shell pair for a few molecules."""
     from helmol.evaluate import plots
-    from helmol.model import predict_fock
 
     basis = network.domain.basis
-    predicted = predict_fock(
-        network, [s.molecule for s in samples], [s.matrices.known for s in samples], max_edges=max_edges
-    )
-    plots.parity(samples, predicted, basis, out / "parity.png", errors=result)
+    samples, matrices, _ = zip(*predictions(network, some, max_edges=max_edges), strict=True)
+    plots.parity(samples, matrices, basis, out / "parity.png", errors=result)
     plots.shell_pairs(result["by_shell_pair"], out / "shell_pairs.png")
     sample = samples[0]
     if sample.matrices.overlap is not None:
         plots.levels(
             sample,
-            predicted[0],
+            matrices[0],
             out / "levels.png",
             basis=basis,
             overlap=sample.matrices.overlap,
-            baseline=next(iter(result["baselines"]), None),
+            baseline=next((name for name in result["baselines"] if name in sample.matrices.references), None),
         )

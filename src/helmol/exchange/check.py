@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import dft
+from helmol.arrays import Array
 from helmol.dft import FockEnergy, LevelConfig
 from helmol.errors import InputError
 from helmol.exchange.readers import ARRANGEMENTS, Arrangement, Source
 from helmol.store import Store
 from helmol.system import Molecule, Sample
 from helmol.units import ANGSTROM_PER_BOHR
-
-Array = npt.NDArray[np.float64]
 
 UNITS = {
     "as expected": 1.0,
@@ -69,8 +67,8 @@ def check_overlaps(
     for sample in samples:
         if sample.matrices.overlap is None:
             continue
-        reference = dft.overlap(dft.build_mole(sample.molecule, config))
-        error = float(np.abs(sample.matrices.overlap - reference).max())
+        recomputed = dft.overlap(dft.build_mole(sample.molecule, config))
+        error = float(np.abs(sample.matrices.overlap - recomputed).max())
         if not error <= (source.overlap_tolerance or 0.0):
             cause = _order_or_unit(sample.molecule, sample.matrices.overlap, arrangement, _overlap_of(config))
             raise InputError(
@@ -144,7 +142,7 @@ def _cause(sample: Sample, source: Source, arrangement: Arrangement) -> str:
 
 
 def _order_or_unit(
-    molecule: Molecule, matrix: Array, arrangement: Arrangement, reference: Callable[[Molecule], Array]
+    molecule: Molecule, matrix: Array, arrangement: Arrangement, nearby: Callable[[Molecule], Array]
 ) -> str | None:
     """Try all orders and units and return the pair that fits a cheap matrix best, ``None`` if it is ours.
 
@@ -152,13 +150,13 @@ def _order_or_unit(
         molecule: as it was read.
         matrix: as it was read, house order if the arrangement is right.
         arrangement: what was taken for the file's order.
-        reference: a matrix of a molecule in house order that is near the right one.
+        nearby: a matrix of a molecule in house order that is near the right one.
     """
     foreign = arrangement.from_house(matrix, molecule.numbers)
     found: list[tuple[float, str, str]] = []
     for unit, factor in UNITS.items():
         try:
-            near = reference(replace(molecule, positions=molecule.positions * factor))
+            near = nearby(replace(molecule, positions=molecule.positions * factor))
         except (InputError, np.linalg.LinAlgError):
             continue
         for order, tried in _orders(arrangement):

@@ -23,13 +23,11 @@ from helmol import dft, structures
 from helmol.basis import BasisSet
 from helmol.damage import read_json, read_npz, read_text, understood
 from helmol.dft import LevelConfig
-from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.exchange.arrays import derived_arrays, exact_arrays
 from helmol.exchange.readers.sqlite import Database
 from helmol.files import file_stem, replacing, short_name, write_json, write_text
 from helmol.system import Sample
-from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
 HEADER = "store.json"
 """File that says what the other files of a folder have in common; written last."""
@@ -196,7 +194,12 @@ class ExtxyzFolder(Folder):
                 )
         # Frames are cheap: all are written anew, also those of molecules that were there.
         with (self.path / _FRAMES).open("a" if self._written else "w", encoding="utf-8") as file:
-            file.write(_frame(sample, path.name))
+            file.write(
+                structures.extxyz_text(
+                    sample.id, sample.molecule, energy=sample.energy, forces=sample.forces,
+                    header={"chkfile": path.name},
+                )
+            )  # fmt: skip
         self._written.append(path.name)
 
     def finish(self, header: dict[str, Any]) -> None:
@@ -325,24 +328,6 @@ def _file_names(ids: Sequence[str], suffix: str) -> dict[str, str]:
         taken.add(name)
         names[id] = f"{name}{suffix}"
     return names
-
-
-def _frame(sample: Sample, chkfile: str) -> str:
-    """Return a frame of extended xyz: Å, eV, eV/Å, multiplicity 2S+1, as ASE has them."""
-    molecule, forces = sample.molecule, sample.forces
-    header = "Properties=species:S:1:pos:R:3" + (":forces:R:3" if forces is not None else "")
-    if sample.energy is not None:
-        header += f" energy={sample.energy * EV_PER_HARTREE:.12f}"
-    header += f" name={structures.quoted(sample.id)} charge={molecule.charge} spin={molecule.spin + 1}"
-    header += f" chkfile={structures.quoted(chkfile)}"
-    rows = molecule.positions_ang
-    if forces is not None:
-        rows = np.hstack([rows, forces * EV_PER_ANGSTROM_PER_AU])
-    lines = [
-        f"{SYMBOLS[number]:<2} " + " ".join(f"{x:.14g}" for x in row)
-        for number, row in zip(molecule.numbers, rows, strict=True)
-    ]
-    return "\n".join([str(molecule.n_atoms), header + ' pbc="F F F"', *lines]) + "\n"
 
 
 CONTAINERS: dict[str, type[Container]] = {"npz": NpzFolder, "qh9": Qh9File, "extxyz": ExtxyzFolder}

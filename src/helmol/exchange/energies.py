@@ -282,13 +282,13 @@ def _units(entries: Sequence[Labelled], level: LevelConfig, chosen: _Chosen, pat
     """Compute some molecules again and return the units in which their labels agree."""
     found = [Units("eV", None if chosen.forces is None else "eV/Å")]
     for entry in entries:
-        structure, given = entry.structure, entry.forces.get(chosen.forces or "")
+        structure, stored = entry.structure, entry.forces.get(chosen.forces or "")
         log.info("computing %s again at %s/%s", structure.id, level.xc, level.basis)
         sample, _ = dft.run(
-            structure.molecule, level, id=structure.id, references=(), dipole=False, forces=given is not None
+            structure.molecule, level, id=structure.id, references=(), dipole=False, forces=stored is not None
         )
         where = f"{path}, {structure.id!r}"
-        found.append(_compared(entry.energies[chosen.energy], given, sample, where=where, level=level))
+        found.append(_compared(entry.energies[chosen.energy], stored, sample, where=where, level=level))
     checked = found[1:] or found
     if len({unit.energy for unit in checked}) > 1 or len({unit.forces for unit in checked} - {None}) > 1:
         raise InputError(f"{path}: molecules computed again have labels in different units")

@@ -1,4 +1,4 @@
-"""Cheap Fock matrices for samples that lack them, so that published data can have a delta target."""
+"""Cheap Fock matrices for samples that lack them or have outdated ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from helmol.progress import Progress
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.store.unfinished import unfinished
-from helmol.system import Sample
+from helmol.system import Sample, outdated_references
+from helmol.system.references import MARK
 
 SAMPLES_PER_APPEND = 16
 
@@ -31,13 +32,16 @@ def add_references(
 
     Args:
         path: the store; it is left as it is.
-        names: see :func:`helmol.dft.reference_fock`; what a sample has already is kept.
+        names: see :func:`helmol.dft.reference_fock`; what a sample has already is kept, unless it was made
+            of a density that lacks electrons (:mod:`helmol.system.references`): then all such references of
+            the sample are made anew.
         out: the new store.
         strict: whether the first sample that would be left out is an error.
 
     Returns:
-        ``n_molecules``, ``n_new`` (matrices computed in this call), ``references``, ``content_hash``,
-        ``out``, ``n_skipped`` and ``skipped`` (:class:`helmol.skipped.Skipped`).
+        ``n_molecules``, ``n_new`` (matrices computed in this call), ``n_renewed`` (of them those that replace
+        an outdated one), ``references``, ``content_hash``, ``out``, ``n_skipped`` and ``skipped``
+        (:class:`helmol.skipped.Skipped`).
 
     Raises:
         InputError: nothing to add, an unknown name, a level or basis that PySCF cannot make, or not one
@@ -53,8 +57,8 @@ def add_references(
         level = dft.level_from(store.level)
         refuse_other_functions(store, level)
         order = hashlib.sha256("\n".join(store.ids).encode()).hexdigest()
-        of = f"{store.content_hash} {order} {sorted(names)}"
-        n_new = 0
+        of = f"{store.content_hash} {order} {sorted(names)} {MARK}"
+        n_new = n_renewed = 0
         with (
             unfinished(out, of=of, level=store.level, basis=store.basis) as target,
             Progress("References", total=len(store), unit="molecules") as bar,
@@ -66,12 +70,14 @@ def add_references(
                     continue
                 try:
                     sample = store[row]
-                    missing = [name for name in names if name not in sample.matrices.references]
+                    there = sample.matrices.references
+                    old = outdated_references(there, sample.molecule.numbers, store.basis, sample.provenance)
+                    missing = [*old, *(name for name in names if name not in there)]
                     waiting.append(_with_references(sample, missing, level))
                 except FAULTS as error:
                     skips.add(error, item=id, file=path, row=row)
                 else:
-                    n_new += len(missing)
+                    n_new, n_renewed = n_new + len(missing), n_renewed + len(old)
                 if len(waiting) == SAMPLES_PER_APPEND:
                     target.append(waiting)
                     waiting = []
@@ -82,7 +88,8 @@ def add_references(
                 {name: [id for id in ids if id in target] for name, ids in store.splits.items()}
             )
             return {
-                "n_molecules": len(target), "n_new": n_new, "references": list(target.references),
+                "n_molecules": len(target), "n_new": n_new, "n_renewed": n_renewed,
+                "references": list(target.references),
                 "content_hash": target.content_hash, "out": out, **skips.json(),
             }  # fmt: skip
 
@@ -94,5 +101,7 @@ def _with_references(sample: Sample, names: Sequence[str], level: dft.LevelConfi
     mole = dft.build_mole(sample.molecule, level)
     new = {name: dft.reference_fock(mole, level, name) for name in names}
     return replace(
-        sample, matrices=replace(sample.matrices, references={**sample.matrices.references, **new})
+        sample,
+        matrices=replace(sample.matrices, references={**sample.matrices.references, **new}),
+        provenance={**sample.provenance, **(MARK if mole.has_ecp() else {})},
     )

@@ -15,7 +15,7 @@ from helmol import dft, structures
 from helmol.basis import BasisSet
 from helmol.errors import ConvergenceError, InputError, StoreError
 from helmol.files import write_json, write_text
-from helmol.generate.engine import cluster_outcomes, started
+from helmol.generate.cluster import cluster_outcomes, started
 from helmol.generate.plans import Work, elements, spin
 from helmol.generate.pool import outcomes
 from helmol.generate.records import SPEC, Records, beside, check_spec
@@ -231,8 +231,8 @@ def _stream(
         return
     attempts = config.executor.attempts
     with (
-        started(config.executor, workers=workers) as engine,
-        contextlib.closing(cluster_outcomes(missing, task, engine, attempts=attempts)) as stream,
+        started(config.executor, workers=workers) as workforce,
+        contextlib.closing(cluster_outcomes(missing, task, workforce, attempts=attempts)) as stream,
     ):
         yield stream
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from helmol.elements import SYMBOLS
+from helmol import structures
 from helmol.errors import DomainError, InputError
 from helmol.files import write_text
+from helmol.inputs import Item, molecules_at
 from helmol.locks import Claim
-from helmol.molecules import Item, molecules_at
 from helmol.places import PathLike, Places
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
 from helmol.predict.trained import TrainedModel
@@ -101,7 +101,9 @@ def _predict_all(
                     skips.add(error, item=item.id, file=item.file, row=item.row)
                     continue
                 rows.append(_row(item.id, item.molecule, entry))
-                frames.append(_frame(item.id, item.molecule, entry))
+                frames.append(
+                    structures.extxyz_text(item.id, item.molecule, energy=entry.energy, forces=entry.forces)
+                )
             bar.advance(len(chunk))
     skips.refuse_nothing_left(len(rows))
     table = io.StringIO()
@@ -152,21 +154,3 @@ def _row(name: str, molecule: Molecule, entry: EnsembleEnergy) -> dict[str, Any]
             else 1000 * EV_PER_ANGSTROM_PER_AU * float(entry.forces_std.max())
         ),
     }
-
-
-def _frame(name: str, molecule: Molecule, entry: EnsembleEnergy) -> str:
-    """Return a frame of an extended xyz file, Å, eV, eV/Å."""
-    columns = np.array(molecule.positions_ang)
-    properties = "species:S:1:pos:R:3"
-    if entry.forces is not None:
-        columns = np.hstack([columns, EV_PER_ANGSTROM_PER_AU * entry.forces])
-        properties += ":forces:R:3"
-    header = (
-        f'Properties={properties} name="{name}" charge={molecule.charge} spin={molecule.spin + 1} '
-        f'energy={EV_PER_HARTREE * entry.energy:.10f} pbc="F F F"'
-    )
-    lines = [
-        f"{SYMBOLS[z]:<2} " + " ".join(f"{x:18.10f}" for x in row)
-        for z, row in zip(molecule.numbers, columns, strict=True)
-    ]
-    return "\n".join([str(molecule.n_atoms), header, *lines]) + "\n"

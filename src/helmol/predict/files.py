@@ -15,8 +15,8 @@ import numpy as np
 from helmol.damage import read_npz, understood
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import entries, file_stem, write_text
+from helmol.inputs import Item, molecules_at
 from helmol.locks import Claim
-from helmol.molecules import Item, molecules_at
 from helmol.places import PathLike, Places
 from helmol.predict.energy_files import remove_energies
 from helmol.predict.prediction import Prediction, state_flags

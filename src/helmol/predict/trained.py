@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import structures
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.damage import one_line
+from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, HelmolError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
 from helmol.skipped import FAULTS
@@ -27,27 +28,7 @@ if TYPE_CHECKING:
     from helmol.model import Model, PredictedEnergy
     from helmol.target import Domain
 
-Array = npt.NDArray[np.float64]
 log = logging.getLogger("helmol.predict")
-
-
-def resolve_device(name: str) -> str:
-    """Return ``"cuda"``, ``"mps"`` or ``"cpu"`` for ``"auto"``, else the name itself.
-
-    Raises:
-        InputError: the device is not there.
-    """
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return "cuda" if there["cuda"] else "cpu"
-    if not there.get(name.split(":")[0], False):
-        raise InputError(
-            f"device {name!r} is not available here: use auto or one of "
-            f"{', '.join(d for d in there if there[d])}"
-        )
-    return name
 
 
 @dataclass(frozen=True)

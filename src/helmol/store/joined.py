@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from itertools import accumulate
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +14,7 @@ from helmol.errors import StoreError
 from helmol.places import PathLike
 from helmol.store.packed import Store
 from helmol.store.split import split_indices
-from helmol.system import Molecule, Sample
+from helmol.system import LevelOfTheory, Molecule, Sample
 
 
 class Stores:
@@ -91,15 +90,15 @@ class Stores:
         ]
 
     @property
+    def level(self) -> LevelOfTheory:
+        """Level of theory of the first of them."""
+        return self.stores[0].level
+
+    @property
     def names(self) -> str:
         """Paths of the stores, for messages."""
         paths = [str(store.path) for store in self.stores]
         return ", ".join(paths if len(paths) < 4 else [*paths[:2], f"{len(paths) - 2} more"])
-
-    @property
-    def paths(self) -> list[Path]:
-        """Paths of the stores."""
-        return [store.path for store in self.stores]
 
     def close(self) -> None:
         """Close all of them; twice is harmless."""

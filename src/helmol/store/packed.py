@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 import helmol
+from helmol.arrays import Array, BoolArray, IntArray
 from helmol.basis import BasisSet
 from helmol.elements import some_symbols
 from helmol.errors import BusyError, InputError, StoreError
@@ -30,9 +31,6 @@ from helmol.system import LevelOfTheory, Molecule, Sample
 
 SCHEMA = 1
 """Version of the file's layout; a store of another version is refused."""
-
-STORE_SUFFIXES = (".h5", ".hdf5")
-"""What the name of a store ends with, where stores are told from other files."""
 
 _DIGESTS = 1 << 256
 _ALWAYS = ("id", "numbers", "positions", "charge", "spin", "energy", "forces", "dipole", "provenance", "fock")
@@ -184,7 +182,7 @@ class Store:
         return self._ids[row]
 
     @property
-    def n_atoms(self) -> npt.NDArray[np.int64]:
+    def n_atoms(self) -> IntArray:
         """Number of atoms of every sample, ``[n_samples]``."""
         return self._columns["numbers"].lengths
 
@@ -193,7 +191,7 @@ class Store:
         """Names of the cheap Fock matrices that some samples have."""
         return tuple(n.removeprefix(col.REFERENCE) for n in self._columns if n.startswith(col.REFERENCE))
 
-    def numbers(self, row: int) -> npt.NDArray[np.int64]:
+    def numbers(self, row: int) -> IntArray:
         """Return the atomic numbers of a sample without reading its matrices.
 
         Raises:
@@ -231,7 +229,7 @@ class Store:
 
     def read_block(
         self, rows: Sequence[int], columns: Sequence[str]
-    ) -> tuple[list[Molecule], dict[str, npt.NDArray[np.float64]]]:
+    ) -> tuple[list[Molecule], dict[str, Array]]:
         """Return many samples with the same atoms in the same order, much faster than one by one.
 
         Args:
@@ -255,7 +253,7 @@ class Store:
         molecules = Molecule.many(numbers[0], positions, charges=charges, spins=spins)
         return molecules, {name: found[name] for name in columns}
 
-    def has(self, column: str) -> npt.NDArray[np.bool_]:
+    def has(self, column: str) -> BoolArray:
         """Return which samples have a label: ``energy forces dipole overlap density reference_NAME``."""
         return self._columns[column].lengths > 0 if column in self._columns else np.zeros(self._n, dtype=bool)
 

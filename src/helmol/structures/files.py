@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import HelmolError, InputError
-from helmol.files import plain, replacing
+from helmol.files import plain, write_text
 from helmol.places import text_of
+from helmol.structures.extxyz import extxyz_text
 from helmol.structures.foreign import read_frames
 from helmol.structures.frame import Frame
 from helmol.structures.sense import check_distances
@@ -115,37 +115,13 @@ def _molecule(frame: Frame) -> Molecule:
 def write(path: Path | str, structures: Sequence[Structure]) -> None:
     """Write structures as extended xyz (Å), readable by :func:`read`, whole or not at all.
 
-    Positions are written with 10 decimals; ``charge``, ``spin`` (multiplicity 2S+1) and ``provenance``
-    (JSON) are in the header.
+    ``charge``, ``spin`` (multiplicity 2S+1) and ``provenance`` (JSON) are in the header.
     """
-    from helmol.elements import SYMBOLS
-
-    lines = []
-    for structure in structures:
-        molecule = structure.molecule
-        lines.append(str(molecule.n_atoms))
-        lines.append(
-            f"Properties=species:S:1:pos:R:3 name={quoted(structure.id)} charge={molecule.charge} "
-            f'spin={molecule.spin + 1} pbc="F F F"{_provenance_header(structure)}'
-        )
-        lines += [
-            f"{SYMBOLS[number]:<2} " + " ".join(f"{x:18.10f}" for x in position)
-            for number, position in zip(molecule.numbers, molecule.positions_ang, strict=True)
-        ]
-    with replacing(Path(path)) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def quoted(text: str) -> str:
-    """Return a text as ASE's extended xyz writes it in a header, in quotes."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
-
-
-def _provenance_header(structure: Structure) -> str:
-    """Return the provenance as ASE's extended xyz writes a dictionary."""
-    if not structure.provenance:
-        return ""
-    return f" provenance={quoted('_JSON ' + json.dumps(plain(dict(structure.provenance)), sort_keys=True))}"
+    frames = [
+        extxyz_text(one.id, one.molecule, header={"provenance": one.provenance} if one.provenance else None)
+        for one in structures
+    ]
+    write_text(Path(path), "".join(frames))
 
 
 def _provenance(info: Mapping[str, Any], *, source: str, frame: int) -> dict[str, object]:

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.structures.files import FrameError, frames_and_structures
 from helmol.structures.frame import Frame
 from helmol.structures.state import flat_items, kept_results, words_of
 from helmol.structures.structure import Structure
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_a_file_of_damaged_rows_leaves_nothing(tmp_path):
         import_file("qh9-stable", path, out=tmp_path / "x.h5")
     with sqlite3.connect(path) as db:
         db.execute("UPDATE data SET Z = NULL")
-    with pytest.raises(InputError, match="none of 2 rows can be used; the first: .*row 0, 'qh9-0': Z is"):
+    with pytest.raises(InputError, match=r"none of 2 rows can be used; the first: .*row 0, 'qh9-0': Z is"):
         import_file("qh9-stable", path, out=tmp_path / "x.h5")
     assert not (tmp_path / "x.h5").exists()
 

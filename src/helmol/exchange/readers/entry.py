@@ -11,16 +11,14 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.damage import DAMAGE, one_line, understood
 from helmol.elements import SYMBOLS
 from helmol.errors import HelmolError, InputError
 from helmol.exchange.readers.arrangement import Arrangement
 from helmol.skipped import LONGEST_REASON, Skips
 from helmol.system import Sample
-
-Array = npt.NDArray[np.float64]
 
 ASYMMETRY_TOLERANCE = 1e-4
 """Largest ``|M − Mᵀ|`` of a foreign matrix, Eh; below it the two halves are averaged."""
@@ -71,7 +69,7 @@ class Entry:
 
     id: str
     key: int | str
-    numbers: npt.NDArray[np.int64]
+    numbers: IntArray
 
 
 class RowError(InputError):

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 from helmol.exchange.readers import official
@@ -165,14 +166,14 @@ def _array(data: dict[str, Any], name: str, what: str) -> npt.NDArray[Any] | Non
         ) from error
 
 
-def _shaped(values: npt.NDArray[Any], shape: tuple[int, ...], what: str) -> npt.NDArray[np.float64]:
+def _shaped(values: npt.NDArray[Any], shape: tuple[int, ...], what: str) -> Array:
     """Return numbers in float64 and a shape; a release that keeps an axis of one too many is right, too."""
     if values.size != np.prod(shape, dtype=int):
         raise InputError(f"{what} has shape {values.shape}, expected {shape or (1,)}")
     return values.astype(np.float64).reshape(shape)
 
 
-def _matrix(data: dict[str, Any], name: str, what: str) -> npt.NDArray[np.float64]:
+def _matrix(data: dict[str, Any], name: str, what: str) -> Array:
     value = _array(data, name, what)
     if value is None:
         have = ", ".join(k for k, v in data.items() if not k.startswith("_") and v is not None) or "nothing"

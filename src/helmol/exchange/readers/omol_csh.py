@@ -16,8 +16,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 from helmol.exchange.readers.arrangement import Arrangement
@@ -140,7 +140,7 @@ def _dataset(group: Any, name: str, path: Path, where: str) -> Any:
         raise InputError(f"{path}, group {where}: {name} cannot be read: {one_line(error)}") from error
 
 
-def _floats(values: Any, what: str) -> npt.NDArray[np.float64]:
+def _floats(values: Any, what: str) -> Array:
     """Return an array of numbers as float64."""
     try:
         return np.asarray(values, dtype=np.float64)
@@ -148,7 +148,7 @@ def _floats(values: Any, what: str) -> npt.NDArray[np.float64]:
         raise InputError(f"{what} holds no numbers: {error}") from error
 
 
-def _numbers(values: Any, what: str) -> npt.NDArray[np.int64]:
+def _numbers(values: Any, what: str) -> IntArray:
     """Return atomic numbers; fractions are an error, not rounded."""
     found = _floats(values, f"{what}: elements")
     if found.ndim != 1 or not np.array_equal(found, np.rint(found)):

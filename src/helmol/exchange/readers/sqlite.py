@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 
@@ -83,7 +84,7 @@ def array(cell: Any, dtype: str, shape: tuple[int, ...], what: str) -> npt.NDArr
     return np.frombuffer(cell, np.dtype(dtype)).reshape(shape)
 
 
-def atomic_numbers(cell: Any, what: str) -> npt.NDArray[np.int64]:
+def atomic_numbers(cell: Any, what: str) -> IntArray:
     """Return the atomic numbers in a cell of int32 whose length nothing else tells.
 
     Raises:

@@ -1,8 +1,7 @@
-"""Molecules of structure files and stores, one after another, each with the place where it stands."""
+"""Molecules from whatever a user points at (structure files and stores), each with its place."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from helmol import structures
 from helmol.errors import InputError
 from helmol.places import Places, files_at, text_of
 from helmol.skipped import FAULTS, Skips
-from helmol.store import STORE_SUFFIXES, Store, split_indices
+from helmol.store import Store, split_indices
 from helmol.structures import FrameError, Structure
 from helmol.system import Molecule, Sample
 
-log = logging.getLogger("helmol")
+STORE_SUFFIXES = (".h5", ".hdf5")
+"""How the name of a store ends; everything else is a file of structures."""
 
 
 @dataclass(frozen=True)
