@@ -189,7 +189,8 @@ def _open(out: Path, level: LevelOfTheory, basis: BasisSet) -> Store:
         level = replace(level, auxbasis=None)
     if store.level != level or store.basis.elements != basis.elements:
         store.close()
-        what = store.level.differences(level) or f"other elements, or functions, of {basis.name}"
+        what = store.level.differences(level) or store.basis.difference(basis)
+        what = what or f"the store lacks elements: {basis.difference(store.basis)}"
         raise StoreError(f"{out} is of another level than asked for ({what}): choose another --out")
     return store
 
