@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from helmol import properties
 from helmol.basis import BasisSet
-from helmol.dft.dispersion import dispersion
 from helmol.dft.densities import minao_density
+from helmol.dft.dispersion import dispersion
 from helmol.dft.field import keep_fitted_integrals, mean_field, reference_of
 from helmol.dft.gpu import GpuField, to_numpy
 from helmol.dft.integrals import dipole_integrals, house, overlap, symmetric

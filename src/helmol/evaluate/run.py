@@ -103,7 +103,7 @@ def evaluate_store(
             result["missing"]["energy_mae_meV"] = "the molecules have no energies"
         result |= {"target": network.domain.target, "parameters": network.n_parameters}
         result |= {"store": str(path), "split": split, "set": set_name(store, split, chosen)}
-        result |= {"published": comparable(result["set"], store.level)}
+        result |= {"published": comparable(result["set"], xc=store.level.xc, basis=store.level.basis)}
         result |= {"remarks": [*remarks(result), *notes]}
         report.write(out, result)
     return result
