@@ -196,6 +196,7 @@ def _range(values: npt.NDArray[np.int64]) -> dict[str, float] | None:
 
 def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]]]]:
     """Return the card as tables ``(title, columns, rows)`` for a terminal or a page."""
+    with_fock = bool(card["fock"]["diagonal"])
     whole = "verified" if card["content_hash_ok"] else "DAMAGED"
     facts: list[list[object]] = [
         ["n_molecules", card["n_molecules"]],
@@ -208,11 +209,7 @@ def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]
         *_rows({key: _counts(card[key]) for key in ("formulas", "charges", "spins", "splits", "labels")}),
         ["content_hash", f"{card['content_hash'][:16]} ({whole})"],
         ["damaged", len(card["damaged"])],
-        *(
-            [["references", ", ".join(card["references"]) or NO_REFERENCES]]
-            if card["fock"]["diagonal"]
-            else []
-        ),
+        *_rows({"references": ", ".join(card["references"]) or NO_REFERENCES} if with_fock else {}),
         ["duplicates", sum(len(group) - 1 for group in card["duplicates"])],
         ["energy_fit", _energy_text(card["energy_fit"])],
         ["n_negative_gaps", f"{card['n_negative_gaps']} of {card['n_gaps']} checked"],
