@@ -77,4 +77,6 @@ def test_words():
     assert word({"minao": np.zeros((2, 2))}) == "{minao: float64[2, 2]}"
     assert len(word("x" * 10_000)) == 120
     sample = toy_samples(1)[0]
-    assert repr(replace(sample, provenance={str(k): k for k in range(50)})).endswith("provenance={50 entries})")
+    assert repr(replace(sample, provenance={str(k): k for k in range(50)})).endswith(
+        "provenance={50 entries})"
+    )

@@ -1,4 +1,4 @@
-"""A vanishing or negative gap, and a density far from its first step, are said in words wherever it is shown."""
+"""A vanishing or negative gap, and a density far from its first step, are said wherever they are shown."""
 
 import csv
 
@@ -64,7 +64,7 @@ def test_they_are_in_the_table_and_counted(tmp_path, monkeypatch):
     with (tmp_path / "p/summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert all(row["flags"].startswith("small gap of ") for row in rows)
-    # Energies of an earlier call, by another model, do not stay beside these results; its matrices are counted.
+    # Energies of an earlier call, by another model, do not stay beside these; its matrices are counted.
     for name in ("energies.csv", "energies.extxyz"):
         (tmp_path / "p" / name).write_text("of before")
     of_levels([-1.0, -0.5, 0.0, 1.0]).save(tmp_path / "p/h2.npz", model="another")
