@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def write_card(folder: Path, network: Model, counters: Counters) -> None:
         ("training time", f"{counters.elapsed:.0f} s on {place}"),
         ("versions", versions),
     ]
-    lines = [f"# {folder.resolve().name}", "", "| | |", "|---|---|"]
+    lines = [f"# {Path(os.path.realpath(folder)).name}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts]
     lines += ["", "Errors on the validation molecules (they chose the best step; they are no test set):", ""]
     lines += [
