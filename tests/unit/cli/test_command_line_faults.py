@@ -20,6 +20,8 @@ from helmol.store import Store
 from store_samples import BASIS, LEVEL, water
 from toy_store import make_store, settings
 
+pytestmark = pytest.mark.faults
+
 MODEL = Path(__file__).parents[2] / "archive" / "helmol-0.1" / "models" / "fock"
 
 FILE, OUT = "FILE", "OUT"
