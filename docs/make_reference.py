@@ -164,8 +164,8 @@ def main() -> None:
     for name, make in PAGES.items():
         page, text = Path(__file__).with_name(name), make()
         if "--check" not in sys.argv[1:]:
-            page.write_text(text)
-        elif not page.exists() or page.read_text() != text:
+            page.write_text(text, encoding="utf-8")
+        elif not page.exists() or page.read_text(encoding="utf-8") != text:
             sys.exit(f"{name} is not what the code says: run python docs/make_reference.py")
 
 

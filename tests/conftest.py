@@ -9,9 +9,25 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Types and shapes of these rooms are checked at every call; before any of their modules is imported.
+CHECKED = ("helmol.basis", "helmol.graph", "helmol.properties")
+install_import_hook(CHECKED, "beartype.beartype")
 
 
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Return a random generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that makes the tests of faults thorough: ``make stress``."""
+    parser.addoption("--stress", action="store_true", help="thousands of damaged files, kills and races")
+
+
+@pytest.fixture(scope="session")
+def many(request: pytest.FixtureRequest):
+    """Return how often to try something: few times as a rule, many times with ``--stress``."""
+    return lambda few, thorough: thorough if request.config.getoption("--stress") else few

@@ -3,6 +3,8 @@
 Source: IUPAC periodic table (2016 names).
 """
 
+from collections.abc import Iterable
+
 from helmol.errors import InputError
 
 SYMBOLS: tuple[str, ...] = tuple(
@@ -26,3 +28,11 @@ def atomic_number(symbol: str) -> int:
     if number == 0:
         raise InputError(f"unknown element {symbol!r}: expected a chemical symbol such as 'C' or 'Br'")
     return number
+
+
+def some_symbols(numbers: Iterable[int], *, most: int = 10) -> str:
+    """Return the symbols of elements; of many only the first and the last, and how many there are."""
+    symbols = [SYMBOLS[number] for number in numbers]
+    if len(symbols) > most:
+        return f"{len(symbols)} elements {symbols[0]} to {symbols[-1]}"
+    return " ".join(symbols) or "no elements"

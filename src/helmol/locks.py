@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import socket
+import time
 import weakref
 from contextlib import suppress
 from datetime import datetime
@@ -27,6 +28,9 @@ from helmol.files import short_name, sweep
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """What a file system without locks answers."""
+
+ATTEMPTS = 10
+"""To read who holds a lock."""
 
 log = logging.getLogger("helmol")
 
@@ -137,12 +141,15 @@ def lock_of(target: Path, *, folder: bool = False) -> Path:
 
 def holder(target: Path, *, folder: bool = False) -> str:
     """Return in words who holds a target, as far as the lock says."""
-    try:
-        with lock_of(target, folder=folder).open(encoding="utf-8") as file:
-            record = json.loads(file.readline(10_000))
-        return f"process {int(record['pid'])} on {record['host']} has been writing it since {record['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process is writing it"
+    for _ in range(ATTEMPTS):
+        try:
+            with lock_of(target, folder=folder).open(encoding="utf-8") as file:
+                record = json.loads(file.readline(10_000))
+            who = f"process {int(record['pid'])} on {record['host']}"
+            return f"{who} has been writing it since {record['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(0.01)  # it has the lock, and is about to sign
+    return "another process is writing it"
 
 
 def _sign(fd: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import numpy as np
 from pyscf import lib, scf
 from pyscf.tools import molden
 
-from helmol import properties
+from helmol import properties, structures
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import replacing
 from helmol.predict import Prediction, TrainedModel
@@ -30,10 +31,19 @@ from helmol.system import LevelOfTheory, Molecule
 
 log = logging.getLogger("helmol.pyscf")
 
-TRUSTED_SHARE = 0.01
+TRUSTED_SHARE = 0.001
 """A start is taken without comparing it if its first SCF step moves less than this share of the
-electrons. PySCF's minao guess moves 0.07 (H₂O) and 0.12 (ethanol) at PBE/def2-SVP; noise of 1 mEh
-on every element of the true Fock matrix 0.00004 and 0.0004."""
+electrons and atoms are bonded. The first step from PySCF's minao guess moves 0.012 of them (NaCl), 0.06
+(H₂O), 0.09 (acetate) at PBE/def2-SVP, for atoms alone 0.000001 (He) to 0.03 (Na⁺); noise of 1 mEh on every
+element of the true Fock matrix 0.000004 (H₂O) and 0.00002 (ethanol)."""
+
+BETTER_SHARE = 0.5
+"""A start that is compared is taken if its first step moves less than this share of what that from PySCF's
+guess moves. From noisy Fock matrices at 0.8 to 0.9 of it the SCF takes as many cycles (acetate: 12) or one
+more (H₂O: 8 instead of 7), below 0.4 up to four fewer."""
+
+GUESSES = ("minao", "atom", "huckel", "mod_huckel", "hcore", "1e", "vsap", "sap")
+"""Names of PySCF's own guesses; those that begin with ``chk`` read ``mf.chkfile``."""
 
 STARTS = ("minao", "model", "atom", "huckel", "vsap")
 """Starts that :func:`compare_starts` knows; all but ``model`` are PySCF's own."""
@@ -55,6 +65,8 @@ class StartInfo:
         moved_fallback: the same for PySCF's guess, where it was needed to decide.
         hidden_fock_builds: Fock builds that are no part of the SCF itself: inside the model (a
             delta target's reference), or by the guard for the start that was not taken.
+        beyond: what acts on the electrons that the model does not know (a solvent, point charges, a field);
+            the start was used all the same, under the guard.
     """
 
     used: bool
@@ -64,6 +76,11 @@ class StartInfo:
     moved: float | None = None
     moved_fallback: float | None = None
     hidden_fock_builds: int = 0
+    beyond: tuple[str, ...] = ()
+
+
+GIVEN = StartInfo(False, "kernel() had a density or orbitals to start from and asked for no guess")
+"""What happened where PySCF asks for no start: ``dm0``, or a second ``kernel()``."""
 
 
 def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) -> Any:
@@ -73,10 +90,18 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
     its converged energy, stays PySCF's. Guards, in order: the model's domain (restricted or
     unrestricted, element, basis, functional, charge, spin); finite numbers; ``Tr DS = n``; and how many
     electrons the first SCF step moves (:func:`helmol.properties.electrons_moved`), whose Fock build
-    is the one SCF needs first anyway and is handed on. Only a doubtful start is compared with
-    PySCF's own guess (one build more), and the better one is taken. The residual ``‖FDS−SDF‖`` is
-    no such measure: a density that fills the wrong orbitals can have a small one. A scanner
-    (geometry optimisation, MD) asks the model at every geometry instead of reusing the last density.
+    is the one SCF needs first anyway and is handed on. A start that is not far better than PySCF's own guess
+    can be is compared with it (one build more) and taken only if its step moves less than half as much. The
+    residual ``‖FDS−SDF‖`` is no such measure: a density that fills the wrong orbitals can have a small one. A
+    scanner (geometry optimisation, MD) asks the model at every geometry instead of reusing the last density.
+
+    A solvent, point charges, fields, relativistic terms and methods of the user's own change what the
+    model has learnt, but its start may serve all the same: it is used under the same guard, said in
+    a warning and in ``helmol_info.beyond``. Another functional (``define_xc_``, ``nlc`` and ``omega`` set by
+    hand are one) gives way to PySCF's guess.
+
+    ``mf.init_guess`` set after this call, an array or one of PySCF's names, is what is used then; set
+    before, it is refused here. Attached objects can be copied, pickled and sent to other processes.
 
     Args:
         mf: an RKS or RHF object, or for a model of unrestricted labels UKS or UHF, also density-fitted;
@@ -86,20 +111,34 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
             (default), or raises.
 
     Returns:
-        ``mf``; after ``mf.kernel()`` ``mf.helmol_info`` (:class:`StartInfo`) says what happened.
+        ``mf``; after ``mf.kernel()`` ``mf.helmol_info`` (:class:`StartInfo`) says what happened in it.
 
     Raises:
-        InputError: there is no model at that path, or ``mf`` is no SCF object.
+        InputError: there is no model at that path, ``mf`` is no SCF object, is periodic, or has an
+            ``init_guess`` of the user's own.
         DomainError: at ``mf.kernel()``, if ``fallback`` is off and the start is refused.
     """
     if not isinstance(mf, scf.hf.SCF):
         raise InputError(f"cannot attach to a {type(mf).__name__}: expected an SCF such as dft.RKS(mol)")
+    if hasattr(mf.mol, "lattice_vectors"):
+        raise InputError(
+            f"cannot attach to {type(mf).__name__} of a periodic cell: helmol knows molecules only"
+        )
+    own = vars(mf).get("init_guess", type(mf).init_guess)
+    if not (isinstance(own, str) and own.lower() == type(mf).init_guess):
+        what = repr(own) if isinstance(own, str) else "an array"
+        raise InputError(
+            f"mf.init_guess is {what}, a start of your own: set it to {type(mf).init_guess!r} to start from "
+            "the model"
+        )
+    # From now on, what stands there was set after the model.
+    vars(mf).pop("init_guess", None)
     if not isinstance(model, TrainedModel):
         model = TrainedModel.load(model)
     if not isinstance(mf, _LearntStart):
         lib.set_class(mf, (_LearntStart, mf.__class__), f"Helmol{mf.__class__.__name__}")
     mf._helmol_model, mf._helmol_fallback, mf._helmol_ready = model, fallback, None
-    mf.helmol_info = None
+    mf._helmol_start = mf._helmol_said = mf.helmol_info = None
     return mf
 
 
@@ -112,16 +151,56 @@ class _LearntStart:
     __name_mixin__ = "Helmol"
     _keys = {"helmol_info"}  # noqa: RUF012 - PySCF's protocol
 
-    def get_init_guess(self, mol: Any = None, key: Any = "minao", **kwargs: Any) -> Any:
-        """Return the start's density matrix: the model's, or PySCF's ``key``."""
+    def build(self, *args: Any, **kwargs: Any) -> Any:
+        """Forget what was asked before: PySCF calls this at the beginning of every kernel."""
+        self._helmol_start = None
+        return super().build(*args, **kwargs)
+
+    def _finalize(self) -> Any:
+        """Say what happened in this kernel: PySCF calls this at its end."""
+        self.helmol_info, self._helmol_start = self._helmol_start or GIVEN, None
+        return super()._finalize()
+
+    def get_init_guess(self, mol: Any = None, key: Any = None, **kwargs: Any) -> Any:
+        """Return the start's density matrix: the model's, or a guess asked for by name or as an array.
+
+        Raises:
+            InputError: PySCF has no guess of that name (and would silently take minao).
+            DomainError: the model's start is refused and there is no fall-back.
+        """
         mol = self.mol if mol is None else mol
+        default = type(self).init_guess
+        key = vars(self).get("init_guess", default) if key is None else key
         if not isinstance(key, str):
+            self._helmol_start = StartInfo(False, "mf.init_guess is an array, which was used")
+            return super().get_init_guess(mol, key, **kwargs)
+        if key.lower() not in GUESSES and not key.lower().startswith("chk"):
+            raise InputError(f"unknown init_guess {key!r}: PySCF has {', '.join(GUESSES)}, chkfile")
+        if "init_guess" in vars(self) or key.lower() != default:
+            self._helmol_start = StartInfo(False, f"the guess {key!r} was asked for")
             return super().get_init_guess(mol, key, **kwargs)
         begin = time.perf_counter()
-        pyscf_guess = functools.partial(super().get_init_guess, mol, key, **kwargs)
-        info, density = _guarded(self, mol, pyscf_guess)
-        self.helmol_info = replace(info, seconds=time.perf_counter() - begin)
+        pyscf_guess = functools.partial(super().get_init_guess, mol, default, **kwargs)
+        try:
+            info, density = _guarded(self, mol, pyscf_guess)
+        except HelmolError as error:
+            self.helmol_info = StartInfo(False, str(error), seconds=time.perf_counter() - begin)
+            raise
+        self._helmol_start = replace(info, seconds=time.perf_counter() - begin)
         return density
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle and copy by the recipe of the class, which PySCF makes at run time and no module has."""
+        return _blank, (_recipe(type(self)),), self.__getstate__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return PySCF's own choice of attributes, without a potential at hand."""
+        return {**super().__getstate__(), "_helmol_ready": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the attributes; PySCF's cache of integrals is empty again instead of missing."""
+        super().__setstate__(state)
+        self._opt = {None: None}
 
     def get_veff(self, mol: Any = None, dm: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Hand on the potential that the guard has built for this very density, else build it."""
@@ -136,6 +215,29 @@ class _LearntStart:
         if not isinstance(scanner, _FreshStart):
             lib.set_class(scanner, (_FreshStart, scanner.__class__), scanner.__class__.__name__)
         return scanner
+
+
+def _recipe(kind: type) -> Any:
+    """Return a class, or what makes it anew: module, name and recipes of the bases."""
+    if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:
+        return kind
+    return kind.__module__, kind.__name__, tuple(_recipe(base) for base in kind.__bases__)
+
+
+def _class(recipe: Any) -> type:
+    """Undo :func:`_recipe`."""
+    if isinstance(recipe, type):
+        return recipe
+    module, name, bases = recipe
+    made: type = lib.make_class(tuple(_class(base) for base in bases), name)
+    made.__module__ = module
+    return made
+
+
+def _blank(recipe: Any) -> Any:
+    """Return an object of a class without attributes."""
+    kind = _class(recipe)
+    return kind.__new__(kind)
 
 
 class _FreshStart:
@@ -164,20 +266,41 @@ def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
             raise
         return _fall_back(StartInfo(False, str(error), hidden_fock_builds=hidden), mf), pyscf_guess()
     info = StartInfo(True, residual=first.residual, moved=first.moved, hidden_fock_builds=hidden)
-    if first.moved <= TRUSTED_SHARE * mol.nelectron:
-        mf._helmol_ready = (density, first.potential)
-        return info, density
+    if first.moved <= TRUSTED_SHARE * mol.nelectron and _has_bonds(mol):
+        return _use(mf, density, first, _said(mf, mol, info)), density
     other = pyscf_guess()
     second = _step(mf, mol, other)
     info = replace(info, moved_fallback=second.moved, hidden_fock_builds=hidden + 1)
-    if first.moved < second.moved:
-        mf._helmol_ready = (density, first.potential)
-        return info, density
+    if first.moved < BETTER_SHARE * second.moved:
+        return _use(mf, density, first, _said(mf, mol, info)), density
     reason = f"its first step moves {first.moved:.3g} electrons, that of PySCF's guess {second.moved:.3g}"
     if not mf._helmol_fallback:
         raise DomainError(f"the model's start is refused: {reason}")
-    mf._helmol_ready = (other, second.potential)
-    return _fall_back(replace(info, used=False, reason=reason), mf), other
+    return _use(mf, other, second, _fall_back(replace(info, used=False, reason=reason), mf)), other
+
+
+def _use(mf: Any, density: Any, step: _Step, info: StartInfo) -> StartInfo:
+    """Keep the potential of the density that is taken for the SCF, which asks for it next."""
+    mf._helmol_ready = (density, step.potential)
+    return info
+
+
+def _said(mf: Any, mol: Any, info: StartInfo) -> StartInfo:
+    """Say what acts on the electrons that the model does not know, once as long as it stays the same."""
+    beyond = tuple(dft.beyond_the_molecule(mf, mol))
+    if beyond and beyond != mf._helmol_said:
+        mf._helmol_said = beyond
+        log.warning("the model does not know of %s: its start is used under the guard", ", ".join(beyond))
+    return replace(info, beyond=beyond)
+
+
+def _has_bonds(mol: Any) -> bool:
+    """Return whether atoms are bonded: where none are, PySCF's superposition of atoms is nearly exact."""
+    try:
+        return bool(structures.bonds(dft.molecule_from_mole(mol)).any())
+    except InputError:
+        # Without ASE's radii nothing is known, and the start is compared.
+        return False
 
 
 def _reference_builds(model: TrainedModel) -> int:
@@ -187,7 +310,8 @@ def _reference_builds(model: TrainedModel) -> int:
 
 def _fall_back(info: StartInfo, mf: Any) -> StartInfo:
     """Say that PySCF's own guess is used."""
-    log.warning("SCF starts from PySCF's %r guess, not from the model: %s", mf.init_guess, info.reason)
+    guess = type(mf).init_guess
+    log.warning("SCF starts from PySCF's %r guess, not from the model: %s", guess, info.reason)
     return info
 
 
@@ -204,10 +328,10 @@ def _learnt_density(mf: Any, mol: Any, model: TrainedModel) -> Any:
     if isinstance(mf, scf.uhf.UHF) != (model.domain.n_spins == 2):
         wanted = "UKS or UHF" if model.domain.n_spins == 2 else "RKS or RHF"
         raise DomainError(f"the model has learnt {level.method.upper()}: it starts {wanted}, not {kind}")
-    xc = str(getattr(mf, "xc", "hf"))
-    asked = dft.level_of_theory(dft.level_from(level).model_copy(update={"xc": xc}), method=level.method)
-    if asked.xc_resolved != level.xc_resolved:
-        raise DomainError(f"the model has learnt {level.xc.upper()}, the SCF uses {xc.upper()}")
+    if (difference := dft.other_functional(mf, level)) is not None:
+        raise DomainError(difference)
+    if dft.has_own_overlap(mf, mol):
+        raise DomainError("the SCF has an overlap of its own (get_ovlp)")
     prediction = model.predict(mol)
     if not np.isfinite(prediction.fock).all():
         raise DomainError("the predicted Fock matrix is not finite")

@@ -37,8 +37,8 @@ def bench(
         import torch
 
         from helmol.bench import CASES, data_rate, run, store_rate, usual_target
+        from helmol.devices import resolve_device
         from helmol.model import ModelConfig
-        from helmol.predict import resolve_device
 
         result = run(
             case,

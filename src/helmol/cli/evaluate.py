@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Out, Precision, Verbose
+from helmol.cli.options import Device, JsonFile, Out, Precision, Strict, Verbose
 from helmol.cli.session import Session, session
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
-    store: Annotated[Path, typer.Argument(help="Store with labels (.h5).")],
+    store: Annotated[list[Path], typer.Argument(help="Stores with labels (.h5): files, folders, patterns.")],
     split: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +41,7 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "fp32",
     max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
+    strict: Strict = False,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -54,49 +55,46 @@ def evaluate(
         folder = out or Path(run) / "evaluation"
         result = evaluate_store(
             model.network, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges,
-            energy_from_h=energy_from_h, precisions=precisions,
+            energy_from_h=energy_from_h, precisions=precisions, strict=strict,
         )  # fmt: skip
-        show(
-            s,
-            result,
-            f"{result['split']} of {store}, {result['n_molecules']} molecules, target {result['target']}",
-        )
+        show(s, result)
         if "precisions" in result:
             title = f"precisions of matrix products, {min(precisions, result['n_molecules'])} molecules"
             rows = result["precisions"].items()
             columns = [m for m in METRICS.values() if all(m.key in row for _, row in rows)]
             head = ["", *[metric.heading for metric in columns]]
             s.table(title, head, [[n, *[row[metric.key] for metric in columns]] for n, row in rows])
-        s.say(f"plots and evaluation.json in {folder}")
+        s.say(f"report.md, plots and evaluation.json in {folder}")
         s.result(result)
-        s.next(f"helmol predict {run} {store} --out predictions")
+        s.next(f"helmol predict {run} {store[0]} --out predictions")
 
 
 def _seen(run: Path) -> set[str]:
     """Return the ids that a run was trained or chosen on; none for a bare model folder."""
-    path = run / "split.json"
-    if not path.is_file():
+    from helmol.train.folder import SPLIT, trained_on
+
+    if not (run / SPLIT).is_file():
         return set()
-    from helmol.damage import read_json, understood
-
-    split = read_json(path)
-    with understood(str(path)):
-        return {str(id) for role in ("train", "val") for id in split[role]}
+    return {id for ids in trained_on(run).values() for id in ids}
 
 
-def show(s: Session, result: dict[str, Any], title: str) -> None:
-    """Print the table of a model beside its baselines."""
-    from helmol.evaluate import metrics
+def show(s: Session, result: dict[str, Any]) -> None:
+    """Print the table of a model beside its baselines, and what should be said about it."""
+    from helmol.evaluate import metrics, report
 
-    columns = {"model": result, **result["baselines"]}
-    rows = [
-        [metric.heading, *["-" if value is None else float(value) for value in values]]
-        for metric, values in metrics.rows(list(columns.values()))
-    ]
-    s.table(title, ["mean error", *columns], rows)
+    title = (
+        f"{result['split']} of {result['store']}, {result['n_molecules']} molecules "
+        f"({result['n_skipped']} skipped), {report.learnt(result)}"
+    )
+    s.table(title, *report.error_columns(result))
     for reason in sorted(set(result["missing"].values())):
         s.say(f"left out (-): {reason}")
     for metric in metrics.METRICS.values():
         if result.get(f"{metric.key}_ci95") is not None:
             low, high = result[f"{metric.key}_ci95"]
             s.say(f"95 % interval of {metric.heading} over molecules: {low:.3g} to {high:.3g}")
+    head, rows = report.published_columns(result)
+    if rows:
+        s.table(f"published on {result['set']}", head[:-1], [row[:-1] for row in rows])
+    for line in result["remarks"]:
+        s.say(line)

@@ -26,7 +26,7 @@ def train(
     """Train a model on the Fock matrices of a store; the run folder is runs/NAME unless --out is given."""
     with session("train", json_file=json_file, verbose=verbose) as s:
         from helmol.train import read_config, run
-        from helmol.train.report import error_rows
+        from helmol.train.report import NO_BASELINE, error_columns
 
         given = {"run.device": device, "run.seed": seed}
         options = [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -35,17 +35,11 @@ def train(
         result = run(settings, out=folder, resume=resume)
         if result["resumed_from"] == result["steps"]:
             s.say(f"the run in {folder} was finished already (step {result['steps']})")
-        best, last = result["best"], result["last"]
-        columns = (
-            "validation error",
-            f"best (step {best.get('step')})",
-            f"last (step {last.get('step')})",
-            "unit",
-        )
         s.table(
-            f"{result['n_val']} molecules, {result['target']}, {result['parameters']:,} parameters",
-            columns,
-            error_rows(best, last),
+            f"{result['n_val']} molecules, {result['learnt']}, {result['parameters']:,} parameters",
+            *error_columns(result["best"], result["last"], result["baselines"]),
         )
+        if not result["baselines"]:
+            s.say(NO_BASELINE)
         s.result(result)
         s.next(f"helmol evaluate {folder} {settings.data.store}")

@@ -4,13 +4,18 @@ Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files,
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
+import os
+
 from helmol.blas import load_pyscf_blas
 
 # Before PySCF is imported anywhere: then its libraries would be loaded, with kernels of their choice.
 load_pyscf_blas()
 
 # isort: split
+from pyscf import lib
+
 from helmol.dft.appended import appended_shells
+from helmol.dft.attached import beyond_the_molecule, has_own_overlap, other_functional
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
@@ -20,7 +25,7 @@ from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
 from helmol.dft.memory import needed_mb
-from helmol.dft.mole import basis_set, build_mole, molecule_from_mole
+from helmol.dft.mole import basis_set, build_mole, elements_without, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
 from helmol.dft.run import run
 
@@ -32,14 +37,17 @@ __all__ = [
     "appended_shells",
     "auxiliary_name",
     "basis_set",
+    "beyond_the_molecule",
     "build_mole",
     "check_labels",
     "choose_engine",
     "dipole_integrals",
     "dispersion",
+    "elements_without",
     "energy_of_fock",
     "forces_from",
     "gpu_obstacle",
+    "has_own_overlap",
     "house_shells",
     "level_from",
     "level_of_theory",
@@ -47,6 +55,8 @@ __all__ = [
     "method_for",
     "molecule_from_mole",
     "needed_mb",
+    "other_functional",
+    "other_functions",
     "overlap",
     "read_chkfile",
     "reference_fock",
@@ -54,3 +64,6 @@ __all__ = [
     "run",
     "write_chkfile",
 ]
+
+# In a forked child OpenMP's threads are not there, and who waits for them waits for ever.
+os.register_at_fork(after_in_child=lambda: lib.num_threads(1))

@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import dft, gto
 
 from helmol import properties
+from helmol.arrays import Array, BoolArray
 from helmol.basis import from_house
+from helmol.brief import brief
 from helmol.dft.dispersion import dispersion
 from helmol.dft.field import mean_field
 from helmol.dft.integrals import house, house_shells, overlap, symmetric
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import molecule_from_mole
 from helmol.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 SMALLEST_GAP = 0.05
 """Orbital energy differences below this (Eh) are taken as this in the correction, which would diverge."""
@@ -36,6 +35,7 @@ class FockEnergy:
             occupied and empty orbitals of D, Eh: the energy that one more step would gain, to second order
             and with the potential held still. It overshoots where charge moves far (a minao density, say).
         residual: largest ``|F_ai|``, Eh.
+        moved: electrons that the first SCF step moves from D (:func:`helmol.properties.electrons_moved`).
         fock: ``F[D]``, house order, Eh, of the guess's shape; equal to the guess if that is self-consistent.
         density: D, house order.
     """
@@ -44,8 +44,11 @@ class FockEnergy:
     corrected: float
     correction: float
     residual: float
+    moved: float
     fock: Array
     density: Array
+
+    __repr__ = brief
 
 
 def energy_of_fock(mole: gto.Mole, level: LevelConfig, fock: Array) -> FockEnergy:
@@ -63,7 +66,8 @@ def energy_of_fock(mole: gto.Mole, level: LevelConfig, fock: Array) -> FockEnerg
     shape = (2, nao, nao) if isinstance(mf, dft.uks.UKS) else (nao, nao)
     if fock.shape != shape:
         raise InputError(f"a Fock matrix of shape {fock.shape} where the level of theory has {shape}")
-    mo_energy, mo_coeff = properties.orbitals(fock, overlap(mole))
+    metric = overlap(mole)
+    mo_energy, mo_coeff = properties.orbitals(fock, metric)
     mo_occ = properties.occupations(mo_energy, int(mole.nelectron), spin=int(mole.spin))
     density = properties.density(mo_coeff, mo_occ)
     turned = from_house(density, house_shells(mole), "pyscf")
@@ -81,7 +85,9 @@ def energy_of_fock(mole: gto.Mole, level: LevelConfig, fock: Array) -> FockEnerg
         # Both spins of a restricted matrix gain the same.
         gain += (2 if fock.ndim == 2 else 1) * one
         residual = max(residual, largest)
-    return FockEnergy(energy, energy - gain, -gain, residual, built, density)
+    _, step = properties.orbitals(built, metric)  # filled as before: the lowest
+    moved = properties.electrons_moved(density, properties.density(step, mo_occ), metric)
+    return FockEnergy(energy, energy - gain, -gain, residual, moved, built, density)
 
 
 def forces_from(mole: gto.Mole, level: LevelConfig, density: Array) -> Array:
@@ -100,7 +106,7 @@ def forces_from(mole: gto.Mole, level: LevelConfig, density: Array) -> Array:
     return np.asarray(-gradient.kernel() - slope, dtype=np.float64)
 
 
-def _second_order(fock: Any, filled: npt.NDArray[np.bool_]) -> tuple[float, float]:
+def _second_order(fock: Any, filled: BoolArray) -> tuple[float, float]:
     """Return ``Σ_ai |F_ai|² / (F_aa − F_ii)`` of one spin, Eh, and the largest ``|F_ai|``."""
     mixed = fock[np.ix_(~filled, filled)]
     if mixed.size == 0:

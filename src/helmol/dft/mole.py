@@ -14,7 +14,7 @@ from scipy.linalg import eigh
 from helmol.basis import BasisSet
 from helmol.dft.dispersion import check_dispersion
 from helmol.dft.level import LevelConfig
-from helmol.elements import SYMBOLS
+from helmol.elements import SYMBOLS, atomic_number
 from helmol.errors import InputError
 from helmol.system import Molecule
 
@@ -47,6 +47,17 @@ def basis_set(level: LevelConfig, numbers: Iterable[int]) -> BasisSet:
     return BasisSet.from_mole(elements_mole(level, numbers), level.basis)
 
 
+def elements_without(level: LevelConfig, numbers: Iterable[int]) -> dict[int, str]:
+    """Return by atomic number why a level cannot be used for an element; empty if it can for all."""
+    found = {}
+    for number in sorted({int(n) for n in numbers}):
+        try:
+            basis_set(level, [number])
+        except InputError as error:
+            found[number] = str(error)
+    return found
+
+
 def elements_mole(level: LevelConfig, numbers: Iterable[int]) -> gto.Mole:
     """Build a ``Mole`` of one atom of each element, for what depends on elements alone.
 
@@ -65,15 +76,103 @@ def molecule_from_mole(mol: gto.Mole) -> Molecule:
     """Return the molecule of a built ``Mole`` (with or without ECPs).
 
     Raises:
-        InputError: the ``Mole`` is not built, or has ghost atoms.
+        InputError: the ``Mole`` is not built, is periodic, has ghost atoms, or states something that changes
+            the Hamiltonian of the molecule: nuclei that are not points of charge Z, pseudopotentials that are
+            no ECPs, a range-separated Coulomb operator, a number of electrons of its own.
     """
     if not mol._built:
         raise InputError("the gto.Mole is not built: call mol.build() first")
-    numbers = [int(mol.atom_charge(k)) + int(mol.atom_nelec_core(k)) for k in range(mol.natm)]
-    if 0 in numbers:
-        raise InputError(f"atom {numbers.index(0) + 1} of the gto.Mole is a ghost atom: real ones are needed")
+    if hasattr(mol, "lattice_vectors"):
+        raise InputError("the pbc.gto.Cell is periodic: helmol knows molecules only")
+    symbols = [mol.atom_pure_symbol(k) for k in range(mol.natm)]
+    for k, symbol in enumerate(symbols):
+        if symbol.upper().startswith(("GHOST", "X")) and symbol.upper() != "XE":
+            raise InputError(f"atom {k + 1} of the gto.Mole is a ghost atom: real ones are needed")
+    numbers = [atomic_number(symbol) for symbol in symbols]
+    _refuse_other_nuclei(mol, numbers)
+    if mol.omega:
+        raise InputError(
+            f"the gto.Mole has a range-separated Coulomb operator (mol.omega = {mol.omega:g}): set it to 0"
+        )
+    electrons = int(mol.atom_charges().sum()) - mol.charge
+    if mol.nelectron != electrons:
+        raise InputError(
+            f"the gto.Mole was given {mol.nelectron} electrons, its nuclei and charge {mol.charge} make "
+            f"{electrons}: set mol.charge and mol.spin instead"
+        )
     positions = np.array(mol.atom_coords(unit="Bohr"))
-    return Molecule(np.array(numbers), positions, int(mol.charge), int(mol.spin))
+    return Molecule(np.array(numbers), positions, mol.charge, mol.spin)
+
+
+def _refuse_other_nuclei(mol: gto.Mole, numbers: list[int]) -> None:
+    """Raise unless all nuclei are points of charge Z minus the core electrons of their ECP."""
+    if mol._pseudo:
+        names = ", ".join(sorted(mol._pseudo))
+        raise InputError(f"the gto.Mole has GTH pseudopotentials ({names}): helmol knows ECPs only")
+    for k, number in enumerate(numbers):
+        symbol, model = SYMBOLS[number], int(mol._atm[k, gto.NUC_MOD_OF])
+        if model == gto.NUC_GAUSS:
+            raise InputError(
+                f"atom {k + 1} ({symbol}) of the gto.Mole has a nucleus of finite size (nucmod): helmol "
+                "knows point charges only"
+            )
+        ecp = mol._ecp.get(mol.atom_symbol(k), mol._ecp.get(mol.atom_pure_symbol(k)))
+        wanted = number - (int(ecp[0]) if ecp else 0)
+        if mol.atom_charge(k) != wanted:
+            raise InputError(
+                f"atom {k + 1} ({symbol}) of the gto.Mole has the nuclear charge {mol.atom_charge(k):g}, not "
+                f"{wanted}: helmol knows real nuclei only"
+            )
+
+
+def other_functions(mol: gto.Mole, level: LevelConfig) -> str | None:
+    """Return in words how basis or effective core potentials of a ``Mole`` differ from those of a level.
+
+    Returns:
+        ``None`` if they are the same functions and potentials, whatever they are called.
+
+    Raises:
+        InputError: as :func:`build_mole`, for the elements of ``mol``.
+    """
+    if mol.cart:
+        return "it has Cartesian functions (mol.cart=True), spherical ones are wanted"
+    wanted = elements_mole(level, {atomic_number(mol.atom_pure_symbol(k)) for k in range(mol.natm)})
+    models = {wanted.atom_pure_symbol(k): k for k in range(wanted.natm)}
+    for k in range(mol.natm):
+        symbol = mol.atom_pure_symbol(k)
+        where = f"atom {k + 1} ({symbol})"
+        mine, other = _potential(mol, k), _potential(wanted, models[symbol])
+        if mine != other:
+            if not mine:
+                return (
+                    f"{where} has no effective core potential, the model's level has {level.ecp_name} for it"
+                )
+            if not other:
+                return f"{where} has an effective core potential, the model's level has none for it"
+            return f"{where} has another effective core potential than {level.ecp_name}"
+        shells, model = _shells(mol, k), _shells(wanted, models[symbol])
+        if [l for l, *_ in shells] != [l for l, *_ in model]:
+            letters = ["".join("spdfghik"[l] for l, *_ in found) for found in (shells, model)]
+            return f"{where} has the shells {letters[0]}, {level.basis} has {letters[1]}"
+        if shells != model:
+            return f"{where} has the shells of {level.basis} with other exponents or coefficients"
+    return None
+
+
+def _shells(mol: gto.Mole, atom: int) -> list[tuple[int, str]]:
+    """Return angular momentum and text of the functions of every shell of an atom, contractions apart."""
+    found = []
+    for shell in mol.atom_shell_ids(atom):
+        values = np.concatenate([mol.bas_exp(shell), mol.bas_ctr_coeff(shell).ravel()])
+        text = ",".join(f"{value:.8e}" for value in values)
+        found += [(int(mol.bas_angular(shell)), text)] * int(mol.bas_nctr(shell))
+    return found
+
+
+def _potential(mol: gto.Mole, atom: int) -> str:
+    """Return the effective core potential of an atom as text, empty if it has none."""
+    ecp = mol._ecp.get(mol.atom_symbol(atom), mol._ecp.get(mol.atom_pure_symbol(atom)))
+    return repr(ecp) if ecp else ""
 
 
 def _build(

@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol import properties
+from helmol.arrays import Array
 from helmol.errors import InputError
 from helmol.evaluate.metrics import interval
 from helmol.progress import Progress
 from helmol.system import LevelOfTheory, Sample
 from helmol.units import EV_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 
 def energies_from_fock(
@@ -34,7 +33,8 @@ def energies_from_fock(
 
     Returns:
         By name :data:`helmol.evaluate.FROM_FOCK_METRICS`, ``energy_from_h_n_molecules``, and 95 % intervals
-        over molecules of the two mean absolute errors (``..._ci95``).
+        over molecules of the two mean absolute errors (``..._ci95``); ``energy_from_h_flags``: molecules
+        (``id``, ``text``) whose density is far from its first SCF step.
 
     Raises:
         InputError: a sample has no energy, PySCF is missing, or the numbers of matrices differ.
@@ -47,6 +47,7 @@ def energies_from_fock(
         ) from error
     config = dft.level_from(level)
     errors: dict[str, list[tuple[float, float]]] = {name: [] for name in predicted}
+    flags: dict[str, list[dict[str, str]]] = {name: [] for name in predicted}
     for name, matrices in predicted.items():
         if len(matrices) != len(samples):
             raise InputError(f"{len(matrices)} matrices {name!r} for {len(samples)} molecules")
@@ -58,8 +59,13 @@ def energies_from_fock(
             for name, matrices in predicted.items():
                 found = dft.energy_of_fock(mole, config, matrices[k])
                 errors[name].append((found.energy - sample.energy, found.corrected - sample.energy))
+                flag = properties.density_flag(found.moved, int(mole.nelectron))
+                flags[name] += [] if flag is None else [{"id": sample.id, "text": flag}]
             bar.advance()
-    return {name: _summary(np.array(pairs)) for name, pairs in errors.items()}
+    return {
+        name: {**_summary(np.array(pairs)), "energy_from_h_flags": flags[name]}
+        for name, pairs in errors.items()
+    }
 
 
 def _summary(errors: Array) -> dict[str, Any]:

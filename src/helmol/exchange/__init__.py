@@ -6,6 +6,7 @@ how to name the likely cause. Does not know: the foreign formats (:mod:`helmol.e
 
 from helmol.exchange.check import check_fock, check_overlaps
 from helmol.exchange.converting import export_store, import_store
+from helmol.exchange.energies import import_energies, named_level
 from helmol.exchange.importing import import_file
 from helmol.exchange.references import add_references
 from helmol.exchange.splitting import parse_sizes, split_store
@@ -15,8 +16,10 @@ __all__ = [
     "check_fock",
     "check_overlaps",
     "export_store",
+    "import_energies",
     "import_file",
     "import_store",
+    "named_level",
     "parse_sizes",
     "split_store",
 ]

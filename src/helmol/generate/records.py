@@ -10,23 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from helmol.damage import read_json
 from helmol.errors import InputError, StoreError
-from helmol.files import plain, write_json, write_text
+from helmol.files import beside, plain, write_json, write_text
 from helmol.generate.plans import formula
 from helmol.generate.spec import continues, difference
 from helmol.generate.worker import Outcome
 from helmol.store import Store
 from helmol.system import Sample
 
+SPEC = ".spec.json"
+"""Suffix of the file that says what a store was begun with."""
+
 SAMPLES_PER_APPEND = 16
 SECONDS_BETWEEN_APPENDS = 5.0
 
 log = logging.getLogger("helmol.generate")
-
-
-def beside(out: Path, suffix: str) -> Path:
-    """Return the path of a file that belongs to a store."""
-    return out.with_name(out.name + suffix)
 
 
 def check_spec(out: Path, identity: dict[str, Any]) -> bool:
@@ -38,11 +37,13 @@ def check_spec(out: Path, identity: dict[str, Any]) -> bool:
     Raises:
         InputError: the store was made from another spec, or by something else.
     """
-    path, identity = beside(out, ".spec.json"), plain(identity)
-    try:
-        old = json.loads(path.read_text())
-    except (OSError, ValueError):
-        old = None
+    path, identity = beside(out, SPEC), plain(identity)
+    old = None
+    if path.exists():
+        try:
+            old = read_json(path)
+        except InputError as error:
+            raise InputError(f"{error}; what {out} was begun with is not known: delete both") from error
     if old is not None and continues(old, identity):
         return True
     if out.exists():
@@ -95,7 +96,7 @@ class Records:
             "seconds": round(outcome.seconds, 1),
         }
         log.info("%s (%s) failed: %s", entry["id"], entry["formula"], entry["reason"])
-        with self._failed_path.open("a") as file:
+        with self._failed_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.failed[outcome.work.id] = entry
 
@@ -118,8 +119,8 @@ def _read_failed(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     entries = {}
-    for line in path.read_text().splitlines():
-        with suppress(ValueError, KeyError, TypeError):
+    for line in path.read_bytes().decode(errors="replace").splitlines():
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
             entry = json.loads(line)
             entries[str(entry["id"])] = entry
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries.values()))

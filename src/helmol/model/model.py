@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from helmol.arrays import Array
+from helmol.brief import brief
+from helmol.elements import some_symbols
 from helmol.errors import ConfigError
 from helmol.graph import Batch, EdgeGeometry, Item, prepare
 from helmol.model.backbone import Backbone, NodeStates
@@ -20,7 +23,6 @@ from helmol.model.heads import HEADS, Ask, EnergyHead, Features, FockHead
 from helmol.model.heads.energy import EnergyOutput
 from helmol.model.matrix_input import MatrixInput
 from helmol.system import Molecule
-from helmol.system.sample import Array
 from helmol.target import Domain, EnergyTarget, FockOutput, FockTarget, Sizes, input_matrices
 from helmol.target.matrix import n_inputs, needed_references
 
@@ -43,6 +45,8 @@ class Output:
 
     heads: dict[str, Any]
     nodes: NodeStates
+
+    __repr__ = brief
 
     @property
     def fock(self) -> FockOutput:
@@ -86,6 +90,24 @@ class Model(nn.Module):
             target = HEADS[name].target(domain, sizes, described.get(name))
             if target is not None:
                 self.targets[name] = target
+
+    def __repr__(self) -> str:
+        return f"Model({self.summary})"
+
+    @property
+    def learnt(self) -> str:
+        """What it predicts, in words."""
+        found = [f"Fock matrices as {self.domain.target}"] if "fock" in self.heads else []
+        found += ["energies"] if "energy" in self.heads else []
+        found += [name for name in self.heads if name not in ("fock", "energy")]
+        return " and ".join(found) or "nothing"
+
+    @property
+    def summary(self) -> str:
+        """What it predicts, at which level and of which elements, how large it is and where, in a line."""
+        size = f"{self.n_parameters:,} parameters, {str(self.dtype).removeprefix('torch.')}, {self.device}"
+        elements = some_symbols(self.domain.basis.elements)
+        return f"{self.learnt}, {self.domain.level.label}, {elements}; {size}"
 
     @property
     def fock_head(self) -> FockHead:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
+from helmol.arrays import Array
+from helmol.brief import brief
 from helmol.errors import DomainError
 from helmol.graph import Item, collate
 from helmol.model.model import Model
 from helmol.system import Molecule
-from helmol.system.sample import Array
 from helmol.target.matrix import reference_matrix
 
 
@@ -76,6 +77,8 @@ class PredictedEnergy:
 
     energy: float
     forces: Array | None
+
+    __repr__ = brief
 
 
 @contextmanager

@@ -8,6 +8,7 @@ parts write to at their own rows. Names end in ``_f32`` or ``_f64``.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -84,3 +85,15 @@ def _pointer(tensor: Tensor, strided: bool) -> ctypes.c_void_p:
 def _threads(n: int) -> ThreadPoolExecutor:
     """Return a pool; C code runs without Python's lock."""
     return ThreadPoolExecutor(n)
+
+
+def _after_fork() -> None:
+    """Go on with one thread in a forked child: the others, this pool's and torch's, are not there.
+
+    Who waits for them waits for ever.
+    """
+    _threads.cache_clear()
+    torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
+from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.predict.trained import TrainedModel
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class EnsembleEnergy:
     forces: Array | None
     energy_std: float | None
     forces_std: Array | None
+
+    __repr__ = brief
 
 
 def ensemble_energies(

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from helmol import properties
+from helmol.arrays import Array
 from helmol.basis import BasisSet, from_house
 from helmol.damage import read_npz, understood
 from helmol.files import replacing
 from helmol.system import Molecule
 from helmol.units import DEBYE_PER_AU
-
-Array = npt.NDArray[np.float64]
 
 MATRICES = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
 """Arrays of a prediction that are always there, besides those of the molecule."""
@@ -43,6 +43,7 @@ class Prediction:
             where no dipole integrals could be made (PySCF missing).
         residual: ``‖F[D] D S − S D F[D]‖`` in Eh with F built from the predicted density D, where
             asked for; what SCF would have to remove.
+        moved: electrons that the first SCF step moves from the predicted density, with ``residual``.
     """
 
     id: str
@@ -56,6 +57,22 @@ class Prediction:
     charges: Array
     dipole: Array | None = None
     residual: float | None = None
+    moved: float | None = None
+
+    def __repr__(self) -> str:
+        kind = "unrestricted, " if self.fock.ndim == 3 else ""
+        facts = [f"{kind}nao={self.fock.shape[-1]}", f"gap={self.gap:.4g} Eh"]
+        if self.dipole is not None:
+            facts.append(f"dipole={float(np.linalg.norm(self.dipole)):.4g} Debye")
+        if self.residual is not None:
+            facts.append(f"residual={self.residual:.3g} Eh")
+        facts += [f"FLAG: {flag}" for flag in self.flags]
+        return f"Prediction({self.id!r}, {self.molecule!r}, {', '.join(facts)})"
+
+    @cached_property
+    def flags(self) -> tuple[str, ...]:
+        """What about the state somebody should look at, in words; empty if nothing is odd."""
+        return state_flags(self.gap, self.moved, float(self.mo_occ.sum()))
 
     @cached_property
     def homo(self) -> float:
@@ -72,9 +89,9 @@ class Prediction:
         """LUMO minus HOMO, Eh."""
         return self.lumo - self.homo
 
-    def arrays(self) -> dict[str, Array | npt.NDArray[np.int64]]:
-        """Return what a ``.npz`` holds, ``spin`` as 2S; ``dipole``, ``residual`` only where they exist."""
-        result: dict[str, Array | npt.NDArray[np.int64]] = {
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what a ``.npz`` holds, ``spin`` as 2S; ``dipole residual moved`` only where they exist."""
+        result: dict[str, npt.NDArray[Any]] = {
             "numbers": self.molecule.numbers,
             "positions": self.molecule.positions,
             "charge": np.array(self.molecule.charge),
@@ -83,8 +100,10 @@ class Prediction:
         result |= {name: getattr(self, name) for name in MATRICES}
         if self.dipole is not None:
             result["dipole"] = self.dipole
-        if self.residual is not None:
-            result["residual"] = np.array(self.residual)
+        for name in ("residual", "moved"):
+            if getattr(self, name) is not None:
+                result[name] = np.array(getattr(self, name))
+        result["flags"] = np.array(self.flags, dtype=np.str_)
         return result
 
     def save(self, path: Path, *, model: str = "") -> None:
@@ -109,8 +128,14 @@ class Prediction:
                 molecule=molecule,
                 **{name: arrays[name] for name in MATRICES},
                 dipole=arrays.get("dipole"),
-                residual=float(arrays["residual"]) if "residual" in arrays else None,
+                **{name: float(arrays[name]) for name in ("residual", "moved") if name in arrays},
             )
+
+
+def state_flags(gap: float, moved: float | None, n_electrons: float) -> tuple[str, ...]:
+    """Return what about a predicted state somebody should look at, in words."""
+    found = (properties.gap_flag(gap), properties.density_flag(moved, n_electrons))
+    return tuple(flag for flag in found if flag is not None)
 
 
 def make_prediction(

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
 from helmol.files import plain
 from helmol.system import Matrices, Molecule, Sample
 
 Values = npt.NDArray[Any]
-Array = npt.NDArray[np.float64]
 
 REFERENCE = "reference_"
 """Prefix of the columns of cheap Fock matrices: ``reference_minao``."""
@@ -134,7 +134,7 @@ def to_columns(sample: Sample, basis: BasisSet) -> dict[str, Values]:
 
 def from_columns(columns: Mapping[str, Values], basis: BasisSet) -> Sample:
     """Rebuild a sample; the inverse of :func:`to_columns`."""
-    nao = int(basis.offsets(columns["numbers"])[-1])
+    nao = int(basis.offsets(columns["numbers"].astype(np.int64))[-1])
     matrices = {
         name: unpack_triangle(values, nao)
         for name, values in columns.items()
@@ -188,7 +188,15 @@ def crc32(values: Values) -> int:
 
 
 def _bytes(text: str) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(text.encode(), dtype=np.uint8)
+    """Return text in UTF-8.
+
+    Raises:
+        StoreError: it is none, such as the name of a file that was written in another encoding.
+    """
+    try:
+        return np.frombuffer(text.encode(), dtype=np.uint8)
+    except UnicodeEncodeError as error:
+        raise StoreError(f"{text[:100]!a} cannot be stored as text: rename it") from error
 
 
 def _optional_matrices(matrices: Matrices) -> dict[str, Array]:

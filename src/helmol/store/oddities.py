@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet
-from helmol.properties import electronic_state
+from helmol.properties import electronic_state, gap_flag
 from helmol.system import Sample
-
-Array = npt.NDArray[np.float64]
-
-SMALL_GAP = 0.01
-"""Gap in Eh below which a second state of nearly the same energy is likely (0.27 eV)."""
 
 CONTAMINATED = 0.1
 """Excess of ⟨S²⟩ above which an unrestricted determinant is no clean spin state."""
@@ -40,10 +35,7 @@ class State:
     @property
     def oddities(self) -> list[str]:
         """What somebody should look at, in words."""
-        lines = []
-        if self.gap is not None and self.gap < SMALL_GAP:
-            kind = "negative" if self.gap < 0 else "small"
-            lines.append(f"{kind} gap of {self.gap:.4f} Eh: another state may lie lower")
+        lines = [flag] if (flag := gap_flag(self.gap)) is not None else []
         if self.contamination is not None and self.contamination > CONTAMINATED:
             lines.append(f"<S2> is {self.contamination:.2f} above that of its spin: spin contamination")
         if self.moved is not None and self.moved > MOVED:

@@ -16,10 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 import helmol
+from helmol.arrays import Array, BoolArray, IntArray
 from helmol.basis import BasisSet
+from helmol.elements import some_symbols
 from helmol.errors import BusyError, InputError, StoreError
 from helmol.files import replacing
 from helmol.locks import Claim
+from helmol.places import PathLike
 from helmol.progress import Progress
 from helmol.store import columns as col
 from helmol.store.hdf import VERSION, Column, create_column, read_blob, reading, write_blob
@@ -57,7 +60,7 @@ class Store:
             raise
 
     @classmethod
-    def create(cls, path: Path | str, *, level: LevelOfTheory, basis: BasisSet) -> Store:
+    def create(cls, path: PathLike, *, level: LevelOfTheory, basis: BasisSet) -> Store:
         """Make an empty store and open it for appending.
 
         Raises:
@@ -83,7 +86,7 @@ class Store:
         return cls(path, "a", claim)
 
     @classmethod
-    def open(cls, path: Path | str, mode: Literal["r", "a"] = "r") -> Store:
+    def open(cls, path: PathLike, mode: Literal["r", "a"] = "r") -> Store:
         """Open a store for reading (``"r"``) or for reading and appending (``"a"``).
 
         Raises:
@@ -112,7 +115,7 @@ class Store:
             self.metadata: dict[str, Any] = metadata
             self.level = LevelOfTheory.from_json(metadata["level"])
             self.basis = BasisSet.from_json(metadata["basis"])
-            self.splits: dict[str, list[str]] = json.loads(read_blob(self._file, "splits"))
+            self.splits = _splits(json.loads(read_blob(self._file, "splits")))
             self._load(self._file, lock)
             if not os.path.samestat(os.fstat(lock.fd), os.stat(self.path)):
                 raise StoreError("another file has taken its place meanwhile: open it again")
@@ -130,6 +133,14 @@ class Store:
         self._row = {id: row for row, id in enumerate(self._ids)}
 
     # reading
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {len(ids)}" for name, ids in self.splits.items())
+        state = f"mode {self.mode!r}" if self._file is not None else "closed"
+        return (
+            f"Store({str(self.path)!r}, {self._n} samples, {self.level.label}, "
+            f"{some_symbols(self.basis.elements)}; {splits or 'no splits'}; {state})"
+        )
 
     def __len__(self) -> int:
         return self._n
@@ -166,8 +177,12 @@ class Store:
         """Ids of all samples, in the order they stand."""
         return list(self._ids)
 
+    def id(self, row: int) -> str:
+        """Return the id of a sample."""
+        return self._ids[row]
+
     @property
-    def n_atoms(self) -> npt.NDArray[np.int64]:
+    def n_atoms(self) -> IntArray:
         """Number of atoms of every sample, ``[n_samples]``."""
         return self._columns["numbers"].lengths
 
@@ -176,7 +191,7 @@ class Store:
         """Names of the cheap Fock matrices that some samples have."""
         return tuple(n.removeprefix(col.REFERENCE) for n in self._columns if n.startswith(col.REFERENCE))
 
-    def numbers(self, row: int) -> npt.NDArray[np.int64]:
+    def numbers(self, row: int) -> IntArray:
         """Return the atomic numbers of a sample without reading its matrices.
 
         Raises:
@@ -214,7 +229,7 @@ class Store:
 
     def read_block(
         self, rows: Sequence[int], columns: Sequence[str]
-    ) -> tuple[list[Molecule], dict[str, npt.NDArray[np.float64]]]:
+    ) -> tuple[list[Molecule], dict[str, Array]]:
         """Return many samples with the same atoms in the same order, much faster than one by one.
 
         Args:
@@ -238,7 +253,7 @@ class Store:
         molecules = Molecule.many(numbers[0], positions, charges=charges, spins=spins)
         return molecules, {name: found[name] for name in columns}
 
-    def has(self, column: str) -> npt.NDArray[np.bool_]:
+    def has(self, column: str) -> BoolArray:
         """Return which samples have a label: ``energy forces dipole overlap density reference_NAME``."""
         return self._columns[column].lengths > 0 if column in self._columns else np.zeros(self._n, dtype=bool)
 
@@ -468,6 +483,13 @@ class Store:
         self.close()
 
 
+def _splits(data: Any) -> dict[str, list[str]]:
+    """Return the splits in a store's text; raises StoreError where it is something else."""
+    if not isinstance(data, dict) or not all(isinstance(ids, list) for ids in data.values()):
+        raise StoreError("splits are no lists of ids: the file is damaged, or was edited by hand")
+    return {name: [str(id) for id in ids] for name, ids in data.items()}
+
+
 def _check_method(sample: Sample, level: LevelOfTheory) -> None:
     """Raise if a sample has more or fewer spins than the store's method."""
     n_spins, wanted = sample.matrices.n_spins, level.n_spins
@@ -491,7 +513,9 @@ def _refuse_if_there(path: Path) -> None:
 
 
 PATIENCE = 5.0
-"""Seconds to wait for another reader that finishes what a killed writer had begun."""
+"""Seconds to wait for another reader that finishes what a killed writer had begun, where that can be seen."""
+SHORT_PATIENCE = 0.2
+"""Seconds to wait where it cannot: it may be just done."""
 
 
 def claimed(path: Path) -> Claim:
@@ -517,7 +541,9 @@ def _locked(path: Path, mode: str) -> Lock:
     try:
         if not path.is_file():
             raise StoreError(f"store {path} does not exist" if not path.exists() else f"{path} is no file")
-        lock = Lock(path, exclusive=mode == "a")
+        unfinished = journal_path(path).exists()
+        patience = 0.0 if mode == "a" else PATIENCE if unfinished else SHORT_PATIENCE
+        lock = Lock(path, exclusive=mode == "a", patience=patience)
         if journal_path(path).exists():
             lock.close()
             lock = Lock(path, exclusive=True, patience=PATIENCE)

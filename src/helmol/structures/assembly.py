@@ -6,16 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, field_validator
 
+from helmol.arrays import Array, IntArray
 from helmol.config import Config
 from helmol.errors import InputError
 from helmol.structures.settle import SettleConfig, contacts, settle
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 CONTACT_ANG = 1.0
 """Surfaces of fragments start this far from touching, Å beyond the sum of covalent radii."""
@@ -132,12 +130,9 @@ def complexed(
     problem = ""
     for attempt in range(config.attempts):
         random = np.random.default_rng([*seed, attempt])
-        placed: list[Array] = []
-        for fragment in fragments:
-            turned = _centred(fragment.molecule) @ _rotation(random).T
-            if placed:
-                turned = turned + _contact(fragments, placed, fragment.molecule, turned, random)
-            placed.append(turned)
+        placed = packed(
+            [f.molecule.numbers for f in fragments], [f.molecule.positions_ang for f in fragments], random
+        )
         try:
             molecule = _joined([f.molecule for f in fragments], placed)
             molecule, facts = settle(molecule, config)
@@ -152,19 +147,35 @@ def complexed(
     raise InputError(f"no acceptable complex of {len(fragments)} fragments: {problem}")
 
 
-def _contact(
-    fragments: Sequence[Structure],
-    placed: list[Array],
-    molecule: Molecule,
-    turned: Array,
-    random: np.random.Generator,
-) -> Array:
-    """Return the shift that brings a fragment into contact with those placed."""
-    numbers = np.concatenate([f.molecule.numbers for f in fragments[: len(placed)]])
-    touching = contacts(numbers, molecule.numbers) + CONTACT_ANG
-    return _approach(
-        np.concatenate(placed), turned, _direction(random), lambda d: float((d - touching).min())
-    )
+def packed(
+    numbers: Sequence[IntArray], positions_ang: Sequence[Array], random: np.random.Generator
+) -> list[Array]:
+    """Bring fragments one after another into contact with those before, in random orientations.
+
+    Args:
+        numbers: atomic numbers of each fragment.
+        positions_ang: of each fragment by itself, Å.
+        random: decides orientations and directions.
+
+    Returns:
+        Positions of each fragment, Å; no two atoms of different fragments are closer than the sum of their
+        covalent radii and ``CONTACT_ANG``.
+    """
+    placed: list[Array] = []
+    for k, shape in enumerate(positions_ang):
+        turned = (shape - shape.mean(axis=0)) @ _rotation(random).T
+        if placed:
+            touching = contacts(np.concatenate(numbers[:k]), numbers[k]) + CONTACT_ANG
+            turned = turned + _approach(
+                np.concatenate(placed), turned, _direction(random), _clear_of(touching)
+            )
+        placed.append(np.asarray(turned))
+    return placed
+
+
+def _clear_of(touching: Array) -> Callable[[Array], float]:
+    """Return the function of all distances that says how far the closest two are from touching, Å."""
+    return lambda distances: float((distances - touching).min())
 
 
 def _approach(fixed: Array, moving: Array, direction: Array, separation: Callable[[Array], float]) -> Array:

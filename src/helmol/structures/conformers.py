@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from pydantic import Field
 
 from helmol.config import Config
 from helmol.errors import InputError
+from helmol.structures.assembly import packed
+from helmol.structures.sense import check_distances
 from helmol.structures.structure import Structure
+from helmol.structures.xyz import decoded
 from helmol.system import Molecule
 
 
@@ -29,7 +33,9 @@ class ConformersConfig(Config):
 
 
 def read_smiles(path: Path | str) -> list[tuple[str, str]]:
-    """Read a file of lines ``SMILES [name]``; empty lines, comments (``#``) and a header are skipped.
+    """Read a file of lines ``SMILES [name]``, apart by blanks, tabs or commas.
+
+    Empty lines, comments (``#``) and a header are skipped, as are extensions (``|...|``) after a SMILES.
 
     Returns:
         ``(id, SMILES)`` in the file's order; without names of its own the file's stem and the line.
@@ -39,10 +45,16 @@ def read_smiles(path: Path | str) -> list[tuple[str, str]]:
     """
     path = Path(path)
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decoded(path.read_bytes()).splitlines()
+    except OSError as error:
         raise InputError(f"SMILES file {path} cannot be read: {error}") from error
-    rows = [(k, line.split()) for k, line in enumerate(lines, 1) if line.strip() and line.lstrip()[0] != "#"]
+    lines = [re.sub(r"\s\|[^|]*\|", " ", line) for line in lines]
+    # No SMILES has a comma.
+    rows = [
+        (k, re.split(r"[\s,;]+", line.strip()))
+        for k, line in enumerate(lines, 1)
+        if line.strip() and line.lstrip()[0] != "#"
+    ]
     if rows and rows[0][1][0].lower().startswith("smiles"):
         rows = rows[1:]
     if not rows:
@@ -57,11 +69,15 @@ def read_smiles(path: Path | str) -> list[tuple[str, str]]:
 def flat_molecule(smiles: str) -> tuple[tuple[int, ...], int, int]:
     """Return atomic numbers (hydrogens included), charge and spin = 2S of a SMILES, no geometry.
 
+    Radicals of one molecule or of several add up to the highest spin.
+
     Raises:
-        InputError: RDKit is missing, or the SMILES cannot be read.
+        InputError: RDKit is missing, the SMILES cannot be read, or it has a dummy atom (``*``).
     """
     mol = _parse(smiles)
     atoms = list(mol.GetAtoms())
+    if any(atom.GetAtomicNum() == 0 for atom in atoms):
+        raise InputError(f"{smiles!r} has a dummy atom (*): real atoms are needed")
     return (
         tuple(atom.GetAtomicNum() for atom in atoms),
         sum(atom.GetFormalCharge() for atom in atoms),
@@ -73,6 +89,9 @@ def conformers(
     smiles: str, config: ConformersConfig, *, seed: int = 0, name: str = "conformer"
 ) -> list[Structure]:
     """Embed a SMILES with ETKDG, optimise with MMFF94, and keep distinct conformers of low energy.
+
+    Several molecules (separated by dots) are embedded one by one, brought into contact at random, and
+    optimised together.
 
     The random numbers depend on the seed and the SMILES alone, not on its place in a file. Where MMFF94
     lacks parameters UFF is used, and where that does too the embedded geometry is kept; the provenance
@@ -88,7 +107,8 @@ def conformers(
         1 to ``n_conformers`` structures, lowest energy first.
 
     Raises:
-        InputError: RDKit is missing, the SMILES cannot be read, or no geometry could be made.
+        InputError: RDKit is missing, the SMILES cannot be read or has a dummy atom, or no sensible geometry
+            could be made.
 
     Source: Wang, Witek, Landrum, Riniker, J. Chem. Inf. Model. 60, 2044 (2020) for ETKDG version 3.
     """
@@ -97,9 +117,12 @@ def conformers(
     embedded = _embed(mol, config.n_embedded or 3 * config.n_conformers, zlib.crc32(smiles.encode()) ^ seed)
     if not embedded:
         raise InputError(f"RDKit could not make a geometry of {smiles}")
+    _separate(mol, embedded, seed)
     force_field, energies = _optimize(mol, embedded)
     kept = _distinct(mol, [embedded[k] for k in np.argsort(energies, kind="stable")], config)
     energy_of = dict(zip(embedded, energies, strict=True))
+    for id in kept:
+        check_distances(np.array(numbers), mol.GetConformer(id).GetPositions(), unit_stated=True)
     provenance = {"source": "conformers", "smiles": smiles, "force_field": force_field, "seed": seed}
     return [
         Structure(
@@ -144,14 +167,30 @@ def _embed(mol: Any, n: int, seed: int) -> list[int]:
     return found
 
 
+def _separate(mol: Any, ids: list[int], seed: int) -> None:
+    """Bring the molecules of every conformer into contact; RDKit embeds each of them about the origin."""
+    parts = [list(atoms) for atoms in _rdkit().GetMolFrags(mol)]
+    if len(parts) < 2:
+        return
+    numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
+    for id in ids:
+        random, conformer = np.random.default_rng([seed & 0x7FFFFFFF, id]), mol.GetConformer(id)
+        positions = np.asarray(conformer.GetPositions())
+        placed = packed([numbers[part] for part in parts], [positions[part] for part in parts], random)
+        for part, shape in zip(parts, placed, strict=True):
+            for atom, place in zip(part, shape, strict=True):
+                conformer.SetAtomPosition(atom, place.tolist())
+
+
 def _optimize(mol: Any, ids: list[int]) -> tuple[str | None, list[float]]:
     """Optimise all conformers; return the force field's name and the energies, kcal/mol."""
     from rdkit.Chem import rdForceFieldHelpers as fields
 
+    settings: Any = {"numThreads": 1, "maxIters": 1000, "ignoreInterfragInteractions": False}
     if fields.MMFFHasAllMoleculeParams(mol):
-        name, results = "MMFF94", fields.MMFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=1000)
+        name, results = "MMFF94", fields.MMFFOptimizeMoleculeConfs(mol, **settings)
     elif fields.UFFHasAllMoleculeParams(mol):
-        name, results = "UFF", fields.UFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=1000)
+        name, results = "UFF", fields.UFFOptimizeMoleculeConfs(mol, **settings)
     else:
         return None, [0.0] * len(ids)
     return name, [float(energy) for _, energy in results]

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.units import ANGSTROM_PER_BOHR
@@ -30,16 +31,17 @@ class Molecule:
 
     Raises:
         InputError: no atoms, unknown element, wrong shape, a coordinate that is not finite, two
-            atoms closer than 0.3 Å, or a number of electrons that does not go with ``spin``.
+            atoms closer than 0.3 Å, a dummy atom, a number that is not whole, or electrons that do not go
+            with ``spin``.
     """
 
-    numbers: npt.NDArray[np.int64]
-    positions: npt.NDArray[np.float64]
+    numbers: IntArray
+    positions: Array
     charge: int = 0
     spin: int = 0
 
     def __post_init__(self) -> None:
-        numbers = np.array(self.numbers, dtype=np.int64)
+        numbers = _whole_numbers(self.numbers)
         positions = np.array(self.positions, dtype=np.float64)
         if numbers.ndim != 1 or len(numbers) == 0:
             raise InputError("a molecule needs at least one atom")
@@ -47,6 +49,11 @@ class Molecule:
             raise InputError(
                 f"positions have shape {positions.shape}, expected ({len(numbers)}, 3) "
                 f"for {len(numbers)} atoms"
+            )
+        if (numbers == 0).any():
+            atom = int(np.flatnonzero(numbers == 0)[0])
+            raise InputError(
+                f"atom {atom + 1} is a dummy or ghost atom (atomic number 0 is not an element): leave it out"
             )
         if numbers.min() < 1 or numbers.max() >= len(SYMBOLS):
             raise InputError(
@@ -59,6 +66,9 @@ class Molecule:
                 f"atom {atom + 1} ({SYMBOLS[numbers[atom]]}) has a coordinate that is not a finite number"
             )
         _refuse_close_atoms(numbers, positions)
+        for name, value in (("charge", self.charge), ("spin", self.spin)):
+            if value != int(value):
+                raise InputError(f"{name} = {value}: expected a whole number")
         electrons = int(numbers.sum()) - self.charge
         if self.spin < 0 or electrons < self.spin or (electrons - self.spin) % 2:
             raise InputError(
@@ -83,13 +93,13 @@ class Molecule:
     ) -> Molecule:
         """Build a molecule from positions in Å; ``spin`` is 2S."""
         positions = np.asarray(positions_ang, dtype=np.float64) / ANGSTROM_PER_BOHR
-        return cls(np.asarray(numbers, dtype=np.int64), positions, charge, spin)
+        return cls(np.asarray(numbers), positions, charge, spin)
 
     @classmethod
     def many(
         cls,
-        numbers: npt.NDArray[np.int64],
-        positions: npt.NDArray[np.float64],
+        numbers: IntArray,
+        positions: Array,
         *,
         charges: Sequence[int],
         spins: Sequence[int],
@@ -111,6 +121,9 @@ class Molecule:
             found.append(molecule)
         return found
 
+    def __repr__(self) -> str:
+        return f"Molecule({self.formula}, charge={self.charge}, spin={self.spin})"
+
     @property
     def n_atoms(self) -> int:
         """Number of nuclei."""
@@ -122,7 +135,7 @@ class Molecule:
         return self.n_atoms * (self.n_atoms - 1)
 
     @property
-    def positions_ang(self) -> npt.NDArray[np.float64]:
+    def positions_ang(self) -> Array:
         """Positions in Å, ``[n_atoms, 3]``."""
         return self.positions * ANGSTROM_PER_BOHR
 
@@ -136,7 +149,20 @@ class Molecule:
         return "".join(s + (str(counts[s]) if counts[s] > 1 else "") for s in order)
 
 
-def _refuse_close_atoms(numbers: npt.NDArray[np.int64], positions: npt.NDArray[np.float64]) -> None:
+def _whole_numbers(numbers_like: npt.ArrayLike) -> IntArray:
+    """Return atomic numbers as integers; a fraction is an error, not cut off."""
+    values = np.array(numbers_like)
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    numbers = values.astype(np.float64)
+    if not (np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()):
+        raise InputError(
+            f"atomic numbers {values.tolist()[:5]}: expected whole numbers, no fractional nuclei"
+        )
+    return numbers.astype(np.int64)
+
+
+def _refuse_close_atoms(numbers: IntArray, positions: Array) -> None:
     """Raise if any two nuclei are closer than ``MINIMUM_DISTANCE_ANGSTROM``."""
     if len(numbers) < 2:
         return

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
+from helmol.arrays import Array
+from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.system.molecule import Molecule
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,8 @@ class Matrices:
     overlap: Array | None = None
     references: Mapping[str, Array] = field(default_factory=dict)
     density: Array | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         shape = self.fock.shape
@@ -80,3 +79,5 @@ class Sample:
     forces: Array | None = None
     dipole: Array | None = None
     provenance: Mapping[str, object] = field(default_factory=dict)
+
+    __repr__ = brief

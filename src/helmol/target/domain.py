@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helmol.basis import BasisSet
-from helmol.elements import SYMBOLS
+from helmol.elements import SYMBOLS, some_symbols
 from helmol.errors import DomainError
 from helmol.system import LevelOfTheory, Molecule
 
@@ -25,6 +25,10 @@ class Domain:
     charges: tuple[int, ...]
     spins: tuple[int, ...]
     states: tuple[tuple[int, int], ...] = ()
+
+    def __repr__(self) -> str:
+        what = f"{self.level.label}, {self.target}, {some_symbols(self.basis.elements)}"
+        return f"Domain({what}; charges {_join(self.charges)}; spins {_join(self.spins)})"
 
     @property
     def n_spins(self) -> int:
@@ -61,10 +65,10 @@ class Domain:
             if number not in self.basis.elements:
                 known = ", ".join(SYMBOLS[n] for n in self.basis.elements)
                 raise DomainError(f"the model has not learnt {SYMBOLS[number]} (it knows {known})")
-            if entry != self.basis.elements[number]:
+            if (what := self.basis.elements[number].difference(entry)) is not None:
                 raise DomainError(
-                    f"the basis {basis.name!r} of {SYMBOLS[number]} is not the model's {self.basis.name!r} "
-                    f"(hash {entry.hash}, wanted {self.basis.elements[number].hash})"
+                    f"the basis {basis.name!r} of {SYMBOLS[number]} is not the model's {self.basis.name!r}: "
+                    f"it {what}"
                 )
 
     def check_data(self, level: LevelOfTheory, basis: BasisSet, *, energies: bool = False) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
@@ -23,7 +23,7 @@ from helmol.graph import Item
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
-from helmol.system import Molecule
+from helmol.system import Molecule, outdated_references
 from helmol.target import Domain, Part, needed_references, reference_name, stored_items
 from helmol.target.matrix import needs_overlap
 from helmol.train.config import DataConfig
@@ -117,7 +117,7 @@ class MoleculeStream:
         """Return how often the data have been seen after ``drawn`` molecules."""
         return drawn / len(self._costs)
 
-    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _permutation(self, epoch: int) -> IntArray:
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._costs))
@@ -287,6 +287,21 @@ def _check_labels(store: Store, plan: Plan, rows: Sequence[int], target: str | N
             names = f"{store.ids[without[0]]!r} of {config.data.store} has no {what}"
             count = f" ({len(without)} of {len(rows)} molecules lack it)" if len(without) > 1 else ""
             raise InputError(f"{names}{hint}{count}")
+    if target is not None:
+        _refuse_outdated(store, rows, needed_references(target, inputs))
+
+
+def _refuse_outdated(store: Store, rows: Sequence[int], names: Sequence[str]) -> None:
+    """Raise InputError if a reference that is needed was made of a density that lacks electrons."""
+    if not any(element.core_electrons for element in store.basis.elements.values()):
+        return
+    for row in rows:
+        if old := outdated_references(names, store.numbers(row), store.basis, store.provenance(row)):
+            raise InputError(
+                f"the reference {old[0]!r} of {store.ids[row]!r} in {store.path} is of an older helmol and "
+                "lacks electrons of atoms with effective core potentials: 'helmol references' with "
+                f"'--add {old[0]}' makes it anew"
+            )
 
 
 def choose_target(store: Store, plan: Plan, rows: Sequence[int]) -> str:

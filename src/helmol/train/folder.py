@@ -19,6 +19,7 @@ from helmol import __version__
 from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, InputError
 from helmol.files import entries, plain, write_json, write_text
+from helmol.repeats import filtered
 from helmol.train.checkpoint import NEW, OLD, recover
 from helmol.train.updates import SCHEMA
 
@@ -29,8 +30,18 @@ FREE_TO_CHANGE = ("data.store", "data.cache_mb", "run.device", "run.n_threads", 
 others change no number but for rounding."""
 
 
-OWN = ("config.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "card.md", "plots")
-"""What a run writes beside its checkpoints before the first of them is there."""
+SPLIT = "split.json"
+RECORD, BASELINES = "overlap_floor.json", "baselines.json"
+"""What was chosen at the end of a run, and what it has to beat."""
+
+RESULTS = ("card.md", "plots/learning_curve.png", RECORD, BASELINES)
+"""What a run leaves at its end, besides its checkpoints."""
+
+OWN = (
+    "config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots", RECORD,
+    BASELINES,
+)  # fmt: skip
+"""What may stand in a folder in which a run begins: an earlier one left it whose checkpoints are gone."""
 
 CHECKPOINTS = ("last", "best")
 
@@ -99,7 +110,7 @@ def describe(
     """Write ``config.yaml``, ``split.json`` and ``environment.json``."""
     settings = {"schema": SCHEMA, **config}
     write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    write_json(folder / "split.json", split)
+    write_json(folder / SPLIT, split)
     write_json(folder / "environment.json", environment(device))
 
 
@@ -161,11 +172,22 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path
         )
 
 
+def trained_on(folder: Path) -> dict[str, list[str]]:
+    """Return the ids of the molecules that a run trains (``train``) and validates (``val``) on.
+
+    Raises:
+        InputError: ``split.json`` is not there, or damaged.
+    """
+    found = read_json(folder / SPLIT)
+    with understood(str(folder / SPLIT)):
+        return {role: [str(id) for id in found[role]] for role in ("train", "val")}
+
+
 def check_split(folder: Path, split: Mapping[str, list[str]]) -> None:
     """Raise ConfigError if the run was started with other molecules (the store's splits were changed)."""
-    saved = read_json(folder / "split.json")
+    saved = trained_on(folder)
     for role, ids in split.items():
-        if saved.get(role) != ids:
+        if saved[role] != ids:
             raise ConfigError(
                 f"cannot resume {folder}: the molecules of the split {role!r} have changed since the start "
                 "(split.json has the old ones); restore them, or train anew with another --out"
@@ -195,7 +217,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Append what helmol logs to a file, and the traceback of an error that ends the run."""
+    """Append what helmol logs to a file, repeated warnings once, and the traceback of what ends the run."""
     root = logging.getLogger("helmol")
     handler = _LogFile(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
@@ -204,7 +226,8 @@ def logging_to(path: Path) -> Iterator[None]:
         root.setLevel(logging.INFO)
     root.addHandler(handler)
     try:
-        yield
+        with filtered(handler):
+            yield
     except Exception as error:
         record = log.makeRecord(
             log.name, logging.ERROR, __file__, 0, "the run ended with %s", (type(error).__name__,),

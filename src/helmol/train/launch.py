@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from helmol.damage import read_json, understood
+from helmol.devices import resolve_device
 from helmol.digests import read_description
-from helmol.errors import ConfigError, TrainingError
+from helmol.errors import TrainingError
 from helmol.evaluate import METRICS
-from helmol.files import plain
+from helmol.evaluate.remarks import no_better
+from helmol.files import plain, write_json
 from helmol.graph import Batch, collate
 from helmol.locks import Claim
 from helmol.model import Model, load_model
@@ -24,10 +26,13 @@ from helmol.store import Store
 from helmol.train import metrics
 from helmol.train.config import RunConfig, TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
-from helmol.train.floor import RECORD, FloorChoice, settle_floor
+from helmol.train.floor import FloorChoice, settle_floor
 from helmol.train.fock_loss import training_orbitals
 from helmol.train.folder import (
+    BASELINES,
     CHECKPOINTS,
+    RECORD,
+    RESULTS,
     check_place,
     check_same,
     check_split,
@@ -36,14 +41,21 @@ from helmol.train.folder import (
     logging_to,
     open_folder,
     refuse_several_processes,
+    trained_on,
 )
 from helmol.train.loop import Surroundings, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
 from helmol.train.plan import Plan, make_plan
-from helmol.train.report import plot_learning_curve, write_card
+from helmol.train.report import errors_text, plot_learning_curve, write_card
 from helmol.train.start import starting_model
 from helmol.train.state import Counters, TrainingState, read_record
-from helmol.train.validation import EnergyValidation, Together, Validation
+from helmol.train.validation import (
+    EnergyValidation,
+    Together,
+    Validation,
+    energy_baselines,
+    fock_baselines,
+)
 
 log = logging.getLogger("helmol.train")
 
@@ -58,9 +70,10 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
 
     Returns:
         ``run``, ``finished``, ``resumed_from`` (step, or ``None``), ``steps``, ``skipped_steps``,
-        ``seconds``, ``cpu_seconds`` (without validation), ``parameters``, ``task``, ``target``, ``n_train``,
-        ``n_val``, ``start`` (before the first step; empty where it says nothing), ``best`` and ``last``: the
-        validation error tables (keys of :func:`helmol.evaluate.errors` and ``step``), ``overlap_floor``: what
+        ``seconds``, ``cpu_seconds`` (without validation), ``parameters``, ``task``, ``target``, ``learnt``
+        (in words), ``n_train``, ``n_val``, ``start`` (before the first step; empty where it says nothing),
+        ``best`` and ``last``: the validation error tables (keys of :func:`helmol.evaluate.errors` and
+        ``step``), ``baselines``: the same of cheap guesses, ``overlap_floor``: what
         :func:`helmol.train.floor.choose_floor` returned.
 
     Raises:
@@ -88,10 +101,12 @@ def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
         if counters.finished:
             log.info("the run in %s is finished: nothing to do", out)
             _check_data(out, config.data.store, settings, fingerprint)
-            if config.task != "energy" and not (out / RECORD).exists():  # killed just before
-                ids = trained_on(out)["val"]
-                with Store.open(config.data.store) as store:
-                    settle_floor(out, store, ids, _validation(config, store, ids))
+            unsettled = config.task != "energy" and not (out / RECORD).exists()
+            if unsettled or (
+                config.data.store.exists() and not (out / BASELINES).exists()
+            ):  # killed just before
+                with Store.open(config.data.store) as store, torch_settings(config.run) as device:
+                    _complete(out, config, store, trained_on(out)["val"], device)
             counters = _counters(out)
             return _finish(out, config, counters, resumed_from=counters.step)
     with Store.open(config.data.store) as store, torch_settings(config.run) as device:
@@ -114,9 +129,23 @@ def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
             if not resuming and (plan.source is not None or config.task != "hamiltonian"):
                 _report_start(state, around)
             train(state, around)
-            if config.task != "energy":
-                settle_floor(out, store, data.split.val, around.validate)
+            _complete(out, config, store, data.split.val, device)
             return _finish(out, config, _counters(out), resumed_from=first if resuming else None)
+
+
+def _complete(out: Path, config: TrainConfig, store: Store, ids: list[str], device: torch.device) -> None:
+    """Settle what validation molecules choose at the end, and note what the model has to beat on them."""
+
+    def ready(model: Model) -> Model:
+        return model.to(device).set_precision(config.run.precision)
+
+    found = {}
+    if config.task != "energy":
+        settle_floor(out, store, ids, _validation(config, store, ids), ready=ready)
+        found |= fock_baselines(store, ids)
+    if config.task != "hamiltonian":
+        found |= energy_baselines(ready(load_model(out / "checkpoints" / "last")), store, ids)
+    write_json(out / BASELINES, found)
 
 
 def _check_data(out: Path, data: Path, settings: dict[str, Any], fingerprint: dict[str, Any]) -> None:
@@ -133,6 +162,8 @@ def _begin(
     """Describe the run in its folder and make a network with random weights and fitted statistics."""
     for name in CHECKPOINTS:
         shutil.rmtree(out / "checkpoints" / name, ignore_errors=True)
+    for name in RESULTS:
+        (out / name).unlink(missing_ok=True)
     record = {
         "data": plan.config.data.store, "content_hash": fingerprint["content_hash"],
         "train": data.split.train, "val": data.split.val,
@@ -225,10 +256,15 @@ def _energies_alone(config: TrainConfig) -> bool:
 def _finish(
     out: Path, config: TrainConfig, counters: Counters, *, resumed_from: int | None
 ) -> dict[str, Any]:
-    """Write card and plot, and return the result."""
+    """Write card and plot of what is saved, say how good it is, and return the result."""
     network = load_model(out / "checkpoints" / "last")
-    write_card(out, network, counters)
+    baselines = read_json(out / BASELINES) if (out / BASELINES).exists() else {}
+    metrics.correct(out / "metrics.csv", [counters.best, counters.validation])
+    write_card(out, network, counters, baselines, precision=config.run.precision)
     plot_learning_curve(out)
+    log.info("the best model, step %s, validation: %s", counters.best.get("step"), errors_text(counters.best))
+    for line in no_better(counters.best, baselines):
+        log.warning("%s", line)
     split = trained_on(out)
     return {
         "run": str(out),
@@ -241,27 +277,22 @@ def _finish(
         "parameters": network.n_parameters,
         "task": config.task,
         "target": network.domain.target,
+        "learnt": network.learnt,
         "n_train": len(split["train"]),
         "n_val": len(split["val"]),
         "start": counters.start,
         "best": counters.best,
         "last": counters.validation,
+        "baselines": baselines,
         "overlap_floor": read_json(out / RECORD) if (out / RECORD).exists() else None,
     }
-
-
-def trained_on(out: Path) -> dict[str, list[str]]:
-    """Return the ids of the molecules that a run trains and validates on."""
-    found = read_json(out / "split.json")
-    with understood(str(out / "split.json")):
-        return {role: [str(id) for id in found[role]] for role in ("train", "val")}
 
 
 def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int | None) -> None:
     """Say what is about to be trained."""
     log.info(
         "%s: %s parameters, %s, %s; %d training and %d validation molecules",
-        out, f"{network.n_parameters:,}", data.domain.level.label, data.domain.target,
+        out, f"{network.n_parameters:,}", data.domain.level.label, network.learnt,
         len(data.split.train), len(data.split.val),
     )  # fmt: skip
     if resumed_from is not None:
@@ -270,19 +301,21 @@ def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int 
 
 def _warn_of_versions(out: Path, device: torch.device) -> None:
     """Say what makes a resumed run differ in rounding from an uninterrupted one."""
-    old, new = read_json(out / "environment.json"), environment(device)
+    path = out / "environment.json"
+    old, new = read_json(path), environment(device)
     for key in ("device_name", "threads", "versions"):
-        if old.get(key) != new[key]:
+        with understood(str(path)):
+            before = old[key]
+        if before != new[key]:
             log.warning(
-                "resumed with another %s (%s, was %s): not bit for bit the same run",
-                key, new[key], old.get(key),
-            )  # fmt: skip
+                "resumed with another %s (%s, was %s): not bit for bit the same run", key, new[key], before
+            )
 
 
 @contextmanager
 def torch_settings(config: RunConfig) -> Iterator[torch.device]:
     """Set threads and deterministic algorithms, yield the device, and put everything back."""
-    device = choose_device(config.device)
+    device = torch.device(resolve_device(config.device))
     if config.precision != "fp32" and device.type != "cuda":
         log.warning(
             "precision %s is emulated on %s: its errors, but slower than fp32", config.precision, device.type
@@ -302,14 +335,3 @@ def torch_settings(config: RunConfig) -> Iterator[torch.device]:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
         torch.utils.deterministic.fill_uninitialized_memory = fill
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ConfigError: no such device on this machine.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda: torch sees no CUDA device here; use device cpu or auto")
-    return torch.device("cuda" if name in ("auto", "cuda") and torch.cuda.is_available() else "cpu")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from helmol.files import replacing
 
@@ -29,7 +31,11 @@ norm of the gradient before clipping since the row before. What could not be com
 
 def start(path: Path, *, up_to_step: int) -> None:
     """Write the header, keeping the rows of an earlier start up to a step (and nothing half-written)."""
-    rows = [row for row in read(path) if row["step"] <= up_to_step] if path.exists() else []
+    _write(path, [row for row in read(path) if row["step"] <= up_to_step] if path.exists() else [])
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, float]]) -> None:
+    """Write header and rows, whole or not at all."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -44,10 +50,27 @@ def append(path: Path, row: Mapping[str, float | None]) -> None:
         os.fsync(file.fileno())
 
 
+def correct(path: Path, tables: Iterable[Mapping[str, Any]]) -> None:
+    """Put the errors of validations that were made again into the rows of their steps.
+
+    Args:
+        path: of the rows.
+        tables: validation tables with ``step``.
+    """
+    rows = read(path)
+    for table in tables:
+        for row in rows:
+            if row["step"] == table.get("step"):
+                known = {name: table.get(name.removeprefix("val_")) for name in COLUMNS if name[:4] == "val_"}
+                row.update({name: float(value) for name, value in known.items() if value is not None})
+    _write(path, rows)
+
+
 def read(path: Path) -> list[dict[str, float]]:
     """Return the complete rows; empty cells are left out, ``step`` is always there."""
     rows = []
-    with path.open(newline="", encoding="utf-8") as file:
+    # What a killed process left half-written is no row, whatever bytes are in it.
+    with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
         for record in csv.DictReader(file):
             try:
                 row = {

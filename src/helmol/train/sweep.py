@@ -18,14 +18,13 @@ from helmol.config import Config, parse, read_yaml, with_overrides
 from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, DivergedError
 from helmol.evaluate import FOCK_METRICS, evaluate_model
-from helmol.evaluate.run import split_indices
 from helmol.files import short_name, write_json, write_text
 from helmol.locks import Claim
 from helmol.model import load_model
-from helmol.store import Store
+from helmol.store import Store, split_indices
 from helmol.train.config import TrainConfig
-from helmol.train.folder import refuse_several_processes
-from helmol.train.launch import run, torch_settings, trained_on
+from helmol.train.folder import refuse_several_processes, trained_on
+from helmol.train.launch import run, torch_settings
 from helmol.train.plan import make_plan
 from helmol.train.sweep_table import markdown, summarise
 from helmol.train.updates import combined, config_v2, setting_v2

@@ -8,11 +8,9 @@ from typing import Any
 
 from helmol.evaluate import ErrorTable, evaluate_energies
 from helmol.evaluate.energies import read_label
-from helmol.model import Model, predict_fock
+from helmol.evaluate.network import predictions
+from helmol.model import Model
 from helmol.store import Store
-
-AT_A_TIME = 64
-"""Molecules in memory at once."""
 
 
 class EnergyValidation:
@@ -67,10 +65,22 @@ class Validation:
         """Return the scalar keys of :func:`helmol.evaluate.errors` and ``seconds``."""
         start = time.perf_counter()
         table = ErrorTable(self._store.basis)
-        for k in range(0, len(self._places), AT_A_TIME):
-            samples = [self._store[place] for place in self._places[k : k + AT_A_TIME]]
-            molecules = [sample.molecule for sample in samples]
-            references = [sample.matrices.known for sample in samples]
-            for sample, fock in zip(samples, predict_fock(network, molecules, references), strict=True):
-                table.add(sample, {"model": fock})
+        for one in predictions(network, (self._store[place] for place in self._places)):
+            table.add(one.sample, {"model": one.fock})
         return {**scalars(table.summary("model")), "seconds": time.perf_counter() - start}
+
+
+def fock_baselines(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return by name the numbers of :class:`Validation` of cheap Fock matrices that all molecules have."""
+    table, common = ErrorTable(store.basis), set(store.references)
+    for identity in ids if common else ():
+        sample = store[store.row(identity)]
+        common &= sample.matrices.references.keys()
+        table.add(sample, {name: sample.matrices.references[name] for name in sorted(common)})
+    return {name: scalars(table.summary(name)) for name in sorted(common)}
+
+
+def energy_baselines(network: Model, store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return by name the numbers of :class:`EnergyValidation` of what the composition alone explains."""
+    tables = evaluate_energies(network, [read_label(store, store.row(identity)) for identity in ids])
+    return {name: scalars(table) for name, table in tables["baselines"].items()}

@@ -43,7 +43,7 @@ def test_charge_and_spin(tmp_path: Path, header: str, charge: int, spin: int) ->
         ("", "is empty"),
         ("hello\nworld\n", "cannot read"),
         ("1\n\nXx 0 0 0\n", "unknown element 'Xx'"),
-        ("3\n\nH 0 0 0\n", "expected 3"),
+        ("3\n\nH 0 0 0\n", "says 3 atoms, 1 lines follow"),
         ("2\n\nH 0 0 0\nH nan 0 0\n", "not a finite number"),
         ("1\n\nH 0 0 0\n", "unpaired"),
         (H2.format("", 0.1), "0.100 Å apart"),

@@ -11,7 +11,6 @@ sample carries both as they stand; :mod:`helmol.exchange` decides by a calculati
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Array
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 from helmol.exchange.readers import official
 from helmol.exchange.readers.arrangement import Arrangement
@@ -60,10 +61,16 @@ class Md17Reader(Reader):
     def _id(self, key: int) -> str:
         return f"{self.path.stem}-{key:05d}"
 
-    def entries(self) -> Iterator[Entry]:
+    def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
         # Not `natoms`: it stands behind the matrices, SQLite would read through them to find it.
         for key, numbers in self._database.rows("SELECT id, numbers FROM systems ORDER BY id"):
-            yield Entry(self._id(key), int(key), atomic_numbers(numbers, f"{self.path}, row {key}: numbers"))
+            yield int(key), (numbers,)
+
+    def name(self, key: int | str) -> str:
+        return self._id(int(key))
+
+    def entry(self, key: int | str, *cells: Any) -> Entry:
+        return Entry(self.name(key), key, atomic_numbers(cells[0], f"{self.path}, row {key}: numbers"))
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, row {entry.key}", len(entry.numbers)
@@ -95,8 +102,10 @@ class Md17Reader(Reader):
                 value = _plain(metadata.get(name))
                 if value.size == 1:
                     found[name] = float(value.ravel()[0])
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: 'metadata' in table 'information' is damaged: {error}") from error
+        except DAMAGE as error:
+            raise InputError(
+                f"{self.path}: 'metadata' in table 'information' is damaged: {one_line(error)}"
+            ) from error
         sums = {"as stored": 0.0, **found, **{f"-{name}": -value for name, value in found.items()}}
         if len(found) == len(_SHIFTS):
             sums[" + ".join(_SHIFTS)] = sum(found.values())
@@ -118,8 +127,8 @@ def _decode(cell: Any, what: str) -> dict[str, Any]:
         else:
             (start,) = struct.unpack_from("<q", cell)
             data = {k: _from_blob(v, cell) for k, v in json.loads(bytes(cell[start:]).decode()).items()}
-    except (TypeError, ValueError, AttributeError, struct.error) as error:
-        raise InputError(f"{what}: data cannot be decoded, the row is damaged: {error}") from error
+    except DAMAGE as error:
+        raise InputError(f"{what}: data cannot be decoded, the row is damaged: {one_line(error)}") from error
     if not isinstance(data, dict):
         raise InputError(f"{what}: data holds a {type(data).__name__}, expected names and arrays")
     return data
@@ -151,20 +160,22 @@ def _array(data: dict[str, Any], name: str, what: str) -> npt.NDArray[Any] | Non
     try:
         dtype, shape = np.dtype(data[f"_dtype_{name}"]).newbyteorder("<"), data[f"_shape_{name}"]
         return np.frombuffer(base64.b64decode(value, validate=True), dtype).reshape(shape)
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise InputError(f"{what}: {name} cannot be decoded, it is truncated or damaged: {error}") from error
+    except DAMAGE as error:
+        raise InputError(
+            f"{what}: {name} cannot be decoded, it is truncated or damaged: {one_line(error)}"
+        ) from error
 
 
-def _shaped(values: npt.NDArray[Any], shape: tuple[int, ...], what: str) -> npt.NDArray[np.float64]:
+def _shaped(values: npt.NDArray[Any], shape: tuple[int, ...], what: str) -> Array:
     """Return numbers in float64 and a shape; a release that keeps an axis of one too many is right, too."""
     if values.size != np.prod(shape, dtype=int):
         raise InputError(f"{what} has shape {values.shape}, expected {shape or (1,)}")
     return values.astype(np.float64).reshape(shape)
 
 
-def _matrix(data: dict[str, Any], name: str, what: str) -> npt.NDArray[np.float64]:
+def _matrix(data: dict[str, Any], name: str, what: str) -> Array:
     value = _array(data, name, what)
     if value is None:
         have = ", ".join(k for k, v in data.items() if not k.startswith("_") and v is not None) or "nothing"
-        raise InputError(f"{what} has no {name} (it has {have})")
+        raise InputError(f"{what}: it has no {name} (it has {have})")
     return value.astype(np.float64)

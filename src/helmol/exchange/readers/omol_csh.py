@@ -16,8 +16,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 from helmol.exchange.readers.arrangement import Arrangement
 from helmol.exchange.readers.entry import Entry, Reader, Source, symmetric
@@ -36,6 +37,10 @@ SOURCE = Source(
     fock_tolerance=1e-2,
     density_fit=True,
 )
+
+
+MOST_DEFLATED = 1100
+"""The bytes of a file can stand for so many times as many at most (deflate: 1032)."""
 
 
 class OmolCshReader(Reader):
@@ -58,21 +63,34 @@ class OmolCshReader(Reader):
     def source(self) -> Source:
         return SOURCE
 
-    def entries(self) -> Iterator[Entry]:
+    def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
         yield from self._walk(self._file, "")
 
-    def _walk(self, group: Any, name: str) -> Iterator[Entry]:
-        """Yield the molecules in and below a group, without opening what comes later."""
+    def name(self, key: int | str) -> str:
+        return str(key).strip("/") or "molecule"
+
+    def entry(self, key: int | str, *cells: Any) -> Entry:
+        where = str(key)
+        elements = _dataset(self._file[where], "elements", self.path, where)
+        return Entry(self.name(key), key, _numbers(elements, f"{self.path}, group {where}"))
+
+    def _walk(self, group: Any, name: str) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
+        """Yield the groups in and below a group that hold a molecule, without opening what comes later."""
         if "fock" in group:
-            where = name or "/"
-            numbers = _numbers(_dataset(group, "elements", self.path, where), f"{self.path}, group {where}")
-            yield Entry(name.strip("/") or "molecule", where, numbers)
+            yield name or "/", ()
             return
         for key in group:
-            # Soft links would show a molecule twice, or lead in a circle.
-            hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
-            if hard and isinstance(child := group.get(key), h5py.Group):
-                yield from self._walk(child, f"{name}/{key}")
+            where = f"{name}/{key}"
+            try:
+                # Soft links would show a molecule twice, or lead in a circle.
+                hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
+                child = group.get(key) if hard else None
+            except (OSError, *DAMAGE):
+                # Opening it again says what is wrong, and names it.
+                yield where, ()
+                continue
+            if isinstance(child, h5py.Group):
+                yield from self._walk(child, where)
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, group {entry.key}", len(entry.numbers)
@@ -114,21 +132,23 @@ class OmolCshReader(Reader):
 def _dataset(group: Any, name: str, path: Path, where: str) -> Any:
     """Return a whole data set of a group; what HDF5 says of damage becomes one line."""
     try:
-        return group[name][()]
-    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"{path}, group {where}: {name} cannot be read: {text}") from error
+        data = group[name]
+        if data.size * data.dtype.itemsize > MOST_DEFLATED * path.stat().st_size:
+            raise ValueError(f"shape {data.shape} claims more than the file can hold")
+        return data[()]
+    except (OSError, *DAMAGE) as error:
+        raise InputError(f"{path}, group {where}: {name} cannot be read: {one_line(error)}") from error
 
 
-def _floats(values: Any, what: str) -> npt.NDArray[np.float64]:
+def _floats(values: Any, what: str) -> Array:
     """Return an array of numbers as float64."""
     try:
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(f"{what} holds no numbers: {error}") from error
 
 
-def _numbers(values: Any, what: str) -> npt.NDArray[np.int64]:
+def _numbers(values: Any, what: str) -> IntArray:
     """Return atomic numbers; fractions are an error, not rounded."""
     found = _floats(values, f"{what}: elements")
     if found.ndim != 1 or not np.array_equal(found, np.rint(found)):

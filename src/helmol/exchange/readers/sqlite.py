@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import IntArray
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 
 
@@ -28,7 +31,10 @@ class Database:
     def __init__(self, path: Path, tables: dict[str, Sequence[str]]) -> None:
         self._path = path
         uri = f"file:{quote(str(path.resolve()))}?mode=ro"
-        self._connection = sqlite3.connect(uri, uri=True)
+        try:
+            self._connection = sqlite3.connect(uri, uri=True)
+        except sqlite3.Error as error:
+            raise InputError(f"{path} cannot be opened as SQLite: {error}") from error
         try:
             for table, wanted in tables.items():
                 found = self.columns(table)
@@ -49,8 +55,8 @@ class Database:
         """Yield the rows of a query."""
         try:
             yield from self._connection.execute(query, values)
-        except sqlite3.Error as error:
-            raise InputError(f"{self._path} cannot be read as SQLite: {error}") from error
+        except (sqlite3.Error, *DAMAGE) as error:
+            raise InputError(f"{self._path} cannot be read as SQLite: {one_line(error)}") from error
 
     def one(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query, or ``None``."""
@@ -67,7 +73,7 @@ def array(cell: Any, dtype: str, shape: tuple[int, ...], what: str) -> npt.NDArr
     Raises:
         InputError: missing, or of another length.
     """
-    wanted = np.dtype(dtype).itemsize * int(np.prod(shape))
+    wanted = np.dtype(dtype).itemsize * math.prod(int(length) for length in shape)
     if not isinstance(cell, bytes):
         raise InputError(f"{what} is missing")
     if len(cell) != wanted:
@@ -78,7 +84,7 @@ def array(cell: Any, dtype: str, shape: tuple[int, ...], what: str) -> npt.NDArr
     return np.frombuffer(cell, np.dtype(dtype)).reshape(shape)
 
 
-def atomic_numbers(cell: Any, what: str) -> npt.NDArray[np.int64]:
+def atomic_numbers(cell: Any, what: str) -> IntArray:
     """Return the atomic numbers in a cell of int32 whose length nothing else tells.
 
     Raises:

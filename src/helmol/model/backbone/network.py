@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from helmol.brief import brief
 from helmol.errors import ConfigError
 from helmol.graph import Batch, EdgeGeometry, Pairs, edge_geometry
 from helmol.graph.frames import smooth_cutoff
@@ -34,6 +35,8 @@ class NodeStates:
     final: Tensor
     scalars: Tensor
     geometry: EdgeGeometry
+
+    __repr__ = brief
 
 
 class NodeBlock(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from helmol.brief import brief
 from helmol.config import Config
 from helmol.graph import EdgeGeometry, Pairs
 from helmol.model.backbone import NodeStates
@@ -75,6 +76,8 @@ class EnergyOutput:
     forces: Tensor | None
     scale: Tensor
     force_scale: Tensor
+
+    __repr__ = brief
 
 
 class EnergyHead(Head):

@@ -1,0 +1,142 @@
+"""Densities of superposed atoms, from which cheap Fock matrices start."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pyscf import dft, gto, lib
+from pyscf.scf import atom_hf, hf
+
+from helmol.arrays import Array
+from helmol.errors import InputError
+
+ATOMIC_TOLERANCE = 1e-12
+"""Convergence of the energy of an atom, Eh."""
+ATOMIC_CYCLES = 200
+"""SCF cycles after which an atom counts as failed; those of def2 sets take at most 15."""
+LOST_ELECTRONS = 1e-8
+"""Largest error of an atom's number of electrons."""
+
+
+def minao_density(mf: Any) -> Any:
+    """Return the superposition of atomic densities that the references ``minao…`` start from, PySCF order.
+
+    An atom without effective core potential has PySCF's minao density: occupied orbitals of an ANO basis,
+    projected onto the basis of the molecule. Where a potential replaces the core PySCF does the same, and
+    loses electrons: of HI in def2-SVP it keeps 24.31 of 26. Such an atom has the density of its spherically
+    averaged Hartree–Fock state in its own basis instead (:func:`atomic_orbitals`), with all its electrons.
+
+    Args:
+        mf: PySCF's RKS or UKS object, of which only the molecule is used.
+
+    Returns:
+        ``[nao, nao]``, with orbitals and occupations attached as PySCF does, or ``[2, nao, nao]`` with
+        equal spins for an unrestricted mean field.
+
+    Raises:
+        InputError: an element has no such density.
+    """
+    mole = mf.mol
+    if not mole.has_ecp():
+        # Without breaking the symmetry: the matrix must rotate with the molecule.
+        unrestricted = {"breaksym": False} if isinstance(mf, dft.uks.UKS) else {}
+        return mf.init_guess_by_minao(**unrestricted)
+    coefficients, occupations = zip(_all_electron_orbitals(mole), *_atoms_with_potential(mole), strict=True)
+    orbitals, occupied = np.hstack(coefficients), np.hstack(occupations)
+    density = (orbitals * occupied) @ orbitals.T
+    if isinstance(mf, dft.uks.UKS):
+        return np.array([density, density]) / 2
+    return lib.tag_array(density, mo_coeff=orbitals, mo_occ=occupied)
+
+
+def _all_electron_orbitals(mole: gto.Mole) -> tuple[Array, Array]:
+    """Return PySCF's minao orbitals ``[nao, n]`` and occupations ``[n]`` of the atoms without potential."""
+    others = mole.copy(deep=False)
+    # A ghost has functions and no electrons.
+    others._atom = [
+        (f"GHOST-{symbol}" if mole.atom_nelec_core(k) else symbol, position)
+        for k, (symbol, position) in enumerate(mole._atom)
+    ]
+    if all(mole.atom_nelec_core(k) for k in range(mole.natm)):
+        return np.empty((int(mole.nao), 0)), np.empty(0)
+    found = hf.init_guess_by_minao(others)
+    return np.asarray(found.mo_coeff), np.asarray(found.mo_occ)
+
+
+def _atoms_with_potential(mole: gto.Mole) -> list[tuple[Array, Array]]:
+    """Return orbitals ``[nao, n]`` and occupations ``[n]`` of every atom with an effective core potential."""
+    found = []
+    for k, (_, _, first, last) in enumerate(mole.aoslice_by_atom()):
+        if mole.atom_nelec_core(k):
+            coefficients, occupations = atomic_orbitals(mole, k)
+            orbitals = np.zeros((int(mole.nao), coefficients.shape[1]))
+            orbitals[first:last] = coefficients
+            found.append((orbitals, occupations))
+    return found
+
+
+def atomic_orbitals(mole: gto.Mole, atom: int) -> tuple[Array, Array]:
+    """Return the orbitals of the neutral, spherically averaged Hartree–Fock atom in its basis in a molecule.
+
+    The shells of the non-relativistic ground configuration are filled evenly, as in PySCF's guess ``atom``.
+    An atom is computed once for a basis and an effective core potential.
+
+    Returns:
+        Coefficients ``[n_ao, n_ao]`` of the atom's functions, PySCF order, and occupations ``[n_ao]``.
+
+    Raises:
+        InputError: PySCF knows no configuration for what is left beside the core, or does not converge.
+    """
+    symbol, pure = mole.atom_symbol(atom), mole.atom_pure_symbol(atom)
+    basis, potential = (_frozen(d.get(symbol, d.get(pure, ()))) for d in (mole._basis, mole._ecp))
+    return _atomic_orbitals(pure, basis, potential)
+
+
+@lru_cache(maxsize=256)
+def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Array]:
+    """Return :func:`atomic_orbitals` of an element."""
+    mole = gto.Mole()
+    mole.verbose, mole.spin, mole.atom = 0, None, [(symbol, (0.0, 0.0, 0.0))]
+    mole.basis = {symbol: _thawed(basis)}
+    mole.ecp = {symbol: _thawed(potential)} if potential else {}
+    mole.build(dump_input=False, parse_arg=False)
+    with warnings.catch_warnings():
+        # PySCF's atoms use a function that PySCF calls deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        atom = (atom_hf.AtomHF1e if mole.nelectron == 1 else atom_hf.AtomSphAverageRHF)(mole)
+    # The object is in a cycle of references: its scratch file would be closed late.
+    atom._chkfile.close()
+    atom.verbose, atom.chkfile = 0, None
+    atom.conv_tol, atom.max_cycle = ATOMIC_TOLERANCE, ATOMIC_CYCLES
+    try:
+        atom.kernel()
+    except (AssertionError, RuntimeError, IndexError) as error:
+        # What PySCF raises for a core that it has no configuration of, or a basis without room for a shell.
+        raise InputError(
+            f"there is no atomic density of {symbol}: {error or 'its basis is too small'}"
+        ) from error
+    orbitals, occupations = np.asarray(atom.mo_coeff), np.asarray(atom.mo_occ)
+    electrons = float(occupations.sum())
+    if not atom.converged or abs(electrons - mole.nelectron) > LOST_ELECTRONS:
+        raise InputError(
+            f"there is no atomic density of {symbol}: PySCF's atom has {electrons:.3f} electrons of "
+            f"{mole.nelectron}, converged: {atom.converged}"
+        )
+    for array in (orbitals, occupations):
+        array.flags.writeable = False
+    return orbitals, occupations
+
+
+def _frozen(values: Any) -> Any:
+    """Return nested lists as nested tuples, which can be looked up by."""
+    return (
+        tuple(_frozen(value) for value in values) if isinstance(values, list | tuple | np.ndarray) else values
+    )
+
+
+def _thawed(values: Any) -> Any:
+    """Return nested tuples as nested lists, as PySCF has them."""
+    return [_thawed(value) for value in values] if isinstance(values, tuple) else values
