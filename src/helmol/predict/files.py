@@ -188,7 +188,7 @@ def _usable(item: Any, file: Path, model: TrainedModel, *, residual: bool) -> bo
     if not file.is_file():
         return False
     molecule: Molecule = item.molecule
-    wanted = {
+    wanted: dict[str, Any] = {
         "numbers": molecule.numbers, "positions": molecule.positions,
         "charge": molecule.charge, "spin": molecule.spin,
     }  # fmt: skip

@@ -19,7 +19,7 @@ from helmol.train.state import Counters
 log = logging.getLogger("helmol.train")
 
 
-def error_rows(best: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+def error_rows(best: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return name, best, last, unit of every error that could be computed."""
     return [
         (metric.label, *("" if value is None else f"{value:.4g}" for value in values), metric.unit)
