@@ -82,7 +82,10 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
 def _error_table(evaluation: Mapping[str, Any]) -> Table:
     """Return the errors of the model beside those of the cheap guesses."""
     head, rows = error_columns(evaluation)
-    return head, [[cell if isinstance(cell, str) else markdown.number(cell) for cell in row] for row in rows]
+    return head, [
+        [markdown.number(cell) if isinstance(cell, float) or cell is None else cell for cell in row]
+        for row in rows
+    ]
 
 
 def _said_aloud(result: Mapping[str, Any]) -> list[str]:
