@@ -175,7 +175,7 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Workforce]:
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0", **options}
     try:
         started = kind(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
         raise InputError(f"{config.cluster} cannot be started with these options: {_line(error)}") from error
     with started as cluster:
         if config.jobs is not None:
