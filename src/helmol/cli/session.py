@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import typer
 
@@ -172,14 +172,7 @@ def _configure_logging(verbose: bool) -> ExitStack:
     return logs
 
 
-def _log_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _log_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Log a library's warning in one line, instead of two with a line of its code."""
     log.warning("%s: %s", category.__name__, " ".join(str(message).split()))
 

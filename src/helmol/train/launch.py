@@ -139,7 +139,7 @@ def _complete(out: Path, config: TrainConfig, store: Store, ids: list[str], devi
     def ready(model: Model) -> Model:
         return model.to(device).set_precision(config.run.precision)
 
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
     if config.task != "energy":
         settle_floor(out, store, ids, _validation(config, store, ids), ready=ready)
         found |= fock_baselines(store, ids)
