@@ -83,10 +83,10 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 only on success, else one line on standard error.
+    """Run the command line and exit: 0 only on success; an error is one line on standard error.
 
     Exit codes: 1 for what went wrong while running (see :mod:`helmol.cli.session`), 2 for a command
-    line that cannot be understood, 130 for Ctrl-C.
+    line that cannot be understood, 3 where the work is done but something was skipped, 130 for Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -25,7 +25,7 @@ from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
 from helmol.dft.memory import needed_mb
-from helmol.dft.mole import basis_set, build_mole, molecule_from_mole, other_functions
+from helmol.dft.mole import basis_set, build_mole, elements_without, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
 from helmol.dft.run import run
 
@@ -43,6 +43,7 @@ __all__ = [
     "choose_engine",
     "dipole_integrals",
     "dispersion",
+    "elements_without",
     "energy_of_fock",
     "forces_from",
     "gpu_obstacle",

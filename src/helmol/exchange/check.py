@@ -12,6 +12,7 @@ from helmol.arrays import Array
 from helmol.dft import FockEnergy, LevelConfig
 from helmol.errors import InputError
 from helmol.exchange.readers import ARRANGEMENTS, Arrangement, Source
+from helmol.store import Store
 from helmol.system import Molecule, Sample
 from helmol.units import ANGSTROM_PER_BOHR
 
@@ -36,6 +37,22 @@ def check_config(source: Source) -> LevelConfig:
         density_fit=source.density_fit,
         conv_tol=max(source.conv_tol, 1e-10),
     )
+
+
+def refuse_other_functions(store: Store, config: LevelConfig) -> None:
+    """Raise if PySCF has other basis functions under the name of a store's basis.
+
+    Raises:
+        InputError: names the element and what differs.
+    """
+    if not store.basis.elements:
+        return
+    found = dft.basis_set(config, store.basis.elements)
+    if (difference := store.basis.difference(found)) is not None:
+        raise InputError(
+            f"{store.path}: PySCF's basis {store.basis.name!r} is not the one of the store: in PySCF "
+            f"{difference}"
+        )
 
 
 def check_overlaps(
