@@ -59,9 +59,9 @@ class HelmolCalculator(Calculator):
         dtype: str | None = None,
     ) -> None:
         super().__init__()
-        given = list(model) if isinstance(model, (list, tuple)) else [model]
+        models = list(model) if isinstance(model, (list, tuple)) else [model]
         self.models = [
-            m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in given
+            m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in models
         ]
         check_members(self.models)
         if dtype not in (None, "float32", "float64"):

@@ -1,15 +1,18 @@
-"""Molecules by name, from whatever a user points at: a store, or a file of structures."""
+"""Molecules from whatever a user points at (structure files and stores), each with its place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from helmol import structures
+from helmol.errors import InputError
+from helmol.places import Places, files_at, text_of
+from helmol.skipped import FAULTS, Skips
 from helmol.store import Store, split_indices
-from helmol.structures import Structure
+from helmol.structures import FrameError, Structure
 from helmol.system import Molecule, Sample
 
 STORE_SUFFIXES = (".h5", ".hdf5")
@@ -17,56 +20,85 @@ STORE_SUFFIXES = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Hold what a path leads to.
+class Item:
+    """Hold one molecule of a file.
 
     Attributes:
-        items: names with samples of a store (read one by one) or structures of a file.
-        total: their number.
-        store: where they are, if it is one.
+        id: its name.
+        molecule: nuclei, charge, spin.
+        file: where it stands.
+        row: frame from 1 of a structure file, row from 0 of a store.
+        source: the structure, or the open store.
     """
 
-    items: Iterator[tuple[str, Sample | Structure]]
-    total: int
-    store: Store | None
+    id: str
+    molecule: Molecule
+    file: Path
+    row: int
+    source: Structure | Store
 
+    def read(self) -> Structure | Sample:
+        """Return the structure, or the sample with its matrices.
 
-def is_store(path: Path) -> bool:
-    """Return whether a path is taken for a store."""
-    return path.suffix.lower() in STORE_SUFFIXES
+        Raises:
+            StoreError: the sample is damaged.
+        """
+        return self.source if isinstance(self.source, Structure) else self.source[self.row]
 
 
 @contextmanager
-def open_inputs(path: Path, *, split: str = "all") -> Iterator[Inputs]:
-    """Open a store or a file of structures.
+def molecules_at(
+    places: Places, skips: Skips, *, split: str = "all", accept: Callable[[Store], None] = lambda store: None
+) -> Iterator[list[Item]]:
+    """Provide the molecules of files, folders and patterns; stores stay open as long as the block.
 
     Args:
-        path: anything :func:`helmol.structures.read` reads, or a store.
-        split: split of a store, or ``"all"``.
+        places: structure files and stores (``.h5``), see :func:`helmol.places.files_at`.
+        skips: takes files, frames and rows that cannot be read.
+        split: split of the stores, or ``"all"``.
+        accept: raises where a store as a whole is of no use.
 
     Raises:
-        InputError: an unreadable file, or no such split.
+        InputError: a name that does not exist, or ``split`` without a store.
+        HelmolError: not one molecule can be read: the first reason.
     """
-    if is_store(path):
-        with Store.open(path) as store:
-            chosen = split_indices(store, split)
-            yield Inputs(((store.ids[i], store[i]) for i in chosen), len(chosen), store)
-    else:
-        found = structures.read(path)
-        yield Inputs(((structure.id, structure) for structure in found), len(found), None)
+    files = files_at(places, suffixes=(*structures.SUFFIXES, *STORE_SUFFIXES))
+    if split != "all" and not any(is_store(file) for file in files):
+        raise InputError(f"split {split!r} is of a store: {text_of(files[0])} is a structure file")
+    with ExitStack() as stack:
+        items: list[Item] = []
+        for file in files:
+            try:
+                if is_store(file):
+                    store = stack.enter_context(Store.open(file))
+                    accept(store)
+                    items += _of_store(store, split, skips)
+                else:
+                    items += _of_structures(file, skips)
+            except FAULTS as error:
+                skips.add(error, item=text_of(file.name), file=file)
+        skips.refuse_nothing_left(len(items))
+        yield items
 
 
-def read_molecules(path: Path, *, split: str = "all") -> list[tuple[str, Molecule]]:
-    """Read names and molecules of a store or a file of structures; matrices are left alone.
+def is_store(path: Path) -> bool:
+    """Return whether a file is a store by its name."""
+    return path.suffix.lower() in STORE_SUFFIXES
 
-    Args:
-        path: as for :func:`open_inputs`.
-        split: as for :func:`open_inputs`.
 
-    Raises:
-        InputError: an unreadable file, or no such split.
-    """
-    if is_store(path):
-        with Store.open(path) as store:
-            return [(store.ids[i], store.molecule(i)) for i in split_indices(store, split)]
-    return [(structure.id, structure.molecule) for structure in structures.read(path)]
+def _of_structures(file: Path, skips: Skips) -> Iterator[Item]:
+    """Yield the frames of a structure file that are molecules."""
+    for number, found in enumerate(structures.each(file), start=1):
+        if isinstance(found, FrameError):
+            skips.add(found, item=found.id, file=file, row=found.frame)
+        else:
+            yield Item(found.id, found.molecule, file, number, found)
+
+
+def _of_store(store: Store, split: str, skips: Skips) -> Iterator[Item]:
+    """Yield the molecules of a store, without their matrices."""
+    for row in split_indices(store, split):
+        try:
+            yield Item(store.id(row), store.molecule(row), store.path, row, store)
+        except FAULTS as error:
+            skips.add(error, item=store.id(row), file=store.path, row=row)

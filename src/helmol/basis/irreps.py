@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_array
 
-from helmol.arrays import Array, IntArray
+from helmol.arrays import Array, Float64, Int64, IntArray
 from helmol.basis.coupling import coupling
 from helmol.basis.shells import Signature, signature_nao
 
@@ -62,7 +62,7 @@ class IrrepTable:
         return tuple(slice(*part) for part in pairwise(ends))
 
     @cached_property
-    def parities(self) -> tuple[IntArray, ...]:
+    def parities(self) -> tuple[Int64[IntArray, " n_l"], ...]:
         """For each degree ``(l₁ + l₂ + l) mod 2`` of its irreps, ``[n_l]``: a mirror turns odd ones round."""
         return tuple(
             np.array([(self.first[a] + self.second[b] + l) % 2 for a, b in pairs], dtype=np.int64)
@@ -70,7 +70,7 @@ class IrrepTable:
         )
 
     @cached_property
-    def transposed(self) -> tuple[IntArray, ...]:
+    def transposed(self) -> tuple[Int64[IntArray, " n_l"], ...]:
         """For each degree where irrep (a, b) finds (b, a), ``[n_l]``; two atoms of equal shells.
 
         Transposing a block exchanges them with the sign ``(−1)^{l₁+l₂−l}`` of :attr:`parities`.
@@ -82,7 +82,7 @@ class IrrepTable:
         return tuple(orders)
 
     @cached_property
-    def exchange(self) -> tuple[IntArray, Array]:
+    def exchange(self) -> tuple[Int64[IntArray, " dim"], Float64[Array, " dim"]]:
         """``order, sign``, each ``[dim]``, with ``y_ji = sign · y_ij[order]``; two atoms of equal shells."""
         order, sign = [], []
         for l, (part, place, parity) in enumerate(
@@ -93,11 +93,15 @@ class IrrepTable:
                 sign.append(1.0 - 2.0 * parity)
         return np.concatenate(order), np.concatenate(sign)
 
-    def to_blocks(self, irreps: Array) -> Array:
+    def to_blocks(
+        self, irreps: Float64[Array, "n {self.dim}"]
+    ) -> Float64[Array, "n {self.rows} {self.columns}"]:
         """Return the blocks ``[n, rows, columns]`` of irreps ``[n, dim]``."""
         return np.asarray((self.matrix @ irreps.T).T).reshape(len(irreps), self.rows, self.columns)
 
-    def to_irreps(self, blocks: Array) -> Array:
+    def to_irreps(
+        self, blocks: Float64[Array, "n {self.rows} {self.columns}"]
+    ) -> Float64[Array, "n {self.dim}"]:
         """Return the irreps ``[n, dim]`` of blocks ``[n, rows, columns]``.
 
         For the diagonal table this is the projection on symmetric blocks.

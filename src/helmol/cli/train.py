@@ -25,27 +25,21 @@ def train(
 ) -> None:
     """Train a model on the Fock matrices of a store; the run folder is runs/NAME unless --out is given."""
     with session("train", json_file=json_file, verbose=verbose) as s:
-        from helmol.config import parse, read_yaml, with_overrides
-        from helmol.train import TrainConfig, run
-        from helmol.train.report import error_rows
+        from helmol.train import read_config, run
+        from helmol.train.report import NO_BASELINE, error_columns
 
-        given = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
-        settings = {**with_overrides(read_yaml(config), sets or []), **given}
+        given = {"run.device": device, "run.seed": seed}
+        options = [f"{key}={value}" for key, value in given.items() if value is not None]
+        settings = read_config(config, [*(sets or []), *options])
         folder = out or Path("runs") / config.stem
-        result = run(parse(TrainConfig, settings, source=str(config)), out=folder, resume=resume)
+        result = run(settings, out=folder, resume=resume)
         if result["resumed_from"] == result["steps"]:
             s.say(f"the run in {folder} was finished already (step {result['steps']})")
-        best, last = result["best"], result["last"]
-        columns = (
-            "validation error",
-            f"best (step {best.get('step')})",
-            f"last (step {last.get('step')})",
-            "unit",
-        )
         s.table(
-            f"{result['n_val']} molecules, {result['target']}, {result['parameters']:,} parameters",
-            columns,
-            error_rows(best, last),
+            f"{result['n_val']} molecules, {result['learnt']}, {result['parameters']:,} parameters",
+            *error_columns(result["best"], result["last"], result["baselines"]),
         )
+        if not result["baselines"]:
+            s.say(NO_BASELINE)
         s.result(result)
-        s.next(f"helmol evaluate {folder} {settings['data']}")
+        s.next(f"helmol evaluate {folder} {settings.data.store}")

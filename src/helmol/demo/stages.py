@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from helmol.config import parse, read_yaml
 from helmol.demo.config import DemoConfig
 from helmol.errors import InputError
 from helmol.files import replacing, write_json, write_text
@@ -44,6 +43,7 @@ def labels(config: DemoConfig, out: Path, frames: Path) -> dict[str, Any]:
     """
     from helmol import generate, structures
     from helmol.store import Store
+    from helmol.store.card import write_beside
     from helmol.store.split import random_split
 
     found = structures.read(frames)
@@ -68,6 +68,7 @@ def labels(config: DemoConfig, out: Path, frames: Path) -> dict[str, Any]:
         splits = {**random_split(early, sizes=sizes, seed=config.seed), "test": test}
         if store.splits != splits:
             store.set_splits(splits)
+            write_beside(store)
     return summary
 
 
@@ -82,7 +83,7 @@ def data_card(out: Path) -> dict[str, Any]:
 
 def train(config: DemoConfig, out: Path, *, spent_minutes: float) -> dict[str, Any]:
     """Train for the time that is left, or go on with a training that was stopped."""
-    from helmol.train import TrainConfig
+    from helmol.train import read_config
     from helmol.train import run as run_training
 
     record = out / "train.yaml"
@@ -92,18 +93,18 @@ def train(config: DemoConfig, out: Path, *, spent_minutes: float) -> dict[str, A
         settings = {
             "data": str(out / STORE),
             "target": config.target,
-            "preset": config.preset,
-            "max_minutes": round(minutes, 3),
-            "edges_per_batch": EDGES_PER_BATCH,
-            "validate_every": 100,
-            "checkpoint_every": 100,
-            "n_threads": config.workers,
-            "seed": config.seed,
-        }
+            "model": config.preset,
+            "schedule": {"max_minutes": round(minutes, 3), "edges_per_batch": EDGES_PER_BATCH},
+            "run": {
+                "validate_every": 100, "checkpoint_every": 100,
+                "n_threads": config.workers, "seed": config.seed,
+            },
+        }  # fmt: skip
         write_text(record, yaml.safe_dump(settings, sort_keys=False))
-    settings = read_yaml(record)
-    log.info("target %s, at most %.1f minutes", settings["target"], settings["max_minutes"])
-    result = run_training(parse(TrainConfig, settings, source=str(record)), out=out / RUN)
+    training = read_config(record)
+    limits = (f"{end} {limit:g}" for end, limit in training.schedule.ends.items() if limit is not None)
+    log.info("target %s, %s", training.target.matrix, ", ".join(limits))
+    result = run_training(training, out=out / RUN)
     with replacing(out / "learning_curve.png") as temporary:
         shutil.copyfile(out / RUN / "plots" / "learning_curve.png", temporary)
     return result
@@ -134,17 +135,22 @@ def predict(out: Path, frames: Path) -> dict[str, Any]:
         "dipole_debye": prediction.dipole,
         "charges": prediction.charges,
         "residual_Eh": prediction.residual,
+        "moved": prediction.moved,
+        "flags": list(prediction.flags),
     }
 
 
 def guess(out: Path, frames: Path) -> dict[str, Any]:
     """Run the SCF of the unseen geometry from PySCF's minao guess and from the model."""
     from helmol.evaluate import plots
+    from helmol.evaluate.remarks import no_gain
     from helmol.pyscf import compare_starts
 
     model, molecule = _model(out), unseen(frames)
     result = compare_starts(molecule, model, starts=("minao", "model"))
+    result["remarks"] = no_gain({start: result[start] for start in ("minao", "model")})
     title = f"{molecule.formula}, {model.domain.level.label}"
+    title += "; the model's start was not used" if result["fell_back"] else ""
     plots.scf_convergence(
         {start: result[start] for start in ("minao", "model")}, out / "scf_convergence.png", title=title
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from pyscf import dft, gto, lib
-from pyscf.scf import atom_hf
+from pyscf.scf import atom_hf, hf
 
 from helmol.arrays import Array
 from helmol.errors import InputError
@@ -61,7 +62,7 @@ def _all_electron_orbitals(mole: gto.Mole) -> tuple[Array, Array]:
     ]
     if all(mole.atom_nelec_core(k) for k in range(mole.natm)):
         return np.empty((int(mole.nao), 0)), np.empty(0)
-    found = dft.RKS(others).init_guess_by_minao()
+    found = hf.init_guess_by_minao(others)
     return np.asarray(found.mo_coeff), np.asarray(found.mo_occ)
 
 
@@ -102,8 +103,14 @@ def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Ar
     mole.basis = {symbol: _thawed(basis)}
     mole.ecp = {symbol: _thawed(potential)} if potential else {}
     mole.build(dump_input=False, parse_arg=False)
-    atom = (atom_hf.AtomHF1e if mole.nelectron == 1 else atom_hf.AtomSphAverageRHF)(mole)
-    atom.verbose, atom.conv_tol, atom.max_cycle = 0, ATOMIC_TOLERANCE, ATOMIC_CYCLES
+    with warnings.catch_warnings():
+        # PySCF's atoms use a function that PySCF calls deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        atom = (atom_hf.AtomHF1e if mole.nelectron == 1 else atom_hf.AtomSphAverageRHF)(mole)
+    # The object is in a cycle of references: its scratch file would be closed late.
+    atom._chkfile.close()
+    atom.verbose, atom.chkfile = 0, None
+    atom.conv_tol, atom.max_cycle = ATOMIC_TOLERANCE, ATOMIC_CYCLES
     try:
         atom.kernel()
     except (AssertionError, RuntimeError, IndexError) as error:

@@ -36,18 +36,22 @@ def embedding_plot(
     first = next(iter(parts.values()))[0]
     elements = {name: _element_colour(name, k) for k, name in enumerate(sorted(set(first.elements.tolist())))}
     shown = common_environments(first, ENVIRONMENTS_SHOWN)
-    palette = mpl.colormaps["tab20"]
-    environments = {name: palette(k) for k, name in enumerate(shown)}
+    # Full colours before their pale partners, which look like the rest.
+    palette = [mpl.colormaps["tab20"](k) for k in (*range(0, 14, 2), *range(16, 20, 2), *range(1, 20, 2))]
+    environments = {name: palette[k % len(palette)] for k, name in enumerate(shown)}
     for row, (name, (embedding, places, scores)) in zip(panels, parts.items(), strict=True):
         _scatter(row[0], places, embedding.elements, elements)
         _scatter(row[1], places, embedding.environments, environments)
         row[0].set_title(f"{name}: elements", fontsize=10)
-        score = "no score" if scores["purity"] is None else (
-            f"k-NN purity {scores['purity']:.2f} (chance {scores['chance']:.2f})"
-        )  # fmt: skip
+        score = "one of each element: no score" if not scores["by_element"] else "no score"
+        if scores["purity"] is not None:
+            score = f"k-NN purity {scores['purity']:.2f} (chance {scores['chance']:.2f})"
         row[1].set_title(f"environments, {score}", fontsize=10)
+        shares = [f" ({share:.0%} of the variance)" for share in scores.get("variance", ())] or ["", ""]
         for axes in row:
-            axes.set(xlabel=f"{axis_name} 1", ylabel=f"{axis_name} 2")
+            axes.set(xlabel=f"{axis_name} 1{shares[0]}", ylabel=f"{axis_name} 2{shares[1]}")
+    if set(first.environments.tolist()) - set(environments):
+        environments["others"] = REST
     for axes, colours in zip(panels[0], (elements, environments), strict=True):
         for label, colour in colours.items():
             axes.plot([], [], "o", color=colour, markersize=4, label=label)

@@ -107,8 +107,8 @@ def energy_table(
     """Return the error table of a model with an energy head.
 
     Returns:
-        The keys of :func:`energy_errors`, and the same of ``baselines["elements"]``, the per-element
-        reference with no forces; ``missing``: why a number is ``None``.
+        The keys of :func:`energy_errors`, and the same of ``baselines["elements"]``, the energies of the
+        elements with no forces; ``missing``: why a number is ``None``.
     """
     result = energy_errors(labels, predicted)
     missing = _why_no_forces(network, labels)

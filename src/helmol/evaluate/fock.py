@@ -58,21 +58,21 @@ class ErrorTable:
                     f"sample {sample.id!r}: predicted matrix has shape {matrix.shape}, label {fock.shape}"
                 )
         overlap, integrals = self._integrals(sample)
-        reference: ElectronicState | None = None
+        truth: ElectronicState | None = None
         for name, matrix in predicted.items():
             row = self._matrix_errors(name, matrix - fock, sample)
             if overlap is None or not self._diagonalise:
                 pass
             elif np.isfinite(matrix).all():
-                reference = reference or electronic_state(fock, overlap, sample.molecule, self._basis)
+                truth = truth or electronic_state(fock, overlap, sample.molecule, self._basis)
                 state = electronic_state(matrix, overlap, sample.molecule, self._basis)
-                row |= _orbital_errors(state, reference, overlap)
+                row |= _orbital_errors(state, truth, overlap)
                 flag = properties.gap_flag(state.gap)
-                if flag is not None and properties.gap_flag(reference.gap) is None:
+                if flag is not None and properties.gap_flag(truth.gap) is None:
                     self._flags.setdefault(name, []).append({"id": sample.id, "text": flag})
                 if integrals is not None:
                     # The nuclear parts cancel.
-                    change = properties.electronic_dipole(state.density - reference.density, integrals)
+                    change = properties.electronic_dipole(state.density - truth.density, integrals)
                     row["dipole_mae_debye"] = float(np.linalg.norm(change) * DEBYE_PER_AU)
             else:
                 row |= dict.fromkeys(NEEDS_OVERLAP, float("nan"))
@@ -97,6 +97,7 @@ class ErrorTable:
             result["by_element_pair"] = self._blocks[name].by_element_pair()
             result["by_shell_pair"] = self._blocks[name].by_shell_pair()
         result["flags"] = self._flags.get(name, [])
+        result["n_flagged"] = len(result["flags"])
         result["missing"] = {}
         for metric, why in self._missing.items():
             known = sum(metric in row for row in rows)
@@ -135,8 +136,13 @@ class ErrorTable:
             return overlap, None
         try:
             mole = dft.build_mole(sample.molecule, dft.level_from(self._level))
+            found = BasisSet.from_mole(mole, self._basis.name)
         except HelmolError as error:
             self._note_missing(f"no integrals for {sample.id!r}: {error}", overlap)
+            return overlap, None
+        if found != self._basis.part(sample.molecule.numbers):
+            why = f"PySCF has other functions under the name {self._basis.name!r}"
+            self._note_missing(f"no integrals for {sample.id!r}: {why}", overlap)
             return overlap, None
         return dft.overlap(mole) if overlap is None else overlap, dft.dipole_integrals(mole)
 
@@ -148,33 +154,33 @@ class ErrorTable:
             self._missing.setdefault(metric, reason)
 
 
-def _orbital_errors(state: ElectronicState, reference: ElectronicState, overlap: Array) -> dict[str, float]:
+def _orbital_errors(state: ElectronicState, truth: ElectronicState, overlap: Array) -> dict[str, float]:
     """Return the errors of energies, orbitals and density of one molecule."""
-    occupied = reference.mo_occ > 0
+    occupied = truth.mo_occ > 0
     row = {}
     if occupied.any():
-        error = np.abs(state.mo_energy - reference.mo_energy) * MICROHARTREE_PER_HARTREE
+        error = np.abs(state.mo_energy - truth.mo_energy) * MICROHARTREE_PER_HARTREE
         row["eps_occ_mae_uEh"] = float(error[occupied].mean())
         if occupied.ndim == 2:
             for spin, one, filled in zip(SPINS, error, occupied, strict=True):
                 if filled.any():
                     row[f"eps_occ_{spin}_mae_uEh"] = float(one[filled].mean())
     for key, value in {
-        "homo": state.homo - reference.homo, "lumo": state.lumo - reference.lumo,
-        "gap": state.gap - reference.gap,
+        "homo": state.homo - truth.homo, "lumo": state.lumo - truth.lumo,
+        "gap": state.gap - truth.gap,
     }.items():  # fmt: skip
         if np.isfinite(value):
             row[f"{key}_mae_uEh"] = abs(value) * MICROHARTREE_PER_HARTREE
-    row |= _similarity(state.mo_coeff, reference.mo_coeff, occupied, overlap)
-    row["density_error"] = properties.density_error(state.density, reference.density)
-    row["density_error_per_electron"] = row["density_error"] / max(float(reference.mo_occ.sum()), 1.0)
+    row |= _similarity(state.mo_coeff, truth.mo_coeff, occupied, overlap)
+    row["density_error"] = properties.density_error(state.density, truth.density)
+    row["density_error_per_electron"] = row["density_error"] / max(float(truth.mo_occ.sum()), 1.0)
     return row
 
 
-def _similarity(mo_coeff: Array, reference: Array, occupied: BoolArray, overlap: Array) -> dict[str, float]:
+def _similarity(mo_coeff: Array, truth: Array, occupied: BoolArray, overlap: Array) -> dict[str, float]:
     """Return the mean |cosine| of occupied columns, Euclidean and in the metric S."""
     first = np.swapaxes(mo_coeff, -1, -2)[occupied]
-    second = np.swapaxes(reference, -1, -2)[occupied]
+    second = np.swapaxes(truth, -1, -2)[occupied]
     if len(first) == 0:
         return {}
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)

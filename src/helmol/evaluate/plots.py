@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from helmol.model import PredictedEnergy
 
 
-MODEL, REFERENCE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
+MODEL, TRUE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
 FLOOR_UEH = 1e-3
 """Smallest error drawn on a log axis, µEh; float64 noise of a Fock matrix is far below."""
+
+SMALLEST_EH = 1e-12
+"""Smallest energy difference and gradient drawn on a log axis, Eh: rounding of a total energy."""
 
 LARGEST_SIDE = 15.0
 """Largest side of a map of shell pairs, inches."""
@@ -93,31 +96,41 @@ def parity(
         _parity_panel(grid[0, column], true, guess, METRICS[key], errors[key])
         counts = _error_panel(grid[1, column], true, guess, errors[key])
         figure.colorbar(counts, ax=grid[1, column], label="matrix elements")
+    drawn, total = len(samples), errors["n_molecules"]
+    figure.suptitle(
+        f"{drawn} molecules" if drawn == total else f"points of {drawn}, means of {total} molecules"
+    )
     return _save(figure, path)
 
 
 def _parity_panel(axes: Axes, true: Array, guess: Array, metric: Metric, error: float) -> None:
     """Draw one parity plot with the mean error."""
     shown = np.random.default_rng(0).permutation(len(true))[:20000]
-    axes.plot([true.min(), true.max()], [true.min(), true.max()], color=REFERENCE, linewidth=0.8)
+    axes.plot([true.min(), true.max()], [true.min(), true.max()], color=TRUE, linewidth=0.8)
     axes.plot(true[shown], guess[shown], ".", color=MODEL, markersize=3, alpha=0.4, rasterized=True)
     axes.set(title=metric.label, xlabel="F from DFT / Eh", ylabel="F predicted / Eh")
-    axes.text(0.04, 0.94, f"mean error {error:.3g} {metric.unit}", transform=axes.transAxes, va="top")
+    axes.text(0.04, 0.94, f"mean error {error:.4g} {metric.unit}", transform=axes.transAxes, va="top")
     _tidy(axes)
 
 
 def _error_panel(axes: Axes, true: Array, guess: Array, mean: float) -> Any:
     """Draw the density of |ΔF| over |F|, both logarithmic; return the mappable."""
-    error = np.maximum(np.abs(guess - true) * MICROHARTREE_PER_HARTREE, FLOOR_UEH)
+    exact = np.abs(guess - true) * MICROHARTREE_PER_HARTREE
+    error = np.maximum(exact, FLOOR_UEH)
     size = np.maximum(np.abs(true), 1e-8)
     counts = axes.hexbin(
-        size, error, xscale="log", yscale="log", gridsize=60, norm=LogNorm(), cmap="viridis", mincnt=1
+        size, error, xscale="log", yscale="log", gridsize=60, norm=LogNorm(vmin=1), cmap="viridis", mincnt=1
     )
     axes.axhline(mean, color=BASELINE, linewidth=1, linestyle="--", label="mean")
-    axes.set(xlabel="|F| from DFT / Eh", ylabel="|ΔF| / µEh")
+    axes.set(xlabel="|F| from DFT / Eh", ylabel=f"|ΔF| / µEh{_cut(exact, FLOOR_UEH)}")
     axes.legend(frameon=False, loc="upper left")
     _tidy(axes)
     return counts
+
+
+def _cut(values: Array, floor: float) -> str:
+    """Return what an axis has to say where smaller values are drawn at its lower end."""
+    return f" (at least {floor:g})" if (values < floor).any() else ""
 
 
 def levels(
@@ -146,7 +159,7 @@ def levels(
     # Of an unrestricted molecule alpha orbitals are shown.
     energies = {name: np.atleast_2d(state.mo_energy)[0] for name, state in states.items()}
     n_occupied = states["DFT"].filled[0].shape[1]
-    colours = {"DFT": REFERENCE, "model": MODEL}
+    colours = {"DFT": TRUE, "model": MODEL}
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     shown = slice(max(0, n_occupied - 16), n_occupied + 6)
@@ -156,10 +169,13 @@ def levels(
             style = "-" if filled else (0, (2, 1.2))
             left.plot([x - 0.36, x + 0.36], [energy] * 2, color=colours.get(name, BASELINE), linestyle=style)
     # Core levels lie hundreds of eV below and would squeeze the rest.
-    frontier = energies["DFT"][[n_occupied - 1, min(n_occupied, len(energies["DFT"]) - 1)]] * EV_PER_HARTREE
+    frontier = (
+        energies["DFT"][[max(n_occupied - 1, 0), min(n_occupied, len(energies["DFT"]) - 1)]] * EV_PER_HARTREE
+    )
     left.set_ylim(frontier[0] - VALENCE_EV, frontier[1] + 0.4 * VALENCE_EV)
     left.set_xticks(range(len(energies)), list(energies))
-    left.set(ylabel="orbital energy / eV", title=f"{sample.molecule.formula}: levels around the gap")
+    spin = ", alpha" if sample.matrices.n_spins == 2 else ""
+    left.set(ylabel="orbital energy / eV", title=f"{sample.molecule.formula}: levels around the gap{spin}")
     left.plot([], [], color="#777777", label="occupied")
     left.plot([], [], color="#777777", linestyle=(0, (2, 1.2)), label="empty")
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=8, frameon=False)
@@ -172,18 +188,20 @@ def _level_errors(
     axes: Axes, energies: Mapping[str, Array], n_occupied: int, colours: Mapping[str, str]
 ) -> None:
     """Draw |Δε| of every orbital on a log axis."""
-    orbital = np.arange(1, len(energies["DFT"]) + 1)
+    orbital, cut = np.arange(1, len(energies["DFT"]) + 1), ""
     for name, values in energies.items():
         if name == "DFT":
             continue
-        error = np.maximum(np.abs(values - energies["DFT"]) * MICROHARTREE_PER_HARTREE, FLOOR_UEH)
+        exact = np.abs(values - energies["DFT"]) * MICROHARTREE_PER_HARTREE
+        error, cut = np.maximum(exact, FLOOR_UEH), cut or _cut(exact, FLOOR_UEH)
         axes.semilogy(
             orbital, error, "o-", markersize=3.5, linewidth=0.8, color=colours.get(name, BASELINE), label=name
         )
     axes.axvline(n_occupied + 0.5, color="#777777", linewidth=0.8, linestyle=":")
     above = axes.get_xaxis_transform()
     axes.text(n_occupied + 0.5, 1.01, "HOMO | LUMO", transform=above, ha="center", fontsize=8)
-    axes.set(xlabel="orbital", ylabel="|Δε| against DFT / µEh")
+    axes.set(xlabel="orbital", ylabel=f"|Δε| against DFT / µEh{cut}", xlim=(0.5, len(orbital) + 0.5))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, loc="best")
     _tidy(axes)
 
@@ -225,11 +243,16 @@ def energies(
 
 def _scatter(axes: Axes, true: Array, guess: Array, what: str, key: str, errors: Mapping[str, Any]) -> None:
     """Scatter predicted over true values with the diagonal; the title has the error of that key."""
-    ends = [min(true.min(), guess.min()), max(true.max(), guess.max())]
+    low, high = min(true.min(), guess.min()), max(true.max(), guess.max())
+    margin = 0.05 * (high - low) or 1e-3
+    ends = (low - margin, high + margin)
     axes.plot(ends, ends, color="#777777", linewidth=0.8)
     axes.plot(true, guess, "o", markersize=3, alpha=0.5, color=MODEL, markeredgewidth=0)
-    title = f"mean error {errors[key]:.3g} {METRICS[key].unit}"
-    axes.set(xlabel=f"DFT: {what}", ylabel=f"model: {what}", title=title)
+    title = f"{len(true)} points, mean error {errors[key]:.4g} {METRICS[key].unit}"
+    axes.set(
+        xlabel=f"DFT: {what}", ylabel=f"model: {what}", title=title, xlim=ends, ylim=ends, aspect="equal"
+    )
+    axes.title.set_fontsize(11)
     _tidy(axes)
 
 
@@ -268,7 +291,7 @@ def shell_pairs(by_shell_pair: Mapping[str, Mapping[str, Mapping[str, float]]], 
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=letters)
         axes.set_yticks(range(len(names)), names, fontsize=letters)
         axes.set_title("Same atom" if title == "onsite" else "Two atoms")
-    figure.colorbar(shown, ax=panels, label="mean |ΔF| / µEh")
+    figure.colorbar(shown, ax=panels, label="mean |ΔF| / µEh", shrink=0.8)
     return _save(figure, path)
 
 
@@ -286,23 +309,27 @@ def scf_convergence(runs: Mapping[str, Mapping[str, Any]], path: Path, *, title:
     """Draw energy error and gradient norm per SCF cycle for every start.
 
     Args:
-        runs: per start ``history`` (list of ``energy_Eh``, ``gradient``) and ``energy_Eh``.
+        runs: per start ``history`` (list of ``energy_Eh``, ``gradient``), ``energy_Eh``, ``converged``.
         path: PNG to write.
         title: over the figure.
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     lowest = min(run["energy_Eh"] for run in runs.values())
-    cycle = [mpl.colormaps["tab10"](k) for k in (1, 2, 4, 5, 7)]
+    others = [name for name in runs if name != "model"]
+    cycle = [BASELINE, *(mpl.colormaps["tab10"](k) for k in (2, 4, 5, 7))]
+    cut = ""
     for name, run in runs.items():
-        colour = MODEL if name == "model" else cycle.pop(0)
+        colour = MODEL if name == "model" else cycle[others.index(name) % len(cycle)]
         number = np.arange(1, len(run["history"]) + 1)
         energy = np.array([step["energy_Eh"] for step in run["history"]]) - lowest
         gradient = np.array([step["gradient"] for step in run["history"]])
-        style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colour, "label": name}
-        left.semilogy(number, np.maximum(np.abs(energy), 1e-12), **style)
-        right.semilogy(number, gradient, **style)
-    left.set(xlabel="SCF cycle", ylabel="|E − E converged| / Eh")
+        label = name if run.get("converged", True) else f"{name} (not converged)"
+        style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colour, "label": label}
+        left.semilogy(number, np.maximum(np.abs(energy), SMALLEST_EH), **style)
+        right.semilogy(number, np.maximum(gradient, SMALLEST_EH), **style)
+        cut = cut or _cut(np.abs(energy), SMALLEST_EH)
+    left.set(xlabel="SCF cycle", ylabel=f"E − lowest energy / Eh{cut}")
     right.set(xlabel="SCF cycle", ylabel="norm of the orbital gradient / Eh")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)

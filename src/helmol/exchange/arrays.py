@@ -17,11 +17,9 @@ from helmol.basis import BasisSet, from_house, to_house
 from helmol.dft import LevelConfig
 from helmol.errors import InputError
 from helmol.files import plain
-from helmol.store.columns import to_columns
+from helmol.store.columns import REFERENCE, to_columns
 from helmol.system import Matrices, Molecule, Sample
 from helmol.units import DEBYE_PER_AU
-
-REFERENCE = "reference_"
 
 
 def exact_arrays(sample: Sample, basis: BasisSet) -> dict[str, Any]:

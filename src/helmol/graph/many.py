@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from helmol.arrays import Array, BoolArray, IntArray
+from helmol.arrays import Array, BoolArray, Float64, IntArray
 from helmol.basis import BasisSet, Signature, diagonal_table, pair_table, signature_nao
 from helmol.errors import InputError
 from helmol.graph.batch import Item, ItemBucket, Key
@@ -39,7 +39,7 @@ def prepare_many(
     basis: BasisSet,
     *,
     cutoff: float,
-    packed: Array | None = None,
+    packed: Float64[Array, "n values"] | None = None,
     n_inputs: int = 0,
 ) -> list[Item]:
     """Do what :func:`helmol.graph.prepare` does, for molecules with the same atoms in the same order.
@@ -78,7 +78,9 @@ def prepare_many(
     return items
 
 
-def _irreps(matrix: csr_array, packed: Array) -> Array:
+def _irreps(
+    matrix: csr_array, packed: Float64[Array, "n values"]
+) -> Float64[Array, "n n_spins n_components"]:
     """Return irreps ``[n, n_spins, n_components]`` of packed triangles."""
     n_triangle = matrix.shape[1]
     if packed.shape[1] % n_triangle or not packed.shape[1]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helmol.arrays import Array, IntArray
+from helmol.arrays import Array, Float64, Int64, IntArray
 
 N_ELEMENTS = 119
 """Atomic numbers 0 to 118."""
@@ -27,10 +27,10 @@ class ElementEnergies:
         rest: of each molecule, ``[n]``, Eh.
     """
 
-    elements: IntArray
-    per_element: Array
-    span: Array
-    rest: Array
+    elements: Int64[IntArray, " n_elements"]
+    per_element: Float64[Array, 119]
+    span: Float64[Array, "rank 119"]
+    rest: Float64[Array, " n"]
 
     @property
     def rank(self) -> int:
@@ -38,12 +38,12 @@ class ElementEnergies:
         return len(self.span)
 
 
-def composition(numbers: IntArray) -> Array:
+def composition(numbers: Int64[IntArray, " n_atoms"]) -> Float64[Array, 119]:
     """Return how many atoms of each element there are, ``[119]``."""
     return np.bincount(numbers, minlength=N_ELEMENTS).astype(np.float64)
 
 
-def element_energies(numbers: Sequence[IntArray], energies: Array) -> ElementEnergies:
+def element_energies(numbers: Sequence[IntArray], energies: Float64[Array, " n"]) -> ElementEnergies:
     """Fit the energies of the elements; where they are not determined, the shortest solution.
 
     Args:

@@ -134,7 +134,7 @@ def to_columns(sample: Sample, basis: BasisSet) -> dict[str, Values]:
 
 def from_columns(columns: Mapping[str, Values], basis: BasisSet) -> Sample:
     """Rebuild a sample; the inverse of :func:`to_columns`."""
-    nao = int(basis.offsets(columns["numbers"])[-1])
+    nao = int(basis.offsets(columns["numbers"].astype(np.int64))[-1])
     matrices = {
         name: unpack_triangle(values, nao)
         for name, values in columns.items()

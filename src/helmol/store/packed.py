@@ -22,6 +22,7 @@ from helmol.elements import some_symbols
 from helmol.errors import BusyError, InputError, StoreError
 from helmol.files import replacing
 from helmol.locks import Claim
+from helmol.places import PathLike
 from helmol.progress import Progress
 from helmol.store import columns as col
 from helmol.store.hdf import VERSION, Column, create_column, read_blob, reading, write_blob
@@ -59,7 +60,7 @@ class Store:
             raise
 
     @classmethod
-    def create(cls, path: Path | str, *, level: LevelOfTheory, basis: BasisSet) -> Store:
+    def create(cls, path: PathLike, *, level: LevelOfTheory, basis: BasisSet) -> Store:
         """Make an empty store and open it for appending.
 
         Raises:
@@ -85,7 +86,7 @@ class Store:
         return cls(path, "a", claim)
 
     @classmethod
-    def open(cls, path: Path | str, mode: Literal["r", "a"] = "r") -> Store:
+    def open(cls, path: PathLike, mode: Literal["r", "a"] = "r") -> Store:
         """Open a store for reading (``"r"``) or for reading and appending (``"a"``).
 
         Raises:
@@ -175,6 +176,10 @@ class Store:
     def ids(self) -> list[str]:
         """Ids of all samples, in the order they stand."""
         return list(self._ids)
+
+    def id(self, row: int) -> str:
+        """Return the id of a sample."""
+        return self._ids[row]
 
     @property
     def n_atoms(self) -> IntArray:

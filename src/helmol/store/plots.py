@@ -19,10 +19,15 @@ from helmol.units import ANGSTROM_PER_BOHR, EV_PER_HARTREE
 
 MOST_SAMPLES = 200
 MOST_POINTS = 20000
+COLOURS = ("#222222", "#d9822b", "#2a9d5c", "#0b6fb8", "#8e5aa8", "#c23b4b", "#7a6a4f")
+FIGURES = ("sizes.png", "block_norms.png", "shell_pairs.png", "gaps_and_energies.png")
+"""What a card may have; all of them are made anew together."""
 
 
 def draw(store: Store, folder: Path, card: Mapping[str, Any]) -> list[Path]:
     """Write all figures that a store and its card have data for; return their paths."""
+    for name in FIGURES:
+        (folder / name).unlink(missing_ok=True)  # of another store, or of this one before
     drawn = (
         _sizes(store, folder),
         _distances(store, folder),
@@ -51,7 +56,8 @@ def _sizes(store: Store, folder: Path) -> Path | None:
         width = max(1, (high - low + 1) // 40)
         axis.hist(values, bins=np.arange(low - 0.5, high + width + 0.5, width), color="#0b6fb8")
         axis.set(xlabel=f"{label} per molecule", ylabel="molecules")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axis.set_title(f"{len(values)} molecules", fontsize=10)
     return _save(figure, folder / "sizes.png")
 
 
@@ -75,9 +81,8 @@ def _distances(store: Store, folder: Path) -> Path | None:
         return None
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    for (name, (distance, norm)), color in zip(
-        pairs.items(), ("#222222", "#d9822b", "#2a9d5c"), strict=False
-    ):
+    for k, (name, (distance, norm)) in enumerate(pairs.items()):
+        color = COLOURS[k % len(COLOURS)]
         chosen = np.random.default_rng(0).permutation(len(norm))[:MOST_POINTS]
         chosen = chosen[norm[chosen] > 0]
         size = 5.0 if len(chosen) < 2000 else 2.0
@@ -117,8 +122,9 @@ def _shell_pairs(fock: Mapping[str, Mapping[str, Any]], folder: Path) -> Path | 
         for (first, second), value in ends.items():
             values[names.index(first), names.index(second)] = value or np.nan
         image = axis.imshow(np.log10(values), cmap="viridis")
-        axis.set_xticks(range(len(names)), names, rotation=90)
-        axis.set_yticks(range(len(names)), names)
+        letters = min(10.0, 190 / len(names))
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=letters)
+        axis.set_yticks(range(len(names)), names, fontsize=letters)
         axis.set_title("two orbitals of one atom" if kind == "onsite" else "two atoms", fontsize=10)
         figure.colorbar(image, ax=axis, label="log₁₀ (root mean square of F / Eh)", shrink=0.8)
     return _save(figure, folder / "shell_pairs.png")
@@ -138,6 +144,7 @@ def _spreads(card: Mapping[str, Any], folder: Path) -> Path | None:
     for axis, (label, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axis.hist(values, bins=min(40, max(5, len(values) // 10)), color="#0b6fb8")
         axis.set(xlabel=label, ylabel="molecules")
+        axis.set_title(f"{len(values)} molecules", fontsize=10)
     return _save(figure, folder / "gaps_and_energies.png")
 
 

@@ -87,14 +87,16 @@ def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> li
         indices = [i for i, id in enumerate(store.ids) if id not in seen]
         if not indices:
             raise InputError(
-                f"the model was trained or chosen on all {len(store)} molecules of the store, which has "
+                f"the model was trained or chosen on all {len(store)} molecules of {store.path}, which has "
                 "no split 'test': --split all measures the errors on those"
             )
         return indices
     if split != "all" and split not in store.splits:
         have = ", ".join(store.splits) or "none"
-        raise InputError(f"the store has no split {split!r} (it has {have}): use --split all or one of these")
+        raise InputError(
+            f"store {store.path} has no split {split!r} (it has {have}): use --split all or one of these"
+        )
     indices = list(range(len(store))) if split == "all" else [int(i) for i in store.indices(split)]
     if not indices:
-        raise InputError(f"split {split!r} of the store is empty")
+        raise InputError(f"split {split!r} of {store.path} is empty")
     return indices

@@ -12,7 +12,7 @@ from helmol.structures.bonds import bonds, environments
 from helmol.structures.conformers import ConformersConfig, conformers, flat_molecule, read_smiles
 from helmol.structures.dynamics import DynamicsConfig, md
 from helmol.structures.extxyz import extxyz_text
-from helmol.structures.files import each, from_atoms, read, write
+from helmol.structures.files import SUFFIXES, FrameError, each, from_atoms, read, write
 from helmol.structures.labelled import Labelled, each_labelled
 from helmol.structures.modes import ModesConfig, displaced, normal_modes
 from helmol.structures.placement import random_molecule
@@ -21,11 +21,13 @@ from helmol.structures.structure import Structure
 from helmol.structures.xtb import hessian, relax
 
 __all__ = [
+    "SUFFIXES",
     "ComplexesConfig",
     "Composition",
     "ConformersConfig",
     "DimersConfig",
     "DynamicsConfig",
+    "FrameError",
     "Labelled",
     "ModesConfig",
     "RandomConfig",

@@ -149,9 +149,9 @@ class Molecule:
         return "".join(s + (str(counts[s]) if counts[s] > 1 else "") for s in order)
 
 
-def _whole_numbers(given: npt.ArrayLike) -> IntArray:
+def _whole_numbers(numbers_like: npt.ArrayLike) -> IntArray:
     """Return atomic numbers as integers; a fraction is an error, not cut off."""
-    values = np.array(given)
+    values = np.array(numbers_like)
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     numbers = values.astype(np.float64)

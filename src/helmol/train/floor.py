@@ -15,6 +15,7 @@ from helmol.model import Model, load_model
 from helmol.store import Store
 from helmol.system import Sample
 from helmol.target import damped, reference_matrix, reference_name
+from helmol.train.folder import RECORD
 from helmol.train.state import replace_model
 
 FLOORS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -29,9 +30,6 @@ FEW = 8
 """Validation molecules that are looked at before each validation."""
 WORK = 5e9
 """No more molecules are looked at once the cubes of their numbers of orbitals add up to this (minutes)."""
-RECORD = "overlap_floor.json"
-"""File in the run folder that says what was chosen."""
-
 log = logging.getLogger("helmol.train")
 
 
@@ -44,7 +42,7 @@ def best_floor(model: Model, samples: Sequence[Sample], basis: BasisSet) -> dict
         basis: of their elements.
 
     Returns:
-        ``floor`` and, before and after (lists of two), ``h_mae_uEh``, ``eps_occ_mae_uEh``,
+        ``floor``, ``n_molecules`` and, before and after (lists of two), ``h_mae_uEh``, ``eps_occ_mae_uEh``,
         ``density_error_per_electron``; only ``floor`` (0) where there are no molecules or no H₀.
     """
     if reference_name(model.domain.target) is None or not samples:
@@ -61,7 +59,8 @@ def best_floor(model: Model, samples: Sequence[Sample], basis: BasisSet) -> dict
         start = reference_matrix(sample.matrices.references, model.domain.target)
         overlap = sample.matrices.known["overlap"]
         table.add(sample, {str(s): start + damped(fock - start, overlap, s) for s in FLOORS})
-    return _best({floor: table.summary(str(floor)) for floor in FLOORS})
+    found = _best({floor: table.summary(str(floor)) for floor in FLOORS})
+    return {**found, "n_molecules": len(samples)}
 
 
 class FloorChoice:
@@ -86,7 +85,12 @@ class FloorChoice:
 
 
 def settle_floor(
-    out: Path, store: Store, ids: Sequence[str], validate: Callable[[Model], dict[str, Any]]
+    out: Path,
+    store: Store,
+    ids: Sequence[str],
+    validate: Callable[[Model], dict[str, Any]],
+    *,
+    ready: Callable[[Model], Model] = lambda model: model,
 ) -> dict[str, Any]:
     """Give the models of a finished run the floor with the smallest error of the density, and validate them.
 
@@ -98,13 +102,14 @@ def settle_floor(
         store: where the validation molecules are.
         ids: of the validation molecules.
         validate: error table of a model.
+        ready: moves a model that was loaded to the device and precision of the run.
 
     Returns:
         What ``overlap_floor.json`` holds too, see :func:`best_floor`.
     """
     checkpoints = out / "checkpoints"
-    best = load_model(checkpoints / "best") if (checkpoints / "best").exists() else None
-    last = load_model(checkpoints / "last")
+    best = ready(load_model(checkpoints / "best")) if (checkpoints / "best").exists() else None
+    last = ready(load_model(checkpoints / "last"))
     found = best_floor(last if best is None else best, _some(store, ids), store.basis)
     for name, model in (("best", best), ("last", last)):
         if model is not None and float(model.fock_target.overlap_floor) != found["floor"]:
@@ -113,8 +118,9 @@ def settle_floor(
     if found["floor"]:
         (h, h_now), (eps, eps_now) = found["h_mae_uEh"], found["eps_occ_mae_uEh"]
         log.info(
-            "predictions are damped where the overlap is below %g: H %.4g → %.4g µEh, ε_occ %.4g → %.4g µEh",
-            found["floor"], h, h_now, eps, eps_now,
+            "predictions are damped where the overlap is below %g: on %d validation molecules that makes "
+            "H %.4g → %.4g µEh, ε_occ %.4g → %.4g µEh",
+            found["floor"], found["n_molecules"], h, h_now, eps, eps_now,
         )  # fmt: skip
     write_json(out / RECORD, found)
     return found

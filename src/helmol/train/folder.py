@@ -19,18 +19,29 @@ from helmol import __version__
 from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, InputError
 from helmol.files import entries, plain, write_json, write_text
+from helmol.repeats import filtered
 from helmol.train.checkpoint import NEW, OLD, recover
+from helmol.train.updates import SCHEMA
 
 log = logging.getLogger("helmol.train")
 
-FREE_TO_CHANGE = ("data", "device", "n_threads", "cache_mb", "checkpoint_every")
+FREE_TO_CHANGE = ("data.store", "data.cache_mb", "run.device", "run.n_threads", "run.checkpoint_every")
 """Keys that may differ when a run is resumed: a store may have moved (its content hash must agree); the
 others change no number but for rounding."""
 
 
 SPLIT = "split.json"
-OWN = ("config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots")
-"""What a run writes beside its checkpoints before the first of them is there."""
+RECORD, BASELINES = "overlap_floor.json", "baselines.json"
+"""What was chosen at the end of a run, and what it has to beat."""
+
+RESULTS = ("card.md", "plots/learning_curve.png", RECORD, BASELINES)
+"""What a run leaves at its end, besides its checkpoints."""
+
+OWN = (
+    "config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots", RECORD,
+    BASELINES,
+)  # fmt: skip
+"""What may stand in a folder in which a run begins: an earlier one left it whose checkpoints are gone."""
 
 CHECKPOINTS = ("last", "best")
 
@@ -97,7 +108,8 @@ def describe(
     folder: Path, config: Mapping[str, Any], split: Mapping[str, Any], *, device: torch.device
 ) -> None:
     """Write ``config.yaml``, ``split.json`` and ``environment.json``."""
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    settings = {"schema": SCHEMA, **config}
+    write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     write_json(folder / SPLIT, split)
     write_json(folder / "environment.json", environment(device))
 
@@ -205,7 +217,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Append what helmol logs to a file, and the traceback of an error that ends the run."""
+    """Append what helmol logs to a file, repeated warnings once, and the traceback of what ends the run."""
     root = logging.getLogger("helmol")
     handler = _LogFile(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
@@ -214,7 +226,8 @@ def logging_to(path: Path) -> Iterator[None]:
         root.setLevel(logging.INFO)
     root.addHandler(handler)
     try:
-        yield
+        with filtered(handler):
+            yield
     except Exception as error:
         record = log.makeRecord(
             log.name, logging.ERROR, __file__, 0, "the run ended with %s", (type(error).__name__,),

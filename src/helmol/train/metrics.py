@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from helmol.files import replacing
 
@@ -30,7 +31,11 @@ norm of the gradient before clipping since the row before. What could not be com
 
 def start(path: Path, *, up_to_step: int) -> None:
     """Write the header, keeping the rows of an earlier start up to a step (and nothing half-written)."""
-    rows = [row for row in read(path) if row["step"] <= up_to_step] if path.exists() else []
+    _write(path, [row for row in read(path) if row["step"] <= up_to_step] if path.exists() else [])
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, float]]) -> None:
+    """Write header and rows, whole or not at all."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -43,6 +48,22 @@ def append(path: Path, row: Mapping[str, float | None]) -> None:
         csv.DictWriter(file, COLUMNS).writerow({key: _text(row.get(key)) for key in COLUMNS})
         file.flush()
         os.fsync(file.fileno())
+
+
+def correct(path: Path, tables: Iterable[Mapping[str, Any]]) -> None:
+    """Put the errors of validations that were made again into the rows of their steps.
+
+    Args:
+        path: of the rows.
+        tables: validation tables with ``step``.
+    """
+    rows = read(path)
+    for table in tables:
+        for row in rows:
+            if row["step"] == table.get("step"):
+                known = {name: table.get(name.removeprefix("val_")) for name in COLUMNS if name[:4] == "val_"}
+                row.update({name: float(value) for name, value in known.items() if value is not None})
+    _write(path, rows)
 
 
 def read(path: Path) -> list[dict[str, float]]:

@@ -68,3 +68,19 @@ class Validation:
         for one in predictions(network, (self._store[place] for place in self._places)):
             table.add(one.sample, {"model": one.fock})
         return {**scalars(table.summary("model")), "seconds": time.perf_counter() - start}
+
+
+def fock_baselines(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return by name the numbers of :class:`Validation` of cheap Fock matrices that all molecules have."""
+    table, common = ErrorTable(store.basis), set(store.references)
+    for identity in ids if common else ():
+        sample = store[store.row(identity)]
+        common &= sample.matrices.references.keys()
+        table.add(sample, {name: sample.matrices.references[name] for name in sorted(common)})
+    return {name: scalars(table.summary(name)) for name in sorted(common)}
+
+
+def energy_baselines(network: Model, store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return by name the numbers of :class:`EnergyValidation` of what the composition alone explains."""
+    tables = evaluate_energies(network, [read_label(store, store.row(identity)) for identity in ids])
+    return {name: scalars(table) for name, table in tables["baselines"].items()}

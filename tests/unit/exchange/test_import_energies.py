@@ -122,8 +122,12 @@ def test_what_cannot_be_read_is_skipped_and_named(tmp_path: Path, frames: list[F
     path.write_text("\n".join(lines) + "\n")
     result = import_energies(path, out=tmp_path / "out.h5", level=LEVEL)
     assert (result["n_selected"], result["n_stored"], result["n_skipped"]) == (5, 3, 2)
-    assert any("frame 3 of 5" in reason and "solvent" in reason for reason in result["skipped"])
-    assert any("its energy is nan" in reason for reason in result["skipped"])
+    assert [(entry["item"], entry["row"]) for entry in result["skipped"]] == [("f-00002", 3), ("f-00001", 2)]
+    assert "solvent" in result["skipped"][0]["reason"]
+    assert "its energy is nan" in result["skipped"][1]["reason"]
+    assert {entry["file"] for entry in result["skipped"]} == {str(path)}
+    with pytest.raises(InputError, match=r"row 3, 'f-00002': .*solvent"):
+        import_energies(path, out=tmp_path / "strict.h5", level=LEVEL, strict=True)
 
 
 def test_a_store_of_something_else_is_left_alone(tmp_path: Path, frames: list[Frame]) -> None:
