@@ -11,6 +11,8 @@ from typing import Any
 
 LONGEST = 120
 """Characters of one value at most."""
+LONGEST_RECORD = 160
+"""Characters of a record in a record at most; a longer one is shown by its name alone."""
 FEW = 6
 """Entries of a list or mapping that are shown one by one."""
 
@@ -36,7 +38,7 @@ def word(value: Any) -> str:
         return f"{value:.8g}"
     text = repr(value)
     if is_dataclass(value):
-        return text if len(text) <= 2 * LONGEST else f"{type(value).__name__}(…)"
+        return text if len(text) <= LONGEST_RECORD else f"{type(value).__name__}(…)"
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 

@@ -106,6 +106,11 @@ def _host() -> str:
     return re.sub(r"[^\w]+", "_", socket.gethostname())[:40]
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of a file that belongs to another one, whose name it continues."""
+    return path.with_name(path.name + suffix)
+
+
 def short_name(name: str, *, longest: int = LONGEST_NAME) -> str:
     """Return a name of at most so many bytes; one that is cut gets a hash of the whole in its place."""
     data = os.fsencode(name)

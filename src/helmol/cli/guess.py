@@ -26,6 +26,7 @@ def guess(
         from helmol import structures
         from helmol.errors import InputError
         from helmol.evaluate import plots
+        from helmol.evaluate.remarks import no_gain
         from helmol.files import write_json
         from helmol.predict import TrainedModel
         from helmol.pyscf import compare_starts
@@ -38,11 +39,14 @@ def guess(
         model.domain.check(chosen)
         names = [name.strip() for name in starts.split(",") if name.strip()]
         result = compare_starts(chosen, model, starts=names)
-        folder = out or Path("guess")
-        write_json(folder / "guess.json", result)
+        folder, picture = out or Path("guess"), "scf_convergence.png"
         runs = {name: result[name] for name in names}
+        result["remarks"] = no_gain(runs)
+        (folder / picture).unlink(missing_ok=True)  # never one of now beside one of before
+        write_json(folder / "guess.json", result)
         title = f"{chosen.formula}, {model.domain.level.label}"
-        plots.scf_convergence(runs, folder / "scf_convergence.png", title=title)
+        title += "; the model's start was not used" if result["fell_back"] else ""
+        plots.scf_convergence(runs, folder / picture, title=title)
         columns = ["cycles", "fock_builds", "seconds", "energy_Eh", "converged"]
         rows = [[n, *[f"{r[c]:.9f}" if c == "energy_Eh" else r[c] for c in columns]] for n, r in runs.items()]
         s.table(title, ["start", *columns], rows)
@@ -50,6 +54,8 @@ def guess(
         s.say(f"same state: {same}, energies within {result['energy_spread_Eh']:.1e} Eh")
         if result["fell_back"]:
             s.say(f"the model was not used: {result['reason']}")
+        for line in result["remarks"]:
+            s.say(line)
         s.say(f"plot and guess.json in {folder}")
         s.result(result)
         s.next(f"helmol predict {run} {molecule} --residual")

@@ -8,14 +8,18 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from helmol.errors import HelmolError, InputError
+from helmol.repeats import filtered
+
+log = logging.getLogger("helmol.cli")
 
 LEFT_OUT = {"ase": "ASE", "pyscf": "PySCF"}
 """Packages that a machine for training may lack."""
@@ -101,7 +105,7 @@ def session(
     something was skipped, 130 for Ctrl-C.
     The traceback goes to ``log_file``, or to a file in the temporary folder that the line names.
     """
-    _configure_logging(verbose)
+    logs = _configure_logging(verbose)
     try:
         if json_file is not None and json_file.is_dir():
             raise InputError(f"--json {json_file} is a folder: give a file")
@@ -111,7 +115,10 @@ def session(
         typer.echo(f"helmol {verb}: interrupted; what was finished is kept", err=True)
         raise typer.Exit(130) from None
     except Exception as error:
+        logs.close()
         raise typer.Exit(fail(f"helmol {verb}", error, log_file)) from None
+    finally:
+        logs.close()
     if started.exit_code:
         raise typer.Exit(started.exit_code)
 
@@ -143,8 +150,12 @@ def _reason(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _configure_logging(verbose: bool) -> None:
-    """Send log lines of helmol to standard error."""
+def _configure_logging(verbose: bool) -> ExitStack:
+    """Send log lines of helmol to standard error, and the warnings of libraries as such lines.
+
+    Returns:
+        What to close at the end: then it is said how often warnings came that were shown once.
+    """
     root = logging.getLogger("helmol")
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     # A second verb in one process may have another sys.stderr; the first one may be closed by now.
@@ -153,6 +164,17 @@ def _configure_logging(verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(handler)
+    logs = ExitStack()
+    if not verbose:
+        logs.enter_context(filtered(handler))
+    logs.callback(setattr, warnings, "showwarning", warnings.showwarning)
+    warnings.showwarning = _log_warning
+    return logs
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """Log a library's warning in one line, instead of two with a line of its code."""
+    log.warning("%s: %s", category.__name__, " ".join(str(message).split()))
 
 
 def _write_traceback(log_file: Path | None) -> Path | None:

@@ -8,7 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from helmol.evaluate import metrics
+from helmol import markdown
+from helmol.evaluate import METRICS
+from helmol.evaluate.published import comparable
+from helmol.evaluate.report import error_columns
 from helmol.files import write_text
 
 FIGURES = {
@@ -52,10 +55,12 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
             ("bar", "wanted", "seen", "cleared"),
             [(b["what"], b["wanted"], b["seen"], "yes" if b["passed"] else "NO") for b in result["bars"]],
         ),
+        *(f"**{line}**" for line in _said_aloud(result)),
         f"## Errors on {evaluation['n_molecules']} held-out molecules",
         f"They come from a later segment of the trajectory, {config['n_gap']} frames after the last training "
         "molecule; nothing was chosen by looking at them. Beside the model: PySCF's minao Fock matrix.",
         _error_table(evaluation),
+        *_published(config, evaluation),
         out / "parity.png",
         out / "orbital_levels.png",
         "## Training",
@@ -76,12 +81,28 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
 
 def _error_table(evaluation: Mapping[str, Any]) -> Table:
     """Return the errors of the model beside those of the cheap guesses."""
-    columns = {"model": evaluation, **evaluation["baselines"]}
-    rows = [
-        (metric.heading, *[_number(value) for value in values])
-        for metric, values in metrics.rows(list(columns.values()))
+    head, rows = error_columns(evaluation)
+    return head, [[cell if isinstance(cell, str) else markdown.number(cell) for cell in row] for row in rows]
+
+
+def _said_aloud(result: Mapping[str, Any]) -> list[str]:
+    """Return what somebody should look at, in sentences."""
+    flags = [f"the unseen geometry: {flag}" for flag in result.get("predict", {}).get("flags", [])]
+    return [*result["evaluate"].get("remarks", []), *result["guess"].get("remarks", []), *flags]
+
+
+def _published(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
+    """Return a paragraph with published errors of the same molecule at the same level, if there are any."""
+    rows = comparable(f"MD17 {config['molecule']}", xc=config["xc"], basis=config["basis"])
+    named = [f"{row['model']} {row['value']:g}" for row in rows if row["metric"] == "h_mae_uEh"]
+    if not named:
+        return []
+    metric, n_train = METRICS["h_mae_uEh"], rows[0]["n_train"]
+    return [
+        f"Published for the same molecule and level of theory, but for the geometries of MD17 and {n_train} "
+        f"training molecules, so for orientation only; {metric.heading}: {', '.join(named)}; here "
+        f"{evaluation['h_mae_uEh']:.4g}. Sources: evaluate/published.csv in the package."
     ]
-    return ("mean error", *columns), rows
 
 
 def _scf_table(guess: Mapping[str, Any]) -> Table:
@@ -94,20 +115,13 @@ def _scf_table(guess: Mapping[str, Any]) -> Table:
     return ("start", "cycles", "Fock builds", "seconds", "energy / Eh"), rows
 
 
-def _number(value: float | None) -> str:
-    """Return four significant digits, or a dash for what is not there."""
-    return "-" if value is None else f"{value:.4g}"
-
-
 def _markdown(part: Part) -> str:
     """Return a part as Markdown."""
     if isinstance(part, Path):
         return f"![{FIGURES[part.name]}]({part.name})"
     if isinstance(part, str):
         return part
-    head, rows = part
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown.table(*part)
 
 
 def _html(part: Part) -> str:
@@ -118,6 +132,8 @@ def _html(part: Part) -> str:
         image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
         return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
     if isinstance(part, str):
+        if part.startswith("**"):
+            return f"<p><strong>{escape(part.strip('*'))}</strong></p>"
         level = len(part) - len(part.lstrip("#"))
         return f"<h{level}>{escape(part[level:].strip())}</h{level}>" if level else f"<p>{escape(part)}</p>"
     head, rows = part

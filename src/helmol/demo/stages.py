@@ -43,6 +43,7 @@ def labels(config: DemoConfig, out: Path, frames: Path) -> dict[str, Any]:
     """
     from helmol import generate, structures
     from helmol.store import Store
+    from helmol.store.card import write_beside
     from helmol.store.split import random_split
 
     found = structures.read(frames)
@@ -67,6 +68,7 @@ def labels(config: DemoConfig, out: Path, frames: Path) -> dict[str, Any]:
         splits = {**random_split(early, sizes=sizes, seed=config.seed), "test": test}
         if store.splits != splits:
             store.set_splits(splits)
+            write_beside(store)
     return summary
 
 
@@ -133,17 +135,22 @@ def predict(out: Path, frames: Path) -> dict[str, Any]:
         "dipole_debye": prediction.dipole,
         "charges": prediction.charges,
         "residual_Eh": prediction.residual,
+        "moved": prediction.moved,
+        "flags": list(prediction.flags),
     }
 
 
 def guess(out: Path, frames: Path) -> dict[str, Any]:
     """Run the SCF of the unseen geometry from PySCF's minao guess and from the model."""
     from helmol.evaluate import plots
+    from helmol.evaluate.remarks import no_gain
     from helmol.pyscf import compare_starts
 
     model, molecule = _model(out), unseen(frames)
     result = compare_starts(molecule, model, starts=("minao", "model"))
+    result["remarks"] = no_gain({start: result[start] for start in ("minao", "model")})
     title = f"{molecule.formula}, {model.domain.level.label}"
+    title += "; the model's start was not used" if result["fell_back"] else ""
     plots.scf_convergence(
         {start: result[start] for start in ("minao", "model")}, out / "scf_convergence.png", title=title
     )

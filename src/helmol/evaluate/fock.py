@@ -136,8 +136,13 @@ class ErrorTable:
             return overlap, None
         try:
             mole = dft.build_mole(sample.molecule, dft.level_from(self._level))
+            found = BasisSet.from_mole(mole, self._basis.name)
         except HelmolError as error:
             self._note_missing(f"no integrals for {sample.id!r}: {error}", overlap)
+            return overlap, None
+        if found != self._basis.part(sample.molecule.numbers):
+            why = f"PySCF has other functions under the name {self._basis.name!r}"
+            self._note_missing(f"no integrals for {sample.id!r}: {why}", overlap)
             return overlap, None
         return dft.overlap(mole) if overlap is None else overlap, dft.dipole_integrals(mole)
 

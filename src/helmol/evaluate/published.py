@@ -14,7 +14,6 @@ from importlib import resources
 from typing import Any
 
 from helmol.store import Store
-from helmol.system import LevelOfTheory
 
 MD17 = {"H2O": "water", "C2H6O": "ethanol", "C3H4O2": "malondialdehyde", "C4H4N2O2": "uracil"}
 RMD17 = {"C7H6O3": "salicylic acid", "C9H8O4": "aspirin"}
@@ -34,14 +33,15 @@ def published() -> tuple[dict[str, Any], ...]:
     return tuple(rows)
 
 
-def comparable(name: str | None, level: LevelOfTheory) -> list[dict[str, Any]]:
+def comparable(name: str | None, *, xc: str, basis: str) -> list[dict[str, Any]]:
     """Return the published errors on a set of molecules at a level of theory.
 
     Args:
         name: of the set, see :func:`set_name`.
-        level: of the labels.
+        xc: functional of the labels.
+        basis: of the labels.
     """
-    same = (name, level.xc.lower(), level.basis.lower())
+    same = (name, xc.lower(), basis.lower())
     return [row for row in published() if (row["set"], row["xc"], row["basis"]) == same]
 
 

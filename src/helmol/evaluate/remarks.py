@@ -37,6 +37,21 @@ def no_better(model: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any
     return lines
 
 
+def no_gain(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for every start of an SCF that takes no more Fock builds than the model.
+
+    Args:
+        runs: per start ``fock_builds`` and ``cycles``, see :func:`helmol.pyscf.compare_starts`.
+    """
+    model = runs.get("model")
+    return [
+        f"NO BETTER THAN THE START {name!r}: {model['fock_builds']} Fock builds in {model['cycles']} cycles "
+        f"against {run['fock_builds']} in {run['cycles']}"
+        for name, run in runs.items()
+        if model is not None and name != "model" and model["fock_builds"] >= run["fock_builds"]
+    ]
+
+
 def flagged(flags: Sequence[Mapping[str, str]], total: int, what: str) -> list[str]:
     """Return a sentence about molecules with something odd, the first of them named; none if there are none.
 

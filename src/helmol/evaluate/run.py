@@ -125,7 +125,7 @@ def evaluate_store(
         result |= {"n_molecules": len(compared), **skips.json()}
         result |= {"target": network.domain.target, "parameters": network.n_parameters}
         result |= {"store": stores.names, "split": split, "set": _set_name(stores, split, chosen, skips)}
-        result |= {"published": comparable(result["set"], stores.level)}
+        result |= {"published": comparable(result["set"], xc=stores.level.xc, basis=stores.level.basis)}
         result |= {"remarks": [*remarks(result), *notes]}
         report.write(out, result)
     return result

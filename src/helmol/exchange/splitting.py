@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from helmol.errors import InputError
+from helmol.files import beside
 from helmol.progress import Progress
 from helmol.store import Store, group_split, random_split
+from helmol.store.card import CARD, SPLITS, write_beside
 from helmol.structures.scaffold import scaffold
 
 KINDS = ("random", "molecule", "size", "scaffold")
@@ -59,6 +61,8 @@ def split_store(
             order = {"molecule": "random", "size": "ascending", "scaffold": "largest-first"}[by]
             splits = group_split(groups, sizes=sizes, fractions=fractions, order=order, seed=seed)  # type: ignore[arg-type]
         store.set_splits(splits)
+        if beside(path, CARD).exists() or beside(path, SPLITS).exists():
+            write_beside(store)  # they name the splits
         counts = {name: len(ids) for name, ids in splits.items()}
         return {
             "by": by, "seed": seed, "n_groups": n_groups, "splits": counts,

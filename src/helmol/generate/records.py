@@ -12,7 +12,7 @@ from typing import Any
 
 from helmol.damage import read_json
 from helmol.errors import InputError, StoreError
-from helmol.files import plain, write_json, write_text
+from helmol.files import beside, plain, write_json, write_text
 from helmol.generate.plans import formula
 from helmol.generate.spec import continues, difference
 from helmol.generate.worker import Outcome
@@ -26,11 +26,6 @@ SAMPLES_PER_APPEND = 16
 SECONDS_BETWEEN_APPENDS = 5.0
 
 log = logging.getLogger("helmol.generate")
-
-
-def beside(out: Path, suffix: str) -> Path:
-    """Return the path of a file that belongs to a store."""
-    return out.with_name(out.name + suffix)
 
 
 def check_spec(out: Path, identity: dict[str, Any]) -> bool:

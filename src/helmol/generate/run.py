@@ -14,18 +14,18 @@ from typing import Any
 from helmol import dft, structures
 from helmol.basis import BasisSet
 from helmol.errors import ConvergenceError, InputError, StoreError
-from helmol.files import write_json, write_text
+from helmol.files import beside
 from helmol.generate.cluster import cluster_outcomes, started
 from helmol.generate.plans import Work, elements, spin
 from helmol.generate.pool import outcomes
-from helmol.generate.records import SPEC, Records, beside, check_spec
+from helmol.generate.records import SPEC, Records, check_spec
 from helmol.generate.sources import Sources, refuse_equal_ids
 from helmol.generate.spec import GenerateConfig, identity
 from helmol.generate.worker import Outcome, Task
 from helmol.locks import Claim
 from helmol.progress import Progress
 from helmol.store import Store, random_split
-from helmol.store.card import describe, markdown
+from helmol.store.card import remove_beside, write_beside
 from helmol.structures import Structure
 from helmol.system import LevelOfTheory
 
@@ -91,6 +91,8 @@ def run(
         missing = [work for work in todo if work.id not in store and work.id not in records.failed]
         if len(missing) < len(todo):
             log.info("%d of %d structures are done already", len(todo) - len(missing), len(todo))
+        if missing:
+            remove_beside(out)
         n_before = len(store)
         cpu_seconds = _label(missing, config, records, workers)
         if len(store) == 0 and records.failed:
@@ -100,7 +102,7 @@ def run(
                 f"(all reasons in {beside(out, '.failed.jsonl')})"
             )
         splits = _split(store, {} if shard else config.splits, seed)
-        _write_beside(store, out)
+        write_beside(store)
         return {
             "store": out, "level": level.label, "n_structures": len(todo), "n_labelled": len(store),
             "n_failed": len(records.failed), "n_new": len(store) - n_before,
@@ -119,13 +121,6 @@ def _memory_mb(config: GenerateConfig, workers: int) -> float | None:
         return None
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
     return SHARE_OF_MEMORY * physical / workers
-
-
-def _write_beside(store: Store, out: Path) -> None:
-    """Write the data card and the splits, for people and for other programs."""
-    if len(store):
-        write_text(beside(out, ".card.md"), markdown(describe(store)))
-    write_json(beside(out, ".splits.json"), {name: list(ids) for name, ids in store.splits.items()})
 
 
 def _default_workers(config: GenerateConfig) -> int:
@@ -207,6 +202,8 @@ def _label(missing: Sequence[Work], config: GenerateConfig, records: Records, wo
         for outcome in stream:
             if outcome is not None:
                 records.add(outcome)
+                for text in outcome.warned:
+                    log.warning("%s", text)
                 seconds += outcome.seconds
                 failed, done = failed + (outcome.sample is None), done + 1
                 rate = f"{3600 * (done - failed) / seconds:.0f} per core-hour" if seconds else ""

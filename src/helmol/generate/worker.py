@@ -13,6 +13,7 @@ from typing import Literal
 from helmol import dft
 from helmol.errors import HelmolError, InputError
 from helmol.generate.plans import Plan, Work
+from helmol.repeats import collected
 from helmol.system import Molecule, Sample
 
 SMALLEST_MEMORY_MB = 100
@@ -51,18 +52,26 @@ class Outcome:
         sample: the labels, or ``None``.
         reason: why there are none, one line, or ``None``.
         seconds: CPU time.
+        warned: what was warned of meanwhile.
     """
 
     work: Work
     sample: Sample | None
     reason: str | None
     seconds: float
+    warned: tuple[str, ...] = ()
 
 
 def label(work: Work, task: Task) -> Outcome:
     """Make and label one structure."""
     begin = time.process_time()
-    sample, reason = None, None
+    with collected() as warned:
+        sample, reason = _labelled(work, task)
+    return Outcome(work, sample, reason, time.process_time() - begin, tuple(warned))
+
+
+def _labelled(work: Work, task: Task) -> tuple[Sample | None, str | None]:
+    """Return the labels, or why there are none."""
     try:
         structure = work.make() if isinstance(work, Plan) else work
         sample, _ = dft.run(
@@ -76,13 +85,13 @@ def label(work: Work, task: Task) -> Outcome:
             engine=dft.choose_engine(task.engine, task.level),
             provenance=structure.provenance,
         )
+        return sample, None
     except HelmolError as error:
-        reason = str(error)
+        return None, str(error)
     except MemoryError:
-        reason = "out of memory"
+        return None, "out of memory"
     except Exception as error:  # One odd molecule must not end the work on all others.
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return Outcome(work, sample, reason, time.process_time() - begin)
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _fitting(molecule: Molecule, task: Task) -> dft.LevelConfig:

@@ -12,7 +12,8 @@ import numpy as np
 from helmol.arrays import IntArray
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError, StoreError
-from helmol.files import write_text
+from helmol.files import beside, write_json, write_text
+from helmol.markdown import table
 from helmol.progress import Progress
 from helmol.store.columns import REFERENCE
 from helmol.store.oddities import State, scf_state
@@ -21,6 +22,9 @@ from helmol.store.statistics import LETTERS, FockStatistics, energy_outliers, eq
 
 MOST_SAMPLES = 1000
 """Statistics of matrices are taken over at most this many samples, drawn with a fixed seed."""
+
+NO_REFERENCES = "none: 'helmol references STORE --add minao,minao-step --out NEW' adds cheap Fock matrices"
+"""They are the baselines of an evaluation and the starting points of delta targets."""
 
 FOCK_COLUMNS = ("n", "mean_Eh", "std_Eh", "rms_Eh")
 LABELS = ("energy", "forces", "dipole", "overlap", "density")
@@ -50,6 +54,7 @@ def describe(store: Store) -> dict[str, Any]:
         "units": store.metadata["units"],
         "code": store.metadata["code"],
         "splits": {name: len(ids) for name, ids in store.splits.items()},
+        "references": list(store.references),
         "labels": {name: int(store.has(name).sum()) for name in [*LABELS, *_reference_columns(store)]},
     }
     return {**card, **_composition(store, rows), **_energies(store, rows), **_matrices(store, rows)}
@@ -192,6 +197,7 @@ def _range(values: IntArray) -> dict[str, float] | None:
 
 def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]]]]:
     """Return the card as tables ``(title, columns, rows)`` for a terminal or a page."""
+    with_fock = bool(card["fock"]["diagonal"])
     whole = "verified" if card["content_hash_ok"] else "DAMAGED"
     facts: list[list[object]] = [
         ["n_molecules", card["n_molecules"]],
@@ -204,6 +210,7 @@ def tables(card: dict[str, Any]) -> list[tuple[str, list[str], list[list[object]
         *_rows({key: _counts(card[key]) for key in ("formulas", "charges", "spins", "splits", "labels")}),
         ["content_hash", f"{card['content_hash'][:16]} ({whole})"],
         ["damaged", len(card["damaged"])],
+        *_rows({"references": ", ".join(card["references"]) or NO_REFERENCES} if with_fock else {}),
         ["duplicates", sum(len(group) - 1 for group in card["duplicates"])],
         ["energy_fit", _energy_text(card["energy_fit"])],
         ["n_negative_gaps", f"{card['n_negative_gaps']} of {card['n_gaps']} checked"],
@@ -264,6 +271,23 @@ def problems(card: dict[str, Any]) -> list[str]:
     return lines
 
 
+CARD, SPLITS = ".card.md", ".splits.json"
+"""What follows the name of a store in the names of the files that describe it."""
+
+
+def write_beside(store: Store) -> None:
+    """Write the data card and the splits beside a store, for people and for other programs."""
+    if len(store):
+        write_text(beside(store.path, CARD), markdown(describe(store)))
+    write_json(beside(store.path, SPLITS), {name: list(ids) for name, ids in store.splits.items()})
+
+
+def remove_beside(path: Path) -> None:
+    """Remove what describes a store that is about to change."""
+    for suffix in (CARD, SPLITS):
+        beside(path, suffix).unlink(missing_ok=True)
+
+
 def write_card(store: Store, folder: Path) -> dict[str, Any]:
     """Write ``card.md`` and its figures into a folder.
 
@@ -284,13 +308,8 @@ def markdown(card: dict[str, Any], *, figures: Sequence[str] = ()) -> str:
     """Return a card as a Markdown page."""
     lines = [f"# Data card: {Path(card['store']).name}", ""]
     for title, columns, rows in tables(card):
-        lines += [f"## {title}", "", _row(columns), _row(["---"] * len(columns))]
-        lines += [_row([f"{c:.4g}" if isinstance(c, float) else c for c in row]) for row in rows] + [""]
+        lines += [f"## {title}", "", table(columns, rows), ""]
     lines += ["## To look at", "", *([f"* {line}" for line in problems(card)] or ["Nothing."]), ""]
     for name in figures:
         lines += [f"![{name}]({name})", ""]
     return "\n".join(lines)
-
-
-def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

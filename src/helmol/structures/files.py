@@ -103,10 +103,10 @@ def frames_and_structures(path: Path) -> Iterator[tuple[Frame | InputError, Stru
 
 
 def _molecule(frame: Frame) -> Molecule:
-    """Return the molecule of a frame whose distances make sense."""
+    """Return the molecule of a frame if its distances make sense; what helmol wrote was judged before."""
     atoms = frame.atoms
     positions = np.asarray(atoms.get_positions())
-    if not atoms.pbc.any():
+    if not atoms.pbc.any() and not isinstance(atoms.info.get("provenance"), dict):
         stated = unit_is_stated(atoms.info)
         check_distances(atoms.get_atomic_numbers(), positions, unit_stated=stated)
     return from_atoms(atoms, frame.stated)

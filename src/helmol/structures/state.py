@@ -39,7 +39,7 @@ SMALLEST = 1e-6
 ROUNDING, ROUNDING_PER_ATOM = 0.05, 0.005
 """How far per-atom numbers, often written with two decimals, may sum up beside a whole number."""
 
-WORDS_AND_NUMBER = re.compile(r"([A-Za-z][A-Za-z_ -]*?)\s*(:?)\s*([-+]?\d+)(?![\w.])")
+WORDS_AND_NUMBER = re.compile(r"([A-Za-z][A-Za-z_ -]*?)(?:\s*(:)\s*|\s+)([-+]?\d+)(?![\w.])")
 """A name in words, a colon perhaps, and a whole number."""
 
 
@@ -257,6 +257,8 @@ def _refuse_unknown(info: Mapping[str, Any], found: list[Statement]) -> None:
     spin = next((round(s.number) for s in found if s.kind != "charge" and s.is_whole), 0)
     for key, value in flat_items(info):
         words = words_of(key)
+        if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+\s*", value):
+            value = int(value)
         if _kind(plain_name(key)) is not None or isinstance(value, (bool, np.bool_, str)) or np.ndim(value):
             continue
         last, other = words[-1], words[0] in OTHER_CHARGES

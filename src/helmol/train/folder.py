@@ -19,6 +19,7 @@ from helmol import __version__
 from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, InputError
 from helmol.files import entries, plain, write_json, write_text
+from helmol.repeats import filtered
 from helmol.train.checkpoint import NEW, OLD, recover
 from helmol.train.updates import SCHEMA
 
@@ -216,7 +217,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Append what helmol logs to a file, and the traceback of an error that ends the run."""
+    """Append what helmol logs to a file, repeated warnings once, and the traceback of what ends the run."""
     root = logging.getLogger("helmol")
     handler = _LogFile(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
@@ -225,7 +226,8 @@ def logging_to(path: Path) -> Iterator[None]:
         root.setLevel(logging.INFO)
     root.addHandler(handler)
     try:
-        yield
+        with filtered(handler):
+            yield
     except Exception as error:
         record = log.makeRecord(
             log.name, logging.ERROR, __file__, 0, "the run ended with %s", (type(error).__name__,),

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from helmol.evaluate import METRICS
+from helmol.markdown import table
 
 COLUMNS = ("h_mae_uEh", "eps_occ_mae_uEh", "gap_mae_uEh")
 """Errors in the table."""
@@ -95,9 +96,7 @@ HEADINGS = (
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Return a sweep as a Markdown table; intervals in brackets are 95 % over seeds."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
-    for case, summary in result["cases"].items():
-        lines.append("| " + " | ".join(cells(case, summary)) + " |")
+    rows = [cells(case, summary) for case, summary in result["cases"].items()]
     runs = [run for summary in result["cases"].values() for run in summary["runs"]]
     failed = ", ".join(f"{one['case']} (seed {one['seed']})" for one in result.get("failed", []))
     if not runs:
@@ -114,7 +113,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     state = "" if result["finished"] == result["total"] else (
         f"\n\n{result['finished']} of {result['total']} runs are finished."
     )  # fmt: skip
-    return f"# {result['title']}\n\n" + "\n".join(lines) + f"\n\n{note}{state}\n"
+    return f"# {result['title']}\n\n" + table(HEADINGS, rows) + f"\n\n{note}{state}\n"
 
 
 def _with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
