@@ -25,8 +25,20 @@ from helmol.generate import (
     StructuresConfig,
 )
 from helmol.model import MODEL_PRESETS, ModelConfig
+from helmol.model.heads import EnergyHead
 from helmol.structures import RandomConfig
 from helmol.train import TrainConfig
+from helmol.train.config import (
+    DataConfig,
+    FockLossConfig,
+    InitConfig,
+    LossConfig,
+    ModelChoice,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TargetConfig,
+)
 from helmol.train.sweep import SweepConfig
 
 SECTIONS: dict[str, tuple[str, type[Config]]] = {
@@ -41,7 +53,17 @@ SECTIONS: dict[str, tuple[str, type[Config]]] = {
     "complexes": ("`structures.complexes`: complexes of fragments", ComplexesSource),
     "executor": ("`executor`: who does the work", ExecutorConfig),
     "train": ("`helmol train CONFIG`", TrainConfig),
-    "model": ("`model`: the network", ModelConfig),
+    "data": ("`data`: the molecules", DataConfig),
+    "init": ("`init`: another model", InitConfig),
+    "model": ("`model`: the network", ModelChoice),
+    "network": ("`model`: keys of the network", ModelConfig),
+    "energy": ("`model.heads.energy`: the head of energies", EnergyHead.Settings),
+    "target": ("`target`: what is learnt", TargetConfig),
+    "loss": ("`loss`: what is minimised", LossConfig),
+    "fock": ("`loss.fock`: the loss of Fock matrices", FockLossConfig),
+    "optimizer": ("`optimizer`: how", OptimizerConfig),
+    "schedule": ("`schedule`: how long, in which batches", ScheduleConfig),
+    "run": ("`run`: device, precision, intervals", RunConfig),
     "sweep": ("`helmol sweep CONFIG`", SweepConfig),
     "demo": ("`helmol demo`", DemoConfig),
 }
@@ -56,7 +78,7 @@ def configuration() -> str:
     ]
     for title, model in SECTIONS.values():
         parts += [f"## {title}", cleandoc(model.__doc__ or "").replace("``", "`"), table(model)]
-    parts += ["## Presets", "`preset` of a training sets these keys of `model`.", presets()]
+    parts += ["## Presets", "`model.preset` of a training sets these keys of the network.", presets()]
     return "\n\n".join(parts) + "\n"
 
 

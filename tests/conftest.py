@@ -9,6 +9,11 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Types and shapes of these rooms are checked at every call; before any of their modules is imported.
+CHECKED = ("helmol.basis", "helmol.graph", "helmol.properties")
+install_import_hook(CHECKED, "beartype.beartype")
 
 
 @pytest.fixture

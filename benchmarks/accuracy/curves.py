@@ -27,6 +27,7 @@ from pydantic import Field
 from helmol.config import Config, parse, read_yaml
 from helmol.evaluate import METRICS
 from helmol.files import write_json, write_text
+from helmol.train import combined
 
 log = logging.getLogger("helmol.benchmarks")
 
@@ -121,12 +122,14 @@ def work(run: Run, config: CurvesConfig, store: Path, out: Path) -> None:
         return
     log.info("--- %s", run.name)
     helmol = [sys.executable, "-m", "helmol"]
-    changes = {"data": store, "train": run.train, "target": run.target}
-    changes["max_cpu_minutes"] = round(minutes(run, config), 4)
-    sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    changes = {
+        "data": {"store": str(store), "train": run.train},
+        "target": {"matrix": run.target},
+        "schedule": {"max_cpu_minutes": round(minutes(run, config), 4)},
+    }
     folder, keys = str(out / run.name), out / f"{run.name}.yaml"
-    write_text(keys, json.dumps({**config.base, **run.keys}))
-    subprocess.run([*helmol, "train", str(keys), *sets, "--out", folder], check=True)
+    write_text(keys, json.dumps(combined(config.base, run.keys, changes)))
+    subprocess.run([*helmol, "train", str(keys), "--out", folder], check=True)
     options = ["--split", "test", "--energy-from-h", str(config.energies), "--json", str(result)]
     subprocess.run([*helmol, "evaluate", folder, str(store), *options], check=True)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ase import Atoms, units
 from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
@@ -25,11 +24,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from helmol import structures
+from helmol.arrays import Array
 from helmol.ase import HelmolCalculator
 from helmol.files import write_json
 
 log = logging.getLogger("helmol.benchmarks")
-Array = npt.NDArray[np.float64]
 FRAMES = 1000
 
 

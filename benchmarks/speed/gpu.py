@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from helmol.bench.accelerator import TINY, WORKLOADS, accelerator_table, as_markdown
+from helmol.devices import resolve_device
 from helmol.files import write_json, write_text
-from helmol.predict import resolve_device
 
 
 def main() -> None:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from helmol.arrays import Array, IntArray
 from helmol.evaluate.energies import read_label
 from helmol.files import write_json, write_text
 from helmol.graph import collate
@@ -29,8 +29,6 @@ from helmol.model.heads.energy import invariants
 from helmol.model.readout import SMALLEST_STD, left_out
 from helmol.store import Store
 from helmol.units import EV_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 BUDGETS = (64, 160, 0)
 """Energy labels; 0 is all."""
@@ -80,8 +78,8 @@ class Conformers:
     """Hold conformers: features and elements of all atoms, their conformers, counts of elements, energies."""
 
     x: Array
-    z: npt.NDArray[np.int64]
-    owner: npt.NDArray[np.int64]
+    z: IntArray
+    owner: IntArray
     counts: Array
     energies: Array
     formulas: tuple[str, ...]

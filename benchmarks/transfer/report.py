@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
+from helmol.arrays import Array
 from helmol.files import write_json, write_text
-
-Array = npt.NDArray[np.float64]
 
 SETS = {"train": "train", "test_conformers": "new conformers", "test_molecules": "new molecules"}
 MAIN = ("direct", "frozen", "fine-tuned")

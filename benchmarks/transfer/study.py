@@ -30,7 +30,7 @@ from helmol.evaluate.energies import energy_errors, predict_labels, read_label
 from helmol.files import write_json
 from helmol.model import find_model, load_model
 from helmol.store import Store
-from helmol.train import TrainConfig, run
+from helmol.train import TrainConfig, combined, run
 from helmol.units import EV_PER_HARTREE
 
 log = logging.getLogger("helmol.benchmarks")
@@ -163,25 +163,25 @@ def split_store(data: Path, config: StudyConfig) -> dict[str, list[str]]:
 
 def all_jobs(config: StudyConfig, data: Path, out: Path) -> Iterator[Job]:
     """Yield every training, each after the pre-training it needs: seed by seed, ablations at the end."""
-    common = {"data": str(data), "val": "val", **config.common}
+    common = combined({"data": {"store": str(data), "val": "val"}}, config.common)
     made: set[str] = set()
     whole = [(seed, budget) for seed in config.seeds for budget in config.budgets]
     for ablation, (seed, budget), (arm, settings) in product((False, True), whole, config.arms.items()):
         if settings.ablation != ablation or budget not in (settings.budgets or config.budgets):
             continue
-        keys: dict[str, Any] = {}
         if settings.init is not None:
             name = f"pretrain-{settings.init}-{seed}"
-            keys["init"] = str(out / name)
             if name not in made:
                 made.add(name)
                 special = config.pretraining[settings.init]
-                base = {**common, **config.pretrain, **special, "train": "train", "seed": seed}
-                yield Job(name, {**base, "task": "hamiltonian"})
-        base = {**common, **config.energy, **settings.keys, **keys}
+                mine = {"task": "hamiltonian", "data": {"train": "train"}, "run": {"seed": seed}}
+                yield Job(name, combined(common, config.pretrain, special, mine))
+        mine = {"task": "energy", "data": {"train": budget or "train"}, "run": {"seed": seed}}
+        if settings.init is not None:
+            mine["init"] = {"model": str(out / name)}
         yield Job(
             f"{arm.replace(' ', '-').replace(',', '')}-{budget or 'all'}-{seed}",
-            {**base, "train": budget or "train", "task": "energy", "seed": seed},
+            combined(common, config.energy, settings.keys, mine),
             arm, budget, seed,
         )  # fmt: skip
 

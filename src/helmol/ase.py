@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from helmol import structures
+from helmol.arrays import Array
 from helmol.errors import InputError
 from helmol.predict import TrainedModel
 from helmol.predict.ensemble import EnsembleEnergy, check_members, ensemble_energies
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU, EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 FROM_ENERGY = ("energy", "free_energy", "forces")
 FROM_FOCK = ("dipole", "charges")
@@ -38,8 +35,9 @@ class HelmolCalculator(Calculator):
       the overlap. Of several models the first is asked.
     * ``energy_std`` (eV) and ``forces_std`` (eV/Å): standard deviation over the models, of several.
 
-    Charge and spin multiplicity are ``atoms.info["charge"]`` and ``atoms.info["spin"]`` (as in
-    :func:`helmol.structures.read`); a change of either is a change of the system.
+    Charge and spin are what ``atoms`` state in any of the ways of :func:`helmol.structures.read`, usually
+    ``atoms.info["charge"]`` and the multiplicity ``atoms.info["spin"]``; a change of either is a change of
+    the system. Periodic cells, dummy atoms, fields and solvents are refused.
 
     Args:
         model: a loaded model, a folder, or a list of them (an ensemble).
@@ -61,9 +59,9 @@ class HelmolCalculator(Calculator):
         dtype: str | None = None,
     ) -> None:
         super().__init__()
-        given = list(model) if isinstance(model, (list, tuple)) else [model]
+        models = list(model) if isinstance(model, (list, tuple)) else [model]
         self.models = [
-            m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in given
+            m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in models
         ]
         check_members(self.models)
         if dtype not in (None, "float32", "float64"):

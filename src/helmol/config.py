@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -150,6 +151,17 @@ def with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
     return result
 
 
+def merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``data`` with ``changes``: sections are merged, all else is replaced."""
+    result = dict(data)
+    for key, value in changes.items():
+        there = result.get(key)
+        if isinstance(there, Mapping) and isinstance(value, Mapping):
+            value = merged(there, value)
+        result[key] = value
+    return result
+
+
 def parse(model: type[C], data: dict[str, Any], *, source: str = "configuration") -> C:
     """Validate ``data`` against a configuration model.
 
@@ -163,28 +175,43 @@ def parse(model: type[C], data: dict[str, Any], *, source: str = "configuration"
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(one_line(ValueError(part), longest=60) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = _fields_at(model, first["loc"][:-1])
-            near = difflib.get_close_matches(str(first["loc"][-1])[:60], known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known) or 'none'}"
-            raise ConfigError(f"{source}: unknown key {key!r}; {hint}") from error
+            raise ConfigError(f"{source}: unknown key {key!r}; {_nearest(model, first['loc'])}") from error
         text = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+        text = re.sub(r"valid dictionary or instance of \w+", "section with keys", text)
         text = one_line(ValueError(text), longest=400)
         # A whole section would make a long line of what is in the file anyway.
         got = "" if isinstance(first["input"], dict) else f" (got {_shown(first['input'])})"
         raise ConfigError(f"{source}: {f'{key}: ' if key else ''}{text}{got}") from error
 
 
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Return the field names of the sub-model at ``path``."""
-    current: Any = model
-    for part in path:
-        field = current.model_fields.get(str(part))
-        annotation = None if field is None else field.annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if current is None:
-            return []
-    return list(current.model_fields)
+def _nearest(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """Return which key an unknown one at ``path`` may mean: of its section, or of that name in another."""
+    name = str(path[-1])[:60]
+    section: type[BaseModel] | None = model
+    for part in path[:-1]:
+        section = None if section is None else _section(section, str(part))
+    known = [] if section is None else list(section.model_fields)
+    elsewhere = [place for place in _paths(model) if place.rpartition(".")[2] == name]
+    near = elsewhere or difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known) or 'none'}"
+
+
+def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the model of a key that is a section."""
+    field = model.model_fields.get(key)
+    annotation = None if field is None else field.annotation
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _paths(model: type[BaseModel]) -> list[str]:
+    """Return every key as ``section.key``."""
+    paths = []
+    for key in model.model_fields:
+        section = _section(model, key)
+        inside = [] if section is None else _paths(section)
+        paths += [key, *(f"{key}.{path}" for path in inside)]
+    return paths
 
 
 def _shown(value: Any) -> str:

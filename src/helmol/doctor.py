@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import blas
+from helmol.arrays import Array
 from helmol.basis import BasisSet, ElementBasis, from_house, to_house, wigner_d
 from helmol.system import LevelOfTheory, Molecule
 
 if TYPE_CHECKING:
     from helmol.model import Model
 
-Array = npt.NDArray[np.float64]
 
 PACKAGES = (
     "torch",

@@ -296,7 +296,11 @@ def _said(mf: Any, mol: Any, info: StartInfo) -> StartInfo:
 
 def _has_bonds(mol: Any) -> bool:
     """Return whether atoms are bonded: where none are, PySCF's superposition of atoms is nearly exact."""
-    return bool(structures.bonds(dft.molecule_from_mole(mol)).any())
+    try:
+        return bool(structures.bonds(dft.molecule_from_mole(mol)).any())
+    except InputError:
+        # Without ASE's radii nothing is known, and the start is compared.
+        return False
 
 
 def _reference_builds(model: TrainedModel) -> int:

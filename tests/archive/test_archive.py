@@ -27,7 +27,9 @@ TOLERANCES = {
     "float64": {"fock": 1e-12, "energy": 1e-14, "forces": 1e-12, "embedding": 1e-12, "loss": 1e-11},
 }
 # In 0.1 a step left read-outs alone whose kind of block was not in the batch; now their momentum moves them.
-RESUMED_TOLERANCE = 1e-4
+# That makes 1.5e-4 of the last gradient's norm in the run fock; with those read-outs put back after each step
+# 3e-6 is left.
+RESUMED_TOLERANCE = 2e-4
 
 
 @pytest.fixture(scope="module")

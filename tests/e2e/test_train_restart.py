@@ -95,7 +95,7 @@ def test_finished_run_says_so(place):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--set", "max_stepps=3"), "did you mean 'max_steps'"),
+        (("--set", "max_stepps=3"), "did you mean 'schedule.max_steps'"),
         (("--set", "data=nowhere.h5"), "nowhere.h5"),
         (("--set", "lr=0.5", "--out", "{whole}"), "lr was 0.004 and is 0.5"),
         (("--device", "tpu"), "device"),

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import sph_harm_y
 
-Array = npt.NDArray[np.float64]
+from helmol.arrays import Array, Float64
 
 
-def real_spherical_harmonics(l: int, vectors: npt.ArrayLike) -> Array:
+def real_spherical_harmonics(l: int, vectors: npt.ArrayLike) -> Float64[Array, "*points m"]:
     """Evaluate the standard real spherical harmonics of degree ``l``.
 
     ``Y_lm = √2 (−1)^m Re/Im Y_l^|m|`` (cosine for m > 0, sine for m < 0), polar axis z, so that
@@ -46,7 +46,7 @@ def _sampling(l: int) -> tuple[Array, Array]:
     return points, np.asarray(np.linalg.pinv(real_spherical_harmonics(l, points)), dtype=np.float64)
 
 
-def wigner_d(l: int, rotation: npt.ArrayLike) -> Array:
+def wigner_d(l: int, rotation: npt.ArrayLike) -> Float64[Array, "m m"]:
     """Return the matrix D with ``Y(R r) = D Y(r)`` for real harmonics in house order.
 
     Found by least squares over sample directions, exact to about 1e-14 for l ≤ 12; a proper or
@@ -100,7 +100,7 @@ def _complex_to_real(l: int) -> npt.NDArray[np.complex128]:
 
 
 @cache
-def coupling(l1: int, l2: int, l: int) -> Array:
+def coupling(l1: int, l2: int, l: int) -> Float64[Array, "m1 m2 m"]:
     """Return the orthonormal real coupling coefficients of ``l1 ⊗ l2 → l``.
 
     ``C[m1, m2, m]`` with ``Σ_{m1 m2} C[m1,m2,m] C[m1,m2,m'] = δ_{mm'}`` and

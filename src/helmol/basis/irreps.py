@@ -13,13 +13,11 @@ from functools import cache, cached_property
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from helmol.arrays import Array, Float64, Int64, IntArray
 from helmol.basis.coupling import coupling
 from helmol.basis.shells import Signature, signature_nao
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +62,7 @@ class IrrepTable:
         return tuple(slice(*part) for part in pairwise(ends))
 
     @cached_property
-    def parities(self) -> tuple[npt.NDArray[np.int64], ...]:
+    def parities(self) -> tuple[Int64[IntArray, " n_l"], ...]:
         """For each degree ``(l₁ + l₂ + l) mod 2`` of its irreps, ``[n_l]``: a mirror turns odd ones round."""
         return tuple(
             np.array([(self.first[a] + self.second[b] + l) % 2 for a, b in pairs], dtype=np.int64)
@@ -72,7 +70,7 @@ class IrrepTable:
         )
 
     @cached_property
-    def transposed(self) -> tuple[npt.NDArray[np.int64], ...]:
+    def transposed(self) -> tuple[Int64[IntArray, " n_l"], ...]:
         """For each degree where irrep (a, b) finds (b, a), ``[n_l]``; two atoms of equal shells.
 
         Transposing a block exchanges them with the sign ``(−1)^{l₁+l₂−l}`` of :attr:`parities`.
@@ -84,7 +82,7 @@ class IrrepTable:
         return tuple(orders)
 
     @cached_property
-    def exchange(self) -> tuple[npt.NDArray[np.int64], Array]:
+    def exchange(self) -> tuple[Int64[IntArray, " dim"], Float64[Array, " dim"]]:
         """``order, sign``, each ``[dim]``, with ``y_ji = sign · y_ij[order]``; two atoms of equal shells."""
         order, sign = [], []
         for l, (part, place, parity) in enumerate(
@@ -95,11 +93,15 @@ class IrrepTable:
                 sign.append(1.0 - 2.0 * parity)
         return np.concatenate(order), np.concatenate(sign)
 
-    def to_blocks(self, irreps: Array) -> Array:
+    def to_blocks(
+        self, irreps: Float64[Array, "n {self.dim}"]
+    ) -> Float64[Array, "n {self.rows} {self.columns}"]:
         """Return the blocks ``[n, rows, columns]`` of irreps ``[n, dim]``."""
         return np.asarray((self.matrix @ irreps.T).T).reshape(len(irreps), self.rows, self.columns)
 
-    def to_irreps(self, blocks: Array) -> Array:
+    def to_irreps(
+        self, blocks: Float64[Array, "n {self.rows} {self.columns}"]
+    ) -> Float64[Array, "n {self.dim}"]:
         """Return the irreps ``[n, dim]`` of blocks ``[n, rows, columns]``.
 
         For the diagonal table this is the projection on symmetric blocks.
@@ -118,8 +120,8 @@ def _table(
     counts = [sum(1 for l, _, _ in entries if l == k) for k in range(lmax + 1)]
     start = np.concatenate([[0], np.cumsum([(2 * l + 1) * n for l, n in enumerate(counts)])])
     seen = [0] * (lmax + 1)
-    at: list[npt.NDArray[np.int64]] = []
-    column: list[npt.NDArray[np.int64]] = []
+    at: list[IntArray] = []
+    column: list[IntArray] = []
     value: list[Array] = []
     for l, a, b in entries:
         table = coupling(first[a], second[b], l)

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, Float64, Int64, IntArray
 from helmol.errors import InputError
 
-Array = npt.NDArray[np.float64]
 MOrder = Literal["house", "pyscf", "orca", "psi4", "aims"]
 
 _LARGEST_L: dict[MOrder, int] = {"house": 12, "pyscf": 12, "orca": 4, "psi4": 6, "aims": 2}
 
 
-def m_order(source: MOrder, l: int) -> tuple[npt.NDArray[np.int64], Array]:
+def m_order(source: MOrder, l: int) -> tuple[Int64[IntArray, " m"], Float64[Array, " m"]]:
     """Return index and sign that bring one shell from ``source`` order to m = −l … l.
 
     * ``pyscf``: p stands as (x, y, z), all else as m = −l … l (PySCF's ``mol.ao_labels``).
@@ -45,7 +44,9 @@ def m_order(source: MOrder, l: int) -> tuple[npt.NDArray[np.int64], Array]:
     return index.astype(np.int64), sign
 
 
-def house_order(shells: Sequence[int], source: MOrder) -> tuple[npt.NDArray[np.int64], Array]:
+def house_order(
+    shells: Sequence[int], source: MOrder
+) -> tuple[Int64[IntArray, " nao"], Float64[Array, " nao"]]:
     """Return index and sign for all AOs of a molecule.
 
     Args:
@@ -64,14 +65,18 @@ def house_order(shells: Sequence[int], source: MOrder) -> tuple[npt.NDArray[np.i
     return np.concatenate(indices), np.concatenate(signs)
 
 
-def to_house(matrix: Array, shells: Sequence[int], source: MOrder) -> Array:
+def to_house(
+    matrix: Float64[Array, "*stack nao nao"], shells: Sequence[int], source: MOrder
+) -> Float64[Array, "*stack nao nao"]:
     """Bring an AO matrix ``[..., nao, nao]`` from ``source`` to house order; exact in every bit."""
     index, sign = house_order(shells, source)
     _check_size(matrix, len(index))
     return np.ascontiguousarray(matrix[..., index[:, None], index] * (sign[:, None] * sign))
 
 
-def from_house(matrix: Array, shells: Sequence[int], target: MOrder) -> Array:
+def from_house(
+    matrix: Float64[Array, "*stack nao nao"], shells: Sequence[int], target: MOrder
+) -> Float64[Array, "*stack nao nao"]:
     """Bring an AO matrix ``[..., nao, nao]`` from house to ``target`` order; exact in every bit."""
     index, sign = house_order(shells, target)
     _check_size(matrix, len(index))
@@ -79,7 +84,9 @@ def from_house(matrix: Array, shells: Sequence[int], target: MOrder) -> Array:
     return np.ascontiguousarray((matrix * (sign[:, None] * sign))[..., inverse[:, None], inverse])
 
 
-def coefficients_from_house(coefficients: Array, shells: Sequence[int], target: MOrder) -> Array:
+def coefficients_from_house(
+    coefficients: Float64[Array, "*stack nao n"], shells: Sequence[int], target: MOrder
+) -> Float64[Array, "*stack nao n"]:
     """Bring orbitals, columns of ``[..., nao, n]``, from house to ``target`` order; exact in every bit."""
     index, sign = house_order(shells, target)
     if coefficients.shape[-2] != len(index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Int64, IntArray
 from helmol.elements import SYMBOLS, some_symbols
 from helmol.errors import InputError
+
+LETTERS = "spdfghiklm"
+"""Names of the angular momenta."""
 
 Signature = tuple[int, ...]
 """Angular momentum of each shell of an atom, in order; contractions are shells of their own.
@@ -21,6 +26,12 @@ Elements with equal signatures share the tables and the head's weights."""
 def signature_nao(signature: Signature) -> int:
     """Return the number of atomic orbitals, ``Σ (2l+1)``."""
     return sum(2 * l + 1 for l in signature)
+
+
+def shells_text(shells: Signature) -> str:
+    """Return shells as chemists write them, ``[3s2p1d]``."""
+    counts = Counter(sorted(shells))
+    return f"[{''.join(f'{n}{LETTERS[l]}' for l, n in counts.items())}]"
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,25 @@ class ElementBasis:
     shells: Signature
     core_electrons: int
     hash: str
+
+    def difference(self, other: ElementBasis) -> str | None:
+        """Return in words what another basis of the element has instead, ``None`` if it is the same."""
+        if other == self:
+            return None
+        if other.core_electrons != self.core_electrons:
+            has, wanted = (
+                "no effective core potential" if not n else f"an effective core potential for {n} electrons"
+                for n in (other.core_electrons, self.core_electrons)
+            )
+            return f"has {has}, expected {wanted}"
+        if other.shells != self.shells:
+            has, wanted = shells_text(other.shells), shells_text(self.shells)
+            return f"has the shells {has}, expected {wanted}" + (" in another order" if has == wanted else "")
+        what = " or another effective core potential" if self.core_electrons else ""
+        return (
+            f"has the shells {shells_text(self.shells)} with other exponents or coefficients{what} "
+            f"(hash {other.hash}, expected {self.hash})"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,10 +111,11 @@ class BasisSet:
             if core:
                 digests[atom].update(_ecp_text(mol, atom).encode())
             entry = ElementBasis(tuple(shells_of_atom[atom]), core, digests[atom].hexdigest()[:16])
-            if elements.setdefault(number, entry) != entry:
+            if (what := elements.setdefault(number, entry).difference(entry)) is not None:
+                first = next(k for k in range(atom) if mol.atom_charge(k) + mol.atom_nelec_core(k) == number)
                 raise InputError(
-                    f"two atoms of {SYMBOLS[number]} have different basis sets: "
-                    "one basis per element is needed"
+                    f"two atoms of {SYMBOLS[number]} have different basis sets: atom {atom + 1} {what} as in "
+                    f"atom {first + 1}; one basis per element is needed"
                 )
         return cls(name.lower(), dict(sorted(elements.items())))
 
@@ -95,13 +126,21 @@ class BasisSet:
             InputError: an element has different functions in the two.
         """
         for number in self.elements.keys() & other.elements.keys():
-            if self.elements[number] != other.elements[number]:
+            if (what := self.elements[number].difference(other.elements[number])) is not None:
                 raise InputError(
-                    f"the basis of {SYMBOLS[number]} differs between {self.name!r} "
-                    f"(hash {self.elements[number].hash}) and {other.name!r} "
-                    f"(hash {other.elements[number].hash})"
+                    f"the basis of {SYMBOLS[number]} differs between {self.name!r} and {other.name!r}: in "
+                    f"the second it {what}"
                 )
         return BasisSet(self.name, dict(sorted({**self.elements, **other.elements}.items())))
+
+    def difference(self, other: BasisSet) -> str | None:
+        """Return in words how another basis differs for the elements of this one, ``None`` if it does not."""
+        for number, mine in self.elements.items():
+            if number not in other.elements:
+                return f"{SYMBOLS[number]} has no functions"
+            if (what := mine.difference(other.elements[number])) is not None:
+                return f"{SYMBOLS[number]} {what}"
+        return None
 
     def part(self, numbers: Iterable[int]) -> BasisSet:
         """Return the basis of those of some elements that are there."""
@@ -119,16 +158,18 @@ class BasisSet:
             raise InputError(f"element {SYMBOLS[number]} is not in the basis {self.name!r} (it has {known})")
         return self.elements[number].shells
 
-    def shells(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
+    def shells(self, numbers: Sequence[int] | Int64[IntArray, " n_atoms"]) -> list[int]:
         """Return the angular momenta of all shells of a molecule, atom after atom."""
         return [l for number in numbers for l in self.signature(int(number))]
 
-    def offsets(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def offsets(
+        self, numbers: Sequence[int] | Int64[IntArray, " n_atoms"]
+    ) -> Int64[IntArray, " n_atoms_and_end"]:
         """Return the first AO of each atom and, last, the number of AOs, ``[n_atoms + 1]``."""
         sizes = [signature_nao(self.signature(int(number))) for number in numbers]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
-    def n_electrons(self, numbers: Sequence[int] | npt.NDArray[np.int64], charge: int) -> int:
+    def n_electrons(self, numbers: Sequence[int] | Int64[IntArray, " n_atoms"], charge: int) -> int:
         """Return the number of electrons outside the effective core potentials."""
         return int(sum(int(n) - self.elements[int(n)].core_electrons for n in numbers)) - charge
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.basis import BasisSet, ElementBasis
 from helmol.errors import ConfigError
 from helmol.model import MODEL_PRESETS, Model, build
@@ -58,7 +58,7 @@ def largest(path: Path | None, n_atoms: int) -> Molecule:
     return max((structure.molecule for structure in read(path)), key=lambda m: len(m.numbers))
 
 
-def untrained(preset: str, basis: str, numbers: npt.NDArray[np.int64]) -> Model:
+def untrained(preset: str, basis: str, numbers: IntArray) -> Model:
     """Return a model with random weights for some elements in a basis that PySCF knows.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import JsonFile, Verbose
+from helmol.cli.options import JsonFile, Strict, Verbose
 from helmol.cli.session import session
 
 
@@ -14,6 +14,7 @@ def convert(
     to: Annotated[str, typer.Option("--to", help="npz, qh9, extxyz (with PySCF chkfiles), or store.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder (npz, extxyz) or file (qh9, store).")],
     split: Annotated[str | None, typer.Option("--split", help="Only this split of the store.")] = None,
+    strict: Strict = False,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -25,7 +26,10 @@ def convert(
         back = to == "store"
         if back and split is not None:
             raise InputError("--split chooses from a store; with --to store everything comes back")
-        result = import_store(source, out=out) if back else export_store(source, to, out=out, split=split)
-        s.say(f"{result['n_molecules']} molecules in {out}")
+        if back:
+            result = import_store(source, out=out, strict=strict)
+        else:
+            result = export_store(source, to, out=out, split=split, strict=strict)
+        s.say(f"{result['n_molecules']} molecules in {out}, {result['n_skipped']} skipped")
         s.result(result)
         s.next(f"helmol inspect {out}" if back else f"helmol convert {out} --to store --out back.h5")

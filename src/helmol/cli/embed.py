@@ -1,11 +1,12 @@
 """``helmol embed RUN STORE``: a picture of a network's atoms, and how well environments are separated."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Out, Seed, Verbose
+from helmol.cli.options import Device, JsonFile, Out, Seed, Strict, Verbose
 from helmol.cli.session import session
 
 COLUMNS = ("n_atoms", "n_environments", "purity", "chance", "silhouette")
@@ -13,7 +14,10 @@ COLUMNS = ("n_atoms", "n_environments", "purity", "chance", "silhouette")
 
 def embed(
     run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
-    store: Annotated[Path, typer.Argument(help="Store (.h5) or structures (xyz, extxyz, ...).")],
+    store: Annotated[
+        list[Path],
+        typer.Argument(help="Stores (.h5) or structures (xyz, extxyz, ...): files, folders, patterns."),
+    ],
     compare: Annotated[
         list[Path] | None,
         typer.Option(
@@ -28,6 +32,7 @@ def embed(
     out: Out = None,
     device: Device = "auto",
     seed: Seed = 0,
+    strict: Strict = False,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -39,10 +44,18 @@ def embed(
         folder = out or Path(run) / "embedding"
         networks = {}
         for path in [run, *(compare or [])]:
-            name = path.resolve().name if path.resolve().name not in networks else str(path)
+            name = Path(os.path.realpath(path)).name
+            name = str(path) if name in networks else name
             networks[name] = TrainedModel.load(path, device=device).network
         result = embed_runs(
-            networks, store, method=method, split=split, neighbours=neighbours, seed=seed, out=folder
+            networks,
+            store,
+            method=method,
+            split=split,
+            neighbours=neighbours,
+            seed=seed,
+            out=folder,
+            strict=strict,
         )
         rows = [
             [
@@ -54,11 +67,13 @@ def embed(
             for element, entry in part["by_element"].items()
         ]
         columns = ["model", "element", "atoms", "environments", "k-NN purity", "chance", "silhouette"]
-        title = f"{result['n_atoms']} atoms of {result['n_molecules']} molecules"
+        title = (
+            f"{result['n_atoms']} atoms of {result['n_molecules']} molecules ({result['n_skipped']} skipped)"
+        )
         if rows:
             s.table(title, columns, rows)
         else:
             s.say(f"{title}: no element is in two environments, so there is nothing to separate")
         s.say(f"figure {result['figure']}, coordinates {result['coordinates']}")
         s.result(result)
-        s.next(f"helmol evaluate {run} {store}")
+        s.next(f"helmol evaluate {run} {store[0]}")

@@ -28,7 +28,8 @@ def estimate(
 
         from helmol.bench import estimate as measure
         from helmol.bench import largest, untrained
-        from helmol.predict import TrainedModel, resolve_device
+        from helmol.devices import resolve_device
+        from helmol.predict import TrainedModel
 
         if threads:
             torch.set_num_threads(threads)

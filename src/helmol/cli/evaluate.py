@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Out, Precision, Verbose
+from helmol.cli.options import Device, JsonFile, Out, Precision, Strict, Verbose
 from helmol.cli.session import Session, session
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
-    store: Annotated[Path, typer.Argument(help="Store with labels (.h5).")],
+    store: Annotated[list[Path], typer.Argument(help="Stores with labels (.h5): files, folders, patterns.")],
     split: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +41,7 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "fp32",
     max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
+    strict: Strict = False,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -54,7 +55,7 @@ def evaluate(
         folder = out or Path(run) / "evaluation"
         result = evaluate_store(
             model.network, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges,
-            energy_from_h=energy_from_h, precisions=precisions,
+            energy_from_h=energy_from_h, precisions=precisions, strict=strict,
         )  # fmt: skip
         show(s, result)
         if "precisions" in result:
@@ -65,19 +66,16 @@ def evaluate(
             s.table(title, head, [[n, *[row[metric.key] for metric in columns]] for n, row in rows])
         s.say(f"report.md, plots and evaluation.json in {folder}")
         s.result(result)
-        s.next(f"helmol predict {run} {store} --out predictions")
+        s.next(f"helmol predict {run} {store[0]} --out predictions")
 
 
 def _seen(run: Path) -> set[str]:
     """Return the ids that a run was trained or chosen on; none for a bare model folder."""
-    path = run / "split.json"
-    if not path.is_file():
-        return set()
-    from helmol.damage import read_json, understood
+    from helmol.train.folder import SPLIT, trained_on
 
-    split = read_json(path)
-    with understood(str(path)):
-        return {str(id) for role in ("train", "val") for id in split[role]}
+    if not (run / SPLIT).is_file():
+        return set()
+    return {id for ids in trained_on(run).values() for id in ids}
 
 
 def show(s: Session, result: dict[str, Any]) -> None:
@@ -85,7 +83,8 @@ def show(s: Session, result: dict[str, Any]) -> None:
     from helmol.evaluate import metrics, report
 
     title = (
-        f"{result['split']} of {result['store']}, {result['n_molecules']} molecules, {report.learnt(result)}"
+        f"{result['split']} of {result['store']}, {result['n_molecules']} molecules "
+        f"({result['n_skipped']} skipped), {report.learnt(result)}"
     )
     s.table(title, *report.error_columns(result))
     for reason in sorted(set(result["missing"].values())):

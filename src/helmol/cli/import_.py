@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from helmol.cli.options import JsonFile, Verbose
+from helmol.cli.options import JsonFile, Strict, Verbose
 from helmol.cli.session import Session, session
 
 ENERGIES = ("extxyz", "ase-db")
@@ -48,6 +48,7 @@ def import_(
     ] = None,
     energy: Annotated[str | None, typer.Option("--energy", help="Name of the energies in the file.")] = None,
     forces: Annotated[str | None, typer.Option("--forces", help="Name of the forces in the file.")] = None,
+    strict: Strict = False,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -66,7 +67,7 @@ def import_(
                 )
             if split is not None:
                 raise InputError(f"{format} has no official split: use 'helmol split {out}' afterwards")
-            which = {"limit": limit, "elements": chosen, "max_atoms": max_atoms}
+            which = {"limit": limit, "elements": chosen, "max_atoms": max_atoms, "strict": strict}
             _energies(s, path, out, level=level, energy=energy, forces=forces, checks=checks, **which)
             return
         if level is not None or energy is not None or forces is not None:
@@ -82,10 +83,12 @@ def import_(
             max_atoms=max_atoms,
             split=split,
             n_checked=5 if checks is None else checks,
+            strict=strict,
         )
         s.say(
             f"{result['n_stored']} of {result['n_selected']} molecules in {out} ({result['level']}), "
-            f"{result['n_new']} of them new, {result['n_unconverged']} not converged and left out"
+            f"{result['n_new']} of them new, {result['n_skipped']} skipped "
+            f"({result['n_unconverged']} not converged)"
         )
         found = result["checks"]
         if found["overlap_error"] is not None:
@@ -110,8 +113,6 @@ def _energies(s: Session, path: Path, out: Path, *, level: str, checks: int | No
         f"{result['n_stored']} of {result['n_selected']} molecules in {out} ({result['level']}), "
         f"{result['n_new']} of them new, {result['n_skipped']} skipped"
     )
-    for reason in result["skipped"][:10]:
-        s.say(f"skipped: {reason}")
     forces = "no forces" if result["forces"] is None else f"{result['forces']} in {result['force_unit']}"
     s.say(f"{result['energy']} in {result['energies']}, {forces}")
     if result["checked"]:

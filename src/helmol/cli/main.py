@@ -83,21 +83,21 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 only on success, else one line on standard error.
+    """Run the command line and exit: 0 only on success; an error is one line on standard error.
 
     Exit codes: 1 for what went wrong while running (see :mod:`helmol.cli.session`), 2 for a command
-    line that cannot be understood, 130 for Ctrl-C.
+    line that cannot be understood, 3 where the work is done but something was skipped, 130 for Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A terminal without µ and Å, and file names that are no text, get escapes instead of an error.
             stream.reconfigure(errors="backslashreplace")
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if (message := _unknown_verb(given)) is not None:
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if (message := _unknown_verb(words)) is not None:
         typer.echo(f"helmol: {message}", err=True)
         sys.exit(2)
     try:
-        code = typer.main.get_command(app).main(given, prog_name="helmol", standalone_mode=False)
+        code = typer.main.get_command(app).main(words, prog_name="helmol", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("helmol: interrupted", err=True)
         sys.exit(130)
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(1)
     except Exception as error:
-        verb_name = f" {given[0]}" if not given[0].startswith("-") else ""
+        verb_name = f" {words[0]}" if not words[0].startswith("-") else ""
         # typer's own errors, whose base class it does not export, can say what they are about.
         if not hasattr(error, "format_message"):
             sys.exit(fail(f"helmol{verb_name}", error))

@@ -20,3 +20,7 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a key of the configuration: key.sub=value (repeatable)."),
 ]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="End at the first item that cannot be used, instead of skipping it."),
+]

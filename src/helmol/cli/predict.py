@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Precision, Verbose
+from helmol.cli.options import Device, JsonFile, Precision, Strict, Verbose
 from helmol.cli.session import Session, session
 
 MOST_SHOWN = 5
@@ -14,7 +14,10 @@ MOST_SHOWN = 5
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
-    molecules: Annotated[Path, typer.Argument(help="Structures (xyz, extxyz, ...) or a store (.h5).")],
+    molecules: Annotated[
+        list[Path],
+        typer.Argument(help="Structures (xyz, extxyz, ...) or stores (.h5): files, folders, patterns."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
     also: Annotated[
         list[Path] | None,
@@ -31,6 +34,7 @@ def predict(
     device: Device = "auto",
     precision: Precision = "fp32",
     max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
+    strict: Strict = False,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -39,6 +43,7 @@ def predict(
         from helmol.errors import InputError
         from helmol.predict import TrainedModel
         from helmol.predict.files import predict_file
+        from helmol.skipped import joined
 
         model = TrainedModel.load(run, device=device, precision=precision)
         if "fock" not in model.network.heads and (residual or molden):
@@ -49,7 +54,9 @@ def predict(
         if model.has_energy:
             others = [TrainedModel.load(path, device=device, precision=precision) for path in also or []]
             models = [model, *others]
-            energies = _energies(s, models, molecules, out=out, split=split, max_edges=max_edges)
+            energies = _energies(
+                s, models, molecules, out=out, split=split, max_edges=max_edges, strict=strict
+            )
         elif also:
             raise InputError(f"--also averages energies, and {run} predicts Fock matrices only")
         if "fock" not in model.network.heads:
@@ -71,17 +78,22 @@ def predict(
             split=split,
             overwrite=overwrite,
             max_edges=max_edges,
+            strict=strict,
         )
         columns = ["id", "formula", "gap_eV", "dipole_debye", "residual_Eh"]
         rows = [["-" if row[c] is None else row[c] for c in columns] for row in result["molecules"][:10]]
         s.table(f"{result['n_molecules']} molecules in {out}, first {len(rows)}", columns, rows)
-        s.say(f"{result['n_predicted']} predicted, {result['n_kept']} already there")
+        skipped = joined([result, energies] if energies else [result])
+        s.say(
+            f"{result['n_predicted']} predicted, {result['n_kept']} already there, "
+            f"{skipped['n_skipped']} skipped"
+        )
         _say_flags(s, result)
         if result["n_others"]:
             s.say(f"{out} has {result['n_others']} results of earlier calls too, which are not in the table")
         s.say(f"table of all molecules in {out / 'summary.csv'}")
-        s.result({**result, **({"energies": energies} if energies else {})})
-        s.next(f"helmol guess {run} {molecules}")
+        s.result({**result, **({"energies": energies} if energies else {}), **skipped})
+        s.next(f"helmol guess {run} {molecules[0]}")
 
 
 def _say_flags(s: Session, result: dict[str, Any]) -> None:
@@ -96,13 +108,14 @@ def _say_flags(s: Session, result: dict[str, Any]) -> None:
 
 
 def _energies(
-    s: Session, models: list[Any], molecules: Path, *, out: Path, split: str, max_edges: int
+    s: Session, models: list[Any], molecules: list[Path], *, out: Path, **settings: Any
 ) -> dict[str, Any]:
     """Predict energies and print the first of them."""
     from helmol.predict.energy_files import COLUMNS, predict_energies_of_file
 
-    result = predict_energies_of_file(models, molecules, out=out, split=split, max_edges=max_edges)
+    result = predict_energies_of_file(models, molecules, out=out, **settings)
     rows = [["-" if row[c] is None else row[c] for c in COLUMNS] for row in result["molecules"][:10]]
-    s.table(f"{result['n_molecules']} energies in {out}, first {len(rows)}", list(COLUMNS), rows)
+    title = f"{result['n_molecules']} energies in {out} ({result['n_skipped']} skipped), first {len(rows)}"
+    s.table(title, list(COLUMNS), rows)
     s.say(f"all of them in {out / 'energies.csv'} and {out / 'energies.extxyz'}")
     return result

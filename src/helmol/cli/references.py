@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import JsonFile, Verbose
+from helmol.cli.options import JsonFile, Strict, Verbose
 from helmol.cli.session import session
 
 
@@ -16,18 +16,20 @@ def references(
         typer.Option("--add", help="Comma-separated: minao, minao-df, minao-coarse, minao-step, sap."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The new store.")],
+    strict: Strict = False,
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
-    """Add cheap Fock matrices to a store, the references of a delta target; resumable."""
+    """Add cheap Fock matrices to a store, the references of delta targets; renew outdated ones; resumable."""
     with session("references", json_file=json_file, verbose=verbose) as s:
         from helmol.exchange import add_references
 
         names = [name.strip() for name in add.split(",") if name.strip()]
-        result = add_references(store, names, out=out)
+        result = add_references(store, names, out=out, strict=strict)
         s.say(
             f"{result['n_molecules']} molecules in {out} with {', '.join(result['references'])}; "
-            f"{result['n_new']} matrices computed"
+            f"{result['n_new']} matrices computed, {result['n_renewed']} of them for outdated ones; "
+            f"{result['n_skipped']} molecules skipped"
         )
         s.result(result)
         s.next(f"helmol train CONFIG --set data={out} --set target=fock-minus-{names[-1]}")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,11 @@ log = logging.getLogger("helmol.cli")
 LEFT_OUT = {"ase": "ASE", "pyscf": "PySCF"}
 """Packages that a machine for training may lack."""
 
+SKIPPED = 3
+"""Exit code of a verb that did its work, but not on every item."""
+MOST_SHOWN = 30
+"""Rows of the table of what was skipped; all of them are in ``--json``."""
+
 LONGEST = 2000
 """Characters of the one line at most."""
 LONGEST_TRACEBACK = 100_000
@@ -34,29 +39,56 @@ class Session:
 
     def __init__(self, json_file: Path | None) -> None:
         self._json_file = json_file
+        self.exit_code = 0
 
     def say(self, text: str) -> None:
         """Print a line for people."""
         typer.echo(text)
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Print a table; floats are shown with four significant digits."""
+    def table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: bool = False
+    ) -> None:
+        """Print a table; floats are shown with four significant digits.
+
+        Args:
+            title: above it.
+            columns: names.
+            rows: cells.
+            left: whether all columns are set to the left, as text; else all but the first to the right.
+        """
         from rich.console import Console
         from rich.table import Table
 
         table = Table(title=title, title_justify="left")
         for k, column in enumerate(columns):
-            table.add_column(column, justify="left" if k == 0 else "right")
+            table.add_column(column, justify="left" if left or k == 0 else "right")
         for row in rows:
             table.add_row(*[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row])
         Console(width=None if sys.stdout.isatty() else 120).print(table)
 
     def result(self, data: dict[str, Any]) -> None:
-        """Write the machine-readable result where ``--json`` wants it."""
+        """Write the machine-readable result where ``--json`` wants it, and show what was skipped.
+
+        With something under ``skipped`` (:class:`helmol.skipped.Skipped`) the verb ends with exit code 3.
+        """
         if self._json_file is not None:
             from helmol.files import write_json
 
             write_json(self._json_file, data)
+        if data.get("n_skipped"):
+            self._show_skipped(data["skipped"])
+            self.exit_code = SKIPPED
+
+    def _show_skipped(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Print the table of what was skipped."""
+        columns = ["item", "file", "row", "reason"]
+        rows = [
+            ["-" if entry[name] is None else entry[name] for name in columns]
+            for entry in entries[:MOST_SHOWN]
+        ]
+        self.table(f"{len(entries)} skipped", columns, rows, left=True)
+        if len(entries) > MOST_SHOWN:
+            self.say(f"and {len(entries) - MOST_SHOWN} more: --json FILE names all of them")
 
     def next(self, command: str) -> None:
         """Print the next useful command."""
@@ -69,14 +101,16 @@ def session(
 ) -> Iterator[Session]:
     """Run a verb: configure logging, turn errors into one line and an exit code.
 
-    Exit codes: 1 for an error (``HelmolError``, a full disk, a fault of helmol), 130 for Ctrl-C.
+    Exit codes: 1 for an error (``HelmolError``, a full disk, a fault of helmol), 3 where the work is done but
+    something was skipped, 130 for Ctrl-C.
     The traceback goes to ``log_file``, or to a file in the temporary folder that the line names.
     """
     logs = _configure_logging(verbose)
     try:
         if json_file is not None and json_file.is_dir():
             raise InputError(f"--json {json_file} is a folder: give a file")
-        yield Session(json_file)
+        started = Session(json_file)
+        yield started
     except KeyboardInterrupt:
         typer.echo(f"helmol {verb}: interrupted; what was finished is kept", err=True)
         raise typer.Exit(130) from None
@@ -85,6 +119,8 @@ def session(
         raise typer.Exit(fail(f"helmol {verb}", error, log_file)) from None
     finally:
         logs.close()
+    if started.exit_code:
+        raise typer.Exit(started.exit_code)
 
 
 def fail(program: str, error: Exception, log_file: Path | None = None) -> int:

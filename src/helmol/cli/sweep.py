@@ -21,12 +21,11 @@ def sweep(
     The folder is sweeps/NAME unless --out is given; the same command goes on after an interruption.
     """
     with session("sweep", json_file=json_file, verbose=verbose) as s:
-        from helmol.config import parse, read_yaml, with_overrides
         from helmol.errors import DivergedError
-        from helmol.train.sweep import SweepConfig, run_sweep, slug
+        from helmol.train.sweep import read_sweep, run_sweep, slug
         from helmol.train.sweep_table import HEADINGS, cells
 
-        settings = parse(SweepConfig, with_overrides(read_yaml(config), sets or []), source=str(config))
+        settings = read_sweep(config, sets or [])
         folder = out or Path("sweeps") / config.stem
         result = run_sweep(settings, out=folder)
         s.table(settings.title, HEADINGS, [cells(case, row) for case, row in result["cases"].items()])
@@ -42,4 +41,4 @@ def sweep(
             )
         best = min(result["cases"], key=lambda case: result["cases"][case]["mean"]["h_mae_uEh"])
         run = folder / "runs" / slug(best) / f"seed-{settings.seeds[0]}"
-        s.next(f"helmol evaluate {run} {settings.base['data']}")
+        s.next(f"helmol evaluate {run} {settings.training(best, settings.seeds[0]).data.store}")

@@ -25,14 +25,14 @@ def train(
 ) -> None:
     """Train a model on the Fock matrices of a store; the run folder is runs/NAME unless --out is given."""
     with session("train", json_file=json_file, verbose=verbose) as s:
-        from helmol.config import parse, read_yaml, with_overrides
-        from helmol.train import TrainConfig, run
+        from helmol.train import read_config, run
         from helmol.train.report import NO_BASELINE, error_columns
 
-        given = {key: value for key, value in (("device", device), ("seed", seed)) if value is not None}
-        settings = {**with_overrides(read_yaml(config), sets or []), **given}
+        given = {"run.device": device, "run.seed": seed}
+        options = [f"{key}={value}" for key, value in given.items() if value is not None]
+        settings = read_config(config, [*(sets or []), *options])
         folder = out or Path("runs") / config.stem
-        result = run(parse(TrainConfig, settings, source=str(config)), out=folder, resume=resume)
+        result = run(settings, out=folder, resume=resume)
         if result["resumed_from"] == result["steps"]:
             s.say(f"the run in {folder} was finished already (step {result['steps']})")
         s.table(
@@ -42,4 +42,4 @@ def train(
         if not result["baselines"]:
             s.say(NO_BASELINE)
         s.result(result)
-        s.next(f"helmol evaluate {folder} {settings['data']}")
+        s.next(f"helmol evaluate {folder} {settings.data.store}")

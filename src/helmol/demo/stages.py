@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from helmol.config import parse, read_yaml
 from helmol.demo.config import DemoConfig
 from helmol.errors import InputError
 from helmol.files import replacing, write_json, write_text
@@ -84,7 +83,7 @@ def data_card(out: Path) -> dict[str, Any]:
 
 def train(config: DemoConfig, out: Path, *, spent_minutes: float) -> dict[str, Any]:
     """Train for the time that is left, or go on with a training that was stopped."""
-    from helmol.train import TrainConfig
+    from helmol.train import read_config
     from helmol.train import run as run_training
 
     record = out / "train.yaml"
@@ -94,18 +93,18 @@ def train(config: DemoConfig, out: Path, *, spent_minutes: float) -> dict[str, A
         settings = {
             "data": str(out / STORE),
             "target": config.target,
-            "preset": config.preset,
-            "max_minutes": round(minutes, 3),
-            "edges_per_batch": EDGES_PER_BATCH,
-            "validate_every": 100,
-            "checkpoint_every": 100,
-            "n_threads": config.workers,
-            "seed": config.seed,
-        }
+            "model": config.preset,
+            "schedule": {"max_minutes": round(minutes, 3), "edges_per_batch": EDGES_PER_BATCH},
+            "run": {
+                "validate_every": 100, "checkpoint_every": 100,
+                "n_threads": config.workers, "seed": config.seed,
+            },
+        }  # fmt: skip
         write_text(record, yaml.safe_dump(settings, sort_keys=False))
-    settings = read_yaml(record)
-    log.info("target %s, at most %.1f minutes", settings["target"], settings["max_minutes"])
-    result = run_training(parse(TrainConfig, settings, source=str(record)), out=out / RUN)
+    training = read_config(record)
+    limits = (f"{end} {limit:g}" for end, limit in training.schedule.ends.items() if limit is not None)
+    log.info("target %s, %s", training.target.matrix, ", ".join(limits))
+    result = run_training(training, out=out / RUN)
     with replacing(out / "learning_curve.png") as temporary:
         shutil.copyfile(out / RUN / "plots" / "learning_curve.png", temporary)
     return result

@@ -15,17 +15,17 @@ load_pyscf_blas()
 from pyscf import lib
 
 from helmol.dft.appended import appended_shells
+from helmol.dft.attached import beyond_the_molecule, has_own_overlap, other_functional
 from helmol.dft.chkfile import read_chkfile, write_chkfile
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
 from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
-from helmol.dft.given import beyond_the_molecule, has_own_overlap, other_functional
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
 from helmol.dft.memory import needed_mb
-from helmol.dft.mole import basis_set, build_mole, molecule_from_mole, other_functions
+from helmol.dft.mole import basis_set, build_mole, elements_without, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
 from helmol.dft.run import run
 
@@ -43,6 +43,7 @@ __all__ = [
     "choose_engine",
     "dipole_integrals",
     "dispersion",
+    "elements_without",
     "energy_of_fock",
     "forces_from",
     "gpu_obstacle",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import dft, gto, lib
-from pyscf.scf import atom_hf
+from pyscf.scf import atom_hf, hf
 
+from helmol.arrays import Array
 from helmol.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 ATOMIC_TOLERANCE = 1e-12
 """Convergence of the energy of an atom, Eh."""
@@ -63,7 +62,7 @@ def _all_electron_orbitals(mole: gto.Mole) -> tuple[Array, Array]:
     ]
     if all(mole.atom_nelec_core(k) for k in range(mole.natm)):
         return np.empty((int(mole.nao), 0)), np.empty(0)
-    found = dft.RKS(others).init_guess_by_minao()
+    found = hf.init_guess_by_minao(others)
     return np.asarray(found.mo_coeff), np.asarray(found.mo_occ)
 
 
@@ -104,13 +103,21 @@ def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Ar
     mole.basis = {symbol: _thawed(basis)}
     mole.ecp = {symbol: _thawed(potential)} if potential else {}
     mole.build(dump_input=False, parse_arg=False)
-    atom = (atom_hf.AtomHF1e if mole.nelectron == 1 else atom_hf.AtomSphAverageRHF)(mole)
-    atom.verbose, atom.conv_tol, atom.max_cycle = 0, ATOMIC_TOLERANCE, ATOMIC_CYCLES
+    with warnings.catch_warnings():
+        # PySCF's atoms use a function that PySCF calls deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        atom = (atom_hf.AtomHF1e if mole.nelectron == 1 else atom_hf.AtomSphAverageRHF)(mole)
+    # The object is in a cycle of references: its scratch file would be closed late.
+    atom._chkfile.close()
+    atom.verbose, atom.chkfile = 0, None
+    atom.conv_tol, atom.max_cycle = ATOMIC_TOLERANCE, ATOMIC_CYCLES
     try:
         atom.kernel()
     except (AssertionError, RuntimeError, IndexError) as error:
         # What PySCF raises for a core that it has no configuration of, or a basis without room for a shell.
-        raise InputError(f"there is no atomic density of {symbol}: {error or 'its basis is too small'}") from error
+        raise InputError(
+            f"there is no atomic density of {symbol}: {error or 'its basis is too small'}"
+        ) from error
     orbitals, occupations = np.asarray(atom.mo_coeff), np.asarray(atom.mo_occ)
     electrons = float(occupations.sum())
     if not atom.converged or abs(electrons - mole.nelectron) > LOST_ELECTRONS:
@@ -125,7 +132,9 @@ def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Ar
 
 def _frozen(values: Any) -> Any:
     """Return nested lists as nested tuples, which can be looked up by."""
-    return tuple(_frozen(value) for value in values) if isinstance(values, list | tuple | np.ndarray) else values
+    return (
+        tuple(_frozen(value) for value in values) if isinstance(values, list | tuple | np.ndarray) else values
+    )
 
 
 def _thawed(values: Any) -> Any:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.dft.level import CHAI_HEAD_GORDON, LevelConfig, dispersion_of
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.system import Molecule
 from helmol.units import ANGSTROM_PER_BOHR, JOULE_PER_MOL_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 DAMPING = 6.0
 """The a of the damping function. Source: Chai & Head-Gordon (2008)."""

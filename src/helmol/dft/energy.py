@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import dft, gto
 
 from helmol import properties
+from helmol.arrays import Array, BoolArray
 from helmol.basis import from_house
 from helmol.brief import brief
 from helmol.dft.dispersion import dispersion
@@ -18,8 +18,6 @@ from helmol.dft.integrals import house, house_shells, overlap, symmetric
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import molecule_from_mole
 from helmol.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 SMALLEST_GAP = 0.05
 """Orbital energy differences below this (Eh) are taken as this in the correction, which would diverge."""
@@ -108,7 +106,7 @@ def forces_from(mole: gto.Mole, level: LevelConfig, density: Array) -> Array:
     return np.asarray(-gradient.kernel() - slope, dtype=np.float64)
 
 
-def _second_order(fock: Any, filled: npt.NDArray[np.bool_]) -> tuple[float, float]:
+def _second_order(fock: Any, filled: BoolArray) -> tuple[float, float]:
     """Return ``Σ_ai |F_ai|² / (F_aa − F_ii)`` of one spin, Eh, and the largest ``|F_ai|``."""
     mixed = fock[np.ix_(~filled, filled)]
     if mixed.size == 0:

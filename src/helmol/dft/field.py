@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import df, dft, gto
 
+from helmol.arrays import Array
 from helmol.dft.densities import minao_density
 from helmol.dft.integrals import house, symmetric
 from helmol.dft.level import EVEN_TEMPERED, LevelConfig, method_for, resolve_functional
 from helmol.dft.mole import elements_mole, find_basis
 from helmol.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 SHARE_OF_MEMORY = 0.5
 """Share of ``max_memory_mb`` that fitted integrals may take."""

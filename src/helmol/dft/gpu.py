@@ -12,16 +12,14 @@ import logging
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.dft.densities import minao_density
 from helmol.dft.field import mean_field
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import build_mole
 from helmol.errors import InputError
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 AGREEMENT = 1e-7
 """Largest difference of a Fock matrix of the same density, GPU against CPU, Eh."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import gto
 
+from helmol.arrays import Array
 from helmol.basis import to_house
-
-Array = npt.NDArray[np.float64]
 
 
 def house_shells(mole: gto.Mole) -> list[int]:

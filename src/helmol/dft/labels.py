@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import eigh
 
+from helmol.arrays import Array
 from helmol.errors import ConvergenceError
-
-Array = npt.NDArray[np.float64]
 
 SYMMETRY_TOLERANCE = 1e-8
 """Largest ``|F − Fᵀ|`` of a Fock matrix as it comes from PySCF, Eh."""

@@ -47,6 +47,17 @@ def basis_set(level: LevelConfig, numbers: Iterable[int]) -> BasisSet:
     return BasisSet.from_mole(elements_mole(level, numbers), level.basis)
 
 
+def elements_without(level: LevelConfig, numbers: Iterable[int]) -> dict[int, str]:
+    """Return by atomic number why a level cannot be used for an element; empty if it can for all."""
+    found = {}
+    for number in sorted({int(n) for n in numbers}):
+        try:
+            basis_set(level, [number])
+        except InputError as error:
+            found[number] = str(error)
+    return found
+
+
 def elements_mole(level: LevelConfig, numbers: Iterable[int]) -> gto.Mole:
     """Build a ``Mole`` of one atom of each element, for what depends on elements alone.
 

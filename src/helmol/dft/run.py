@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import properties
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.dft.densities import minao_density
 from helmol.dft.dispersion import dispersion
@@ -22,8 +22,7 @@ from helmol.dft.mole import build_mole
 from helmol.dft.scf import coarse_pays, converge, keep_orbitals
 from helmol.errors import ConvergenceError, InputError
 from helmol.system import Matrices, Molecule, Sample
-
-Array = npt.NDArray[np.float64]
+from helmol.system.references import FROM_DENSITIES, MARK
 
 
 def run(
@@ -53,7 +52,8 @@ def run(
         engine: PySCF, or gpu4pyscf (see :func:`helmol.dft.choose_engine`), which does the SCF, the forces and
             the reference ``minao``.
         provenance: where the structure came from; ``n_cycles``, ``seconds`` (wall time) and
-            ``cpu_seconds`` are added, ``engine`` where it was a GPU.
+            ``cpu_seconds`` are added, ``engine`` where it was a GPU, and what references of atoms with
+            effective core potentials were made of (:mod:`helmol.system.references`).
 
     Returns:
         The sample and the basis set of its elements.
@@ -100,6 +100,7 @@ def run(
         dipole=_dipole(mole, house(densities, mole)) if dipole else None,
         provenance={
             **(provenance or {}),
+            **(MARK if mole.has_ecp() and set(references) & set(FROM_DENSITIES) else {}),
             **({} if field.cycles is None else {"n_cycles": int(field.cycles)}),
             **({} if engine == "cpu" else {"engine": "gpu4pyscf"}),
             "seconds": round(time.perf_counter() - begin, 3),

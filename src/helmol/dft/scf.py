@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf.dft import numint
 from pyscf.scf import hf
 
+from helmol.arrays import Array
 from helmol.dft.field import on_grid
 from helmol.dft.level import LevelConfig
 from helmol.errors import ConvergenceError
 
-Array = npt.NDArray[np.float64]
 Evaluated = tuple[Any, ...]
 """Electrons, energy and potential."""
 

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol import structures
+from helmol.arrays import Array, BoolArray, IntArray
 from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.system import Molecule
@@ -30,7 +31,6 @@ from helmol.system import Molecule
 if TYPE_CHECKING:
     from helmol.model import Model
 
-Array = npt.NDArray[np.float64]
 NEIGHBOURS = 10
 MOST_ATOMS = 3000
 """Atoms per element above which a random part is scored: the distances take the square of their number."""
@@ -55,7 +55,7 @@ class Embedding:
     elements: npt.NDArray[np.str_]
     environments: npt.NDArray[np.str_]
     formulas: npt.NDArray[np.str_]
-    molecules: npt.NDArray[np.int64]
+    molecules: IntArray
 
     __repr__ = brief
 
@@ -171,7 +171,7 @@ def _distances(features: Array) -> Array:
     return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * scaled @ scaled.T, 0.0))
 
 
-def _allowed(embedding: Embedding, atoms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _allowed(embedding: Embedding, atoms: IntArray) -> BoolArray:
     """Return who may be whose neighbour: atoms of other formulas; of other samples if there is one."""
     groups = embedding.formulas[atoms]
     if len(set(groups.tolist())) < 2:
@@ -180,7 +180,7 @@ def _allowed(embedding: Embedding, atoms: npt.NDArray[np.int64]) -> npt.NDArray[
 
 
 def _purity(
-    distance: Array, labels: npt.NDArray[np.str_], allowed: npt.NDArray[np.bool_], k: int
+    distance: Array, labels: npt.NDArray[np.str_], allowed: BoolArray, k: int
 ) -> dict[str, float | None]:
     """Return the share of like neighbours, and that of blind choice; ``None`` where nobody is a neighbour."""
     alike = labels[:, None] == labels[None]

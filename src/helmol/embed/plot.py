@@ -12,14 +12,13 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helmol.arrays import Array
 from helmol.embed.embedding import Embedding, common_environments
 from helmol.files import replacing
 
 ENVIRONMENTS_SHOWN = 12
 REST = "#d5d5d5"
 BY_ELEMENT = {"H": "#9aa0a6", "C": "#222222", "N": "#0b6fb8", "O": "#d62728", "F": "#2ca02c", "S": "#d9a400"}
-
-Array = npt.NDArray[np.float64]
 
 
 def embedding_plot(

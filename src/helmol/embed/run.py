@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helmol import structures
 from helmol.embed.embedding import Embedding, embed, plane, separation, umap_plane
 from helmol.errors import ConfigError
-from helmol.evaluate.run import split_indices
 from helmol.files import replacing, write_json
-from helmol.store import Store
+from helmol.inputs import Item, molecules_at
+from helmol.places import PathLike, Places, as_list
+from helmol.skipped import FAULTS, Skips
 from helmol.system import Molecule
 
 if TYPE_CHECKING:
@@ -22,37 +22,44 @@ if TYPE_CHECKING:
 
 def embed_runs(
     networks: Mapping[str, Model],
-    path: Path,
+    path: Places,
     *,
     method: str = "pca",
     split: str = "all",
     neighbours: int = 10,
     seed: int = 0,
-    out: Path,
+    out: PathLike,
+    strict: bool = False,
 ) -> dict[str, Any]:
-    """Embed the molecules of a store or structure file.
+    """Embed the molecules of stores or structure files.
+
+    A molecule that cannot be read, or that one of the networks has not learnt, is left out.
 
     Args:
         networks: by name.
-        path: store (``.h5``) or structure file.
+        path: store (``.h5``) or structure file, or several (folders and patterns too).
         method: ``pca`` or ``umap``, of the picture; scores are of the full features.
         split: split of a store, or ``all``.
         neighbours: k of the purity.
         seed: of UMAP, and of the choice of atoms to score.
         out: folder for ``embedding.png``, ``embedding.npz`` and ``embedding.json``.
+        strict: whether the first molecule that cannot be embedded is an error.
 
     Returns:
-        ``n_molecules``, ``n_atoms``, ``method``, ``figure``, ``coordinates``, and per name under ``models``
-        the keys of :func:`helmol.embed.embedding.separation` and ``variance`` (shares of a PCA's axes).
+        ``n_molecules``, ``n_atoms``, ``method``, ``figure``, ``coordinates``, per name under ``models``
+        the keys of :func:`helmol.embed.embedding.separation` and ``variance`` (shares of a PCA's axes), and
+        ``n_skipped`` and ``skipped`` (:class:`helmol.skipped.Skipped`).
 
     Raises:
         ConfigError: unknown method.
         InputError: no molecules, or umap-learn is missing.
-        DomainError: a molecule that a network has not learnt.
+        DomainError: no molecule that all networks have learnt.
     """
     if method not in ("pca", "umap"):
         raise ConfigError(f"method {method!r}: expected pca or umap")
-    molecules = _molecules(path, split)
+    out, skips = Path(out), Skips(strict=strict)
+    with molecules_at(path, skips, split=split) as items:
+        molecules = _learnt(networks, items, skips)
     parts: dict[str, tuple[Embedding, Any, dict[str, Any]]] = {}
     for name, network in networks.items():
         embedding = embed(network, molecules)
@@ -79,17 +86,28 @@ def embed_runs(
             environments=first.environments, molecule=first.molecules, **arrays,
         )  # fmt: skip
     result = {
-        "n_molecules": len(molecules), "n_atoms": len(first.elements), "method": method, "store": str(path),
+        "n_molecules": len(molecules), "n_atoms": len(first.elements), "method": method,
+        "store": ", ".join(map(str, as_list(path))),
         "split": split, "figure": str(figure), "coordinates": str(coordinates),
-        "models": {name: scores for name, (_, _, scores) in parts.items()},
+        "models": {name: scores for name, (_, _, scores) in parts.items()}, **skips.json(),
     }  # fmt: skip
     write_json(out / "embedding.json", result)
     return result
 
 
-def _molecules(path: Path, split: str) -> list[Molecule]:
-    """Read molecules; the matrices of a store are left alone."""
-    if path.suffix in (".h5", ".hdf5"):
-        with Store.open(path) as store:
-            return [store.molecule(i) for i in split_indices(store, split)]
-    return [structure.molecule for structure in structures.read(path)]
+def _learnt(networks: Mapping[str, Model], items: Sequence[Item], skips: Skips) -> list[Molecule]:
+    """Return the molecules that all networks have learnt.
+
+    Raises:
+        DomainError: there is none.
+    """
+    kept = []
+    for item in items:
+        try:
+            for network in networks.values():
+                network.domain.check(item.molecule)
+            kept.append(item.molecule)
+        except FAULTS as error:
+            skips.add(error, item=item.id, file=item.file, row=item.row)
+    skips.refuse_nothing_left(len(kept))
+    return kept

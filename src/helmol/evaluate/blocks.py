@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
 from helmol.units import MICROHARTREE_PER_HARTREE
 
-Array = npt.NDArray[np.float64]
 LETTERS = "spdfghiklmnoq"
 
 
@@ -28,7 +27,7 @@ class BlockErrors:
         size = (2, len(self._kinds), len(self._kinds))
         self._sum, self._count = np.zeros(size), np.zeros(size)
 
-    def add(self, difference: Array, numbers: npt.NDArray[np.int64]) -> tuple[float, float | None]:
+    def add(self, difference: Array, numbers: IntArray) -> tuple[float, float | None]:
         """Add one molecule.
 
         Args:
@@ -54,9 +53,7 @@ class BlockErrors:
             means.append(float(sums[mask].sum() / total) if total else None)
         return means[0] or 0.0, means[1]
 
-    def _shells(
-        self, numbers: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _shells(self, numbers: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Return atom, kind and number of functions of every shell of a molecule."""
         atoms, kinds, sizes = [], [], []
         for atom, number in enumerate(numbers):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.evaluate.metrics import interval, needing
@@ -19,7 +19,6 @@ from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 if TYPE_CHECKING:
     from helmol.model import Model, PredictedEnergy
 
-Array = npt.NDArray[np.float64]
 
 MEV = 1000 * EV_PER_HARTREE
 MEV_PER_ANGSTROM = 1000 * EV_PER_ANGSTROM_PER_AU
@@ -108,8 +107,8 @@ def energy_table(
     """Return the error table of a model with an energy head.
 
     Returns:
-        The keys of :func:`energy_errors`, and the same of ``baselines["elements"]``, the per-element
-        reference with no forces; ``missing``: why a number is ``None``.
+        The keys of :func:`energy_errors`, and the same of ``baselines["elements"]``, the energies of the
+        elements with no forces; ``missing``: why a number is ``None``.
     """
     result = energy_errors(labels, predicted)
     missing = _why_no_forces(network, labels)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import properties
+from helmol.arrays import Array, BoolArray
 from helmol.basis import BasisSet
 from helmol.errors import HelmolError, InputError
 from helmol.evaluate.blocks import BlockErrors
@@ -17,8 +17,6 @@ from helmol.evaluate.metrics import FOCK_METRICS, SPIN_METRICS, interval, needin
 from helmol.properties import ElectronicState, electronic_state
 from helmol.system import LevelOfTheory, Sample
 from helmol.units import DEBYE_PER_AU, MICROHARTREE_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 SPINS = ("alpha", "beta")
 NEEDS_OVERLAP = needing("orbitals", "dipole")
@@ -60,21 +58,21 @@ class ErrorTable:
                     f"sample {sample.id!r}: predicted matrix has shape {matrix.shape}, label {fock.shape}"
                 )
         overlap, integrals = self._integrals(sample)
-        reference: ElectronicState | None = None
+        truth: ElectronicState | None = None
         for name, matrix in predicted.items():
             row = self._matrix_errors(name, matrix - fock, sample)
             if overlap is None or not self._diagonalise:
                 pass
             elif np.isfinite(matrix).all():
-                reference = reference or electronic_state(fock, overlap, sample.molecule, self._basis)
+                truth = truth or electronic_state(fock, overlap, sample.molecule, self._basis)
                 state = electronic_state(matrix, overlap, sample.molecule, self._basis)
-                row |= _orbital_errors(state, reference, overlap)
+                row |= _orbital_errors(state, truth, overlap)
                 flag = properties.gap_flag(state.gap)
-                if flag is not None and properties.gap_flag(reference.gap) is None:
+                if flag is not None and properties.gap_flag(truth.gap) is None:
                     self._flags.setdefault(name, []).append({"id": sample.id, "text": flag})
                 if integrals is not None:
                     # The nuclear parts cancel.
-                    change = properties.electronic_dipole(state.density - reference.density, integrals)
+                    change = properties.electronic_dipole(state.density - truth.density, integrals)
                     row["dipole_mae_debye"] = float(np.linalg.norm(change) * DEBYE_PER_AU)
             else:
                 row |= dict.fromkeys(NEEDS_OVERLAP, float("nan"))
@@ -156,35 +154,33 @@ class ErrorTable:
             self._missing.setdefault(metric, reason)
 
 
-def _orbital_errors(state: ElectronicState, reference: ElectronicState, overlap: Array) -> dict[str, float]:
+def _orbital_errors(state: ElectronicState, truth: ElectronicState, overlap: Array) -> dict[str, float]:
     """Return the errors of energies, orbitals and density of one molecule."""
-    occupied = reference.mo_occ > 0
+    occupied = truth.mo_occ > 0
     row = {}
     if occupied.any():
-        error = np.abs(state.mo_energy - reference.mo_energy) * MICROHARTREE_PER_HARTREE
+        error = np.abs(state.mo_energy - truth.mo_energy) * MICROHARTREE_PER_HARTREE
         row["eps_occ_mae_uEh"] = float(error[occupied].mean())
         if occupied.ndim == 2:
             for spin, one, filled in zip(SPINS, error, occupied, strict=True):
                 if filled.any():
                     row[f"eps_occ_{spin}_mae_uEh"] = float(one[filled].mean())
     for key, value in {
-        "homo": state.homo - reference.homo, "lumo": state.lumo - reference.lumo,
-        "gap": state.gap - reference.gap,
+        "homo": state.homo - truth.homo, "lumo": state.lumo - truth.lumo,
+        "gap": state.gap - truth.gap,
     }.items():  # fmt: skip
         if np.isfinite(value):
             row[f"{key}_mae_uEh"] = abs(value) * MICROHARTREE_PER_HARTREE
-    row |= _similarity(state.mo_coeff, reference.mo_coeff, occupied, overlap)
-    row["density_error"] = properties.density_error(state.density, reference.density)
-    row["density_error_per_electron"] = row["density_error"] / max(float(reference.mo_occ.sum()), 1.0)
+    row |= _similarity(state.mo_coeff, truth.mo_coeff, occupied, overlap)
+    row["density_error"] = properties.density_error(state.density, truth.density)
+    row["density_error_per_electron"] = row["density_error"] / max(float(truth.mo_occ.sum()), 1.0)
     return row
 
 
-def _similarity(
-    mo_coeff: Array, reference: Array, occupied: npt.NDArray[np.bool_], overlap: Array
-) -> dict[str, float]:
+def _similarity(mo_coeff: Array, truth: Array, occupied: BoolArray, overlap: Array) -> dict[str, float]:
     """Return the mean |cosine| of occupied columns, Euclidean and in the metric S."""
     first = np.swapaxes(mo_coeff, -1, -2)[occupied]
-    second = np.swapaxes(reference, -1, -2)[occupied]
+    second = np.swapaxes(truth, -1, -2)[occupied]
     if len(first) == 0:
         return {}
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)

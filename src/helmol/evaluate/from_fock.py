@@ -11,16 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import properties
+from helmol.arrays import Array
 from helmol.errors import InputError
 from helmol.evaluate.metrics import interval
 from helmol.progress import Progress
 from helmol.system import LevelOfTheory, Sample
 from helmol.units import EV_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 
 def energies_from_fock(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from helmol.arrays import Array
 from helmol.evaluate.fock import ErrorTable
 from helmol.progress import Progress
 from helmol.system import LevelOfTheory, Sample
@@ -15,8 +15,39 @@ from helmol.system import LevelOfTheory, Sample
 if TYPE_CHECKING:
     from helmol.model import Model
 
-T = TypeVar("T")
-log = logging.getLogger("helmol.evaluate")
+
+class Predicted(NamedTuple):
+    """A labelled molecule, its predicted Fock matrix (house order, Eh), and the seconds that it took."""
+
+    sample: Sample
+    fock: Array
+    seconds: float
+
+
+def predictions(
+    network: Model, samples: Iterable[Sample], *, max_edges: int = 20_000, at_a_time: int = 64
+) -> Iterator[Predicted]:
+    """Yield labelled molecules with their predicted Fock matrices.
+
+    Args:
+        network: with a Hamiltonian head.
+        samples: labelled molecules, e.g. read lazily from a store.
+        max_edges: atom pairs per batch.
+        at_a_time: molecules in memory, predicted before the first of them is yielded.
+
+    Raises:
+        DomainError: a molecule that the network has not learnt.
+    """
+    from helmol.model import predict_fock
+
+    iterator = iter(samples)
+    while chunk := list(itertools.islice(iterator, at_a_time)):
+        start = time.perf_counter()
+        molecules, known = [sample.molecule for sample in chunk], [sample.matrices.known for sample in chunk]
+        matrices = predict_fock(network, molecules, known, max_edges=max_edges)
+        seconds = (time.perf_counter() - start) / len(chunk)
+        for sample, matrix in zip(chunk, matrices, strict=True):
+            yield Predicted(sample, matrix, seconds)
 
 
 def evaluate_model(
@@ -44,37 +75,19 @@ def evaluate_model(
         The keys of :func:`helmol.evaluate.errors`, ``baselines`` (the same keys per guess),
         ``target``, ``parameters``, ``seconds_per_molecule`` (prediction alone).
     """
-    from helmol.model import predict_fock
-
-    basis = network.domain.basis
-    table = ErrorTable(basis, level=level)
+    table = ErrorTable(network.domain.basis, level=level)
     common: set[str] | None = None
     seconds, count = 0.0, 0
     with Progress("Evaluate", total=total, unit="molecules") as bar:
-        for chunk in _chunks(samples, at_a_time):
-            start = time.perf_counter()
-            matrices = predict_fock(
-                network,
-                [sample.molecule for sample in chunk],
-                [sample.matrices.known for sample in chunk],
-                max_edges=max_edges,
-            )
-            seconds, count = seconds + time.perf_counter() - start, count + len(chunk)
-            for sample, matrix in zip(chunk, matrices, strict=True):
-                references = sample.matrices.references
-                common = set(references) if common is None else common & set(references)
-                table.add(sample, {"model": matrix, **references})
-                bar.advance()
+        for one in predictions(network, samples, max_edges=max_edges, at_a_time=at_a_time):
+            references = one.sample.matrices.references
+            common = set(references) if common is None else common & set(references)
+            table.add(one.sample, {"model": one.fock, **references})
+            seconds, count = seconds + one.seconds, count + 1
+            bar.advance()
     result = table.summary("model")
     result["baselines"] = {name: table.summary(name) for name in sorted(common or ())}
     result["target"] = network.domain.target
     result["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     result["seconds_per_molecule"] = seconds / max(count, 1)
     return result
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of at most ``size`` items."""
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk

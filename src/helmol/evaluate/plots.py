@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.errors import InputError
 from helmol.evaluate.metrics import METRICS, Metric
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from helmol.evaluate.energies import EnergyLabel
     from helmol.model import PredictedEnergy
 
-Array = npt.NDArray[np.float64]
 
-MODEL, REFERENCE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
+MODEL, TRUE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
 FLOOR_UEH = 1e-3
 """Smallest error drawn on a log axis, µEh; float64 noise of a Fock matrix is far below."""
 
@@ -107,7 +106,7 @@ def parity(
 def _parity_panel(axes: Axes, true: Array, guess: Array, metric: Metric, error: float) -> None:
     """Draw one parity plot with the mean error."""
     shown = np.random.default_rng(0).permutation(len(true))[:20000]
-    axes.plot([true.min(), true.max()], [true.min(), true.max()], color=REFERENCE, linewidth=0.8)
+    axes.plot([true.min(), true.max()], [true.min(), true.max()], color=TRUE, linewidth=0.8)
     axes.plot(true[shown], guess[shown], ".", color=MODEL, markersize=3, alpha=0.4, rasterized=True)
     axes.set(title=metric.label, xlabel="F from DFT / Eh", ylabel="F predicted / Eh")
     axes.text(0.04, 0.94, f"mean error {error:.4g} {metric.unit}", transform=axes.transAxes, va="top")
@@ -160,7 +159,7 @@ def levels(
     # Of an unrestricted molecule alpha orbitals are shown.
     energies = {name: np.atleast_2d(state.mo_energy)[0] for name, state in states.items()}
     n_occupied = states["DFT"].filled[0].shape[1]
-    colours = {"DFT": REFERENCE, "model": MODEL}
+    colours = {"DFT": TRUE, "model": MODEL}
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     shown = slice(max(0, n_occupied - 16), n_occupied + 6)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from helmol.evaluate.fock import errors
+from helmol.evaluate.network import predictions
 from helmol.progress import Progress
 from helmol.system import Sample
 from helmol.units import MICROHARTREE_PER_HARTREE
@@ -35,10 +35,8 @@ def precision_table(
     """
     import torch
 
-    from helmol.model import PRECISIONS, predict_fock
+    from helmol.model import PRECISIONS
 
-    molecules = [sample.molecule for sample in samples]
-    references = [sample.matrices.known for sample in samples]
     double = copy.deepcopy(network).set_precision("fp32").to(torch.float64)
     single = copy.deepcopy(network).set_precision("fp32").to(torch.float32)
     rows: dict[str, dict[str, float]] = {}
@@ -47,9 +45,8 @@ def precision_table(
     with Progress("Precisions", total=len(names), unit="precisions") as bar:
         for name in names:
             model = double if name == "fp64" else single.set_precision(name)
-            start = time.perf_counter()
-            matrices = predict_fock(model, molecules, references, max_edges=max_edges)
-            seconds = time.perf_counter() - start
+            found = list(predictions(model, samples, max_edges=max_edges, at_a_time=max(len(samples), 1)))
+            matrices = [one.fock for one in found]
             exact = exact or matrices
             changes = [np.abs(one - other) for one, other in zip(matrices, exact, strict=True)]
             table = errors(samples, matrices, network.domain.basis)
@@ -58,7 +55,7 @@ def precision_table(
                 "h_change_max_uEh": float(max(c.max() for c in changes)) * MICROHARTREE_PER_HARTREE,
                 "h_mae_uEh": table["h_mae_uEh"],
                 "eps_occ_mae_uEh": table["eps_occ_mae_uEh"],
-                "seconds_per_molecule": seconds / max(len(samples), 1),
+                "seconds_per_molecule": sum(one.seconds for one in found) / max(len(samples), 1),
             }
             bar.advance()
     return rows

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helmol.errors import DomainError, InputError
+from helmol.errors import InputError
 from helmol.evaluate import report
 from helmol.evaluate.baselines import made_baseline, spread
-from helmol.evaluate.energies import energy_table, predict_labels, read_label
+from helmol.evaluate.energies import EnergyLabel, energy_table, predict_labels, read_label
 from helmol.evaluate.from_fock import energies_from_fock
-from helmol.evaluate.network import evaluate_model
+from helmol.evaluate.network import evaluate_model, predictions
 from helmol.evaluate.precision import precision_table
 from helmol.evaluate.published import comparable, set_name
 from helmol.evaluate.remarks import remarks
-from helmol.store import Store
+from helmol.inputs import STORE_SUFFIXES
+from helmol.places import PathLike, Places, files_at
+from helmol.skipped import FAULTS, Skips
+from helmol.store import Stores
+from helmol.system import Sample
 
 if TYPE_CHECKING:
     from helmol.model import Model
@@ -28,14 +32,15 @@ log = logging.getLogger("helmol.evaluate")
 
 def evaluate_store(
     network: Model,
-    path: Path,
+    path: Places,
     *,
     split: str | None = None,
     seen: Collection[str] = (),
-    out: Path,
+    out: PathLike,
     max_edges: int = 20000,
     energy_from_h: int = 0,
     precisions: int = 0,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Return the error table of a network on one split of a store; write it, a report and plots to ``out``.
 
@@ -43,9 +48,12 @@ def evaluate_store(
     :func:`helmol.evaluate.energies.energy_table`, one with both heads all of them, or those of the one kind
     of label that the molecules have.
 
+    A molecule outside the model's domain, a damaged one, or one without the labels that others have is left
+    out of the table, named and counted.
+
     Args:
         network: the model.
-        path: the store.
+        path: the store, or several (folders and patterns too), whose molecules make one table.
         split: name of a split, or ``"all"``; by default ``"test"``, and in a store without one all
             molecules that are not in ``seen`` (reported as ``"unseen"``).
         seen: ids that the model was trained or chosen on.
@@ -55,98 +63,181 @@ def evaluate_store(
             (:mod:`helmol.evaluate.from_fock`); each costs as much as one SCF cycle.
         precisions: on how many molecules to compare the precisions of matrix products, under ``precisions``
             (:func:`helmol.evaluate.precision.precision_table`).
+        strict: whether the first molecule that cannot be evaluated is an error.
 
     Returns:
         These keys, ``target``, ``parameters``, ``store``, ``split``; ``set``: the published test set that the
         molecules are, or ``None``; ``published``: what others reached there
-        (:mod:`helmol.evaluate.published`); ``remarks``: what should be said aloud, in sentences.
+        (:mod:`helmol.evaluate.published`); ``remarks``: what should be said aloud, in sentences;
+        ``n_skipped`` and ``skipped`` (:class:`helmol.skipped.Skipped`).
 
     Raises:
-        InputError: the store has no such split, or it is empty; molecules without labels to compare with.
-        DomainError: the store's functional, dispersion (of energies) or basis is not the model's, or a
-            molecule is outside its domain.
+        InputError: the store has no such split, or it is empty; no molecule has labels to compare with.
+        DomainError: the store's functional, dispersion (of energies) or basis is not the model's, or no
+            molecule is in its domain.
     """
     if "fock" not in network.heads and (energy_from_h or precisions):
         raise InputError("energies from Fock matrices and precisions need a model with a Hamiltonian head")
-    with Store.open(path) as store:
-        split = split or ("test" if "test" in store.splits else "unseen")
-        chosen = split_indices(store, split, seen=seen)
-        _check(network, store, chosen)
-        fock, energy = _what_to_compare(network, store, chosen)
-        result: dict[str, Any] = {"n_molecules": len(chosen), "baselines": {}, "missing": {}}
-        if energy_from_h:
-            _all_labelled(store, chosen[:energy_from_h], "energy", "energy")
+    out, skips = Path(out), Skips(strict=strict)
+    with Stores(files_at(path, suffixes=STORE_SUFFIXES, what="stores with labels")) as stores:
+        split = split or ("test" if stores.have_split("test") else "unseen")
+        _check_data(network, stores)
+        chosen = _in_domain(network, stores, stores.indices(split, seen=seen), skips)
+        with_fock, with_energy = _what_to_compare(network, stores, chosen, skips)
+        labelled = stores.has("energy")
+        if energy_from_h and not any(labelled[i] for i in with_fock):
+            raise InputError(f"no molecule of {stores.names} has an energy to compare with")
         report.clear(out)
+        result: dict[str, Any] = {"baselines": {}, "missing": {}}
+        compared: set[int] = set()
         notes: list[str] = []
-        if fock:
+        if with_fock:
+            samples = _Samples(network, stores, skips)
             table = evaluate_model(
-                network, (store[i] for i in chosen), total=len(chosen), level=store.level, max_edges=max_edges
+                network, samples.of(with_fock), total=len(with_fock), level=stores.level, max_edges=max_edges
             )
+            skips.refuse_nothing_left(len(samples.read))
             if not table["baselines"]:
-                some = [store[i] for i in spread(chosen)]
                 table["baselines"], note = made_baseline(
-                    some, network.domain.basis, store.level, store=path, total=len(chosen)
-                )
+                    samples.some(spread(samples.read)), network.domain.basis, stores.level,
+                    store=stores.names, total=len(samples.read),
+                )  # fmt: skip
                 notes.append(note)
             _merge(result, table)
-            _plot(network, store, chosen[:MOLECULES_PLOTTED], table, out=out, max_edges=max_edges)
+            plotted = samples.some(samples.read[:MOLECULES_PLOTTED])
+            _plot(network, plotted, table, out=out, max_edges=max_edges)
             if energy_from_h:
-                _merge(result, _from_fock(network, store, chosen[:energy_from_h], max_edges=max_edges))
+                some = samples.some([i for i in samples.read if labelled[i]][:energy_from_h])
+                _merge(result, _from_fock(network, some, stores, max_edges=max_edges))
             if precisions:
-                some = [store[i] for i in chosen[:precisions]]
+                some = samples.some(samples.read[:precisions])
                 result["precisions"] = precision_table(network, some, max_edges=max_edges)
+            compared.update(samples.read)
         elif "fock" in network.heads:
             result["missing"]["h_mae_uEh"] = "the molecules have no Fock matrices"
-        if energy:
-            _merge(result, _energies(network, store, chosen, out=out, max_edges=max_edges))
+        if with_energy:
+            labels = _labels(network, stores, with_energy, skips)
+            skips.refuse_nothing_left(len(labels))
+            _merge(result, _energies(network, list(labels.values()), out=out, max_edges=max_edges))
+            compared.update(labels)
         elif "energy" in network.heads:
             result["missing"]["energy_mae_meV"] = "the molecules have no energies"
+        result |= {"n_molecules": len(compared), **skips.json()}
         result |= {"target": network.domain.target, "parameters": network.n_parameters}
-        result |= {"store": str(path), "split": split, "set": set_name(store, split, chosen)}
-        result |= {"published": comparable(result["set"], xc=store.level.xc, basis=store.level.basis)}
+        result |= {"store": stores.names, "split": split, "set": _set_name(stores, split, chosen, skips)}
+        result |= {"published": comparable(result["set"], xc=stores.level.xc, basis=stores.level.basis)}
         result |= {"remarks": [*remarks(result), *notes]}
         report.write(out, result)
     return result
 
 
-def _check(network: Model, store: Store, indices: Sequence[int]) -> None:
-    """Refuse a store of another level or basis, and molecules that the model has not learnt, by name.
-
-    Elements that only other molecules of the store have do not matter.
-    """
+def _check_data(network: Model, stores: Stores) -> None:
+    """Refuse stores of another level or basis; elements of other molecules do not matter."""
     domain = network.domain
-    energies = "energy" in network.heads
-    domain.check_data(store.level, store.basis.part(domain.basis.elements), energies=energies)
-    for index in indices:
-        molecule = store.molecule(index)
-        try:
-            domain.check(molecule)
-        except DomainError as error:
-            raise DomainError(f"{store.ids[index]} ({molecule.formula}): {error}") from error
+    for store in stores.stores:
+        basis = store.basis.part(domain.basis.elements)
+        domain.check_data(store.level, basis, energies="energy" in network.heads)
 
 
-def _what_to_compare(network: Model, store: Store, chosen: Sequence[int]) -> tuple[bool, bool]:
-    """Return whether Fock matrices and whether energies are compared, known before anything is computed.
+def _set_name(stores: Stores, split: str, chosen: Sequence[int], skips: Skips) -> str | None:
+    """Return the name of the published test set that the molecules are, all of them."""
+    if len(stores.stores) > 1 or skips.found:
+        return None
+    return set_name(stores.stores[0], split, chosen)
+
+
+def _in_domain(network: Model, stores: Stores, indices: Sequence[int], skips: Skips) -> list[int]:
+    """Return the molecules that the model has learnt.
 
     Raises:
-        InputError: a molecule lacks a label that is needed, or that others have.
+        DomainError: there is none.
+    """
+    kept = []
+    for index in indices:
+        try:
+            network.domain.check(stores.molecule(index))
+            kept.append(index)
+        except FAULTS as error:
+            _skip(skips, stores, index, error)
+    skips.refuse_nothing_left(len(kept))
+    return kept
+
+
+def _skip(skips: Skips, stores: Stores, index: int, error: BaseException) -> None:
+    """Leave a molecule out."""
+    store, row = stores.place(index)
+    skips.add(error, item=store.id(row), file=store.path, row=row)
+
+
+def _what_to_compare(
+    network: Model, stores: Stores, chosen: Sequence[int], skips: Skips
+) -> tuple[list[int], list[int]]:
+    """Return the molecules with Fock matrices and those with energies, known before anything is computed.
+
+    A molecule that lacks what others have is named; it may still be compared in what it has.
+
+    Raises:
+        InputError: no molecule has anything to compare with.
     """
     columns = {"fock": "Fock matrix", "energy": "energy"}
-    asked = [name for name in columns if name in network.heads]
-    there = [name for name in asked if store.has(name)[chosen].any()] or asked
-    for name in there:
-        _all_labelled(store, chosen, name, columns[name])
-    return "fock" in there, "energy" in there
+    found: dict[str, list[int]] = {"fock": [], "energy": []}
+    for name in (name for name in columns if name in network.heads):
+        there = stores.has(name)
+        found[name] = [index for index in chosen if there[index]]
+    if not any(found.values()):
+        what = " or ".join(text for name, text in columns.items() if name in network.heads)
+        raise InputError(f"no molecule of {stores.names} has a {what} to compare with")
+    for name, what in columns.items():
+        if found[name]:
+            for index in sorted({*chosen} - {*found[name]}):
+                _skip(skips, stores, index, InputError(f"it has no {what} to compare with"))
+    return found["fock"], found["energy"]
 
 
-def _all_labelled(store: Store, chosen: Sequence[int], column: str, what: str) -> None:
-    """Raise InputError if a molecule lacks a label; the first is named."""
-    there = store.has(column)
-    if without := [i for i in chosen if not there[i]]:
-        raise InputError(
-            f"sample {store.ids[without[0]]!r} of {store.path} has no {what} to compare with "
-            f"({len(without)} of {len(chosen)} lack it)"
-        )
+class _Samples:
+    """Read samples, remember which of them are whole, and read some of these again.
+
+    Attributes:
+        read: what could be read.
+    """
+
+    def __init__(self, network: Model, stores: Stores, skips: Skips) -> None:
+        self._needed, self._stores, self._skips = network.needed_references, stores, skips
+        self.read: list[int] = []
+
+    def of(self, indices: Sequence[int]) -> Iterator[Sample]:
+        """Yield the samples that are whole."""
+        for index in indices:
+            try:
+                sample = self._stores[index]
+                if missing := [name for name in self._needed if name not in sample.matrices.known]:
+                    raise InputError(
+                        f"it has no {missing[0]!r} matrix, from which the model starts: 'helmol references' "
+                        "adds it"
+                    )
+            except FAULTS as error:
+                _skip(self._skips, self._stores, index, error)
+                continue
+            self.read.append(index)
+            yield sample
+
+    def some(self, indices: Sequence[int]) -> list[Sample]:
+        """Return samples that have been read before."""
+        return [self._stores[index] for index in indices]
+
+
+def _labels(network: Model, stores: Stores, indices: Sequence[int], skips: Skips) -> dict[int, EnergyLabel]:
+    """Return the energies that can be read, of molecules whose energies the model has learnt."""
+    found = {}
+    for index in indices:
+        store, row = stores.place(index)
+        try:
+            label = read_label(store, row)
+            network.energy_target.check(label.molecule)
+            found[index] = label
+        except FAULTS as error:
+            _skip(skips, stores, index, error)
+    return found
 
 
 def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
@@ -154,33 +245,27 @@ def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
     for name, part in table["baselines"].items():
         result["baselines"].setdefault(name, {}).update(part)
     result["missing"].update(table.get("missing", {}))
-    result.update({key: value for key, value in table.items() if key not in ("baselines", "missing")})
+    own = ("baselines", "missing", "n_molecules")
+    result.update({key: value for key, value in table.items() if key not in own})
 
 
-def _from_fock(network: Model, store: Store, indices: Sequence[int], *, max_edges: int) -> dict[str, Any]:
-    """Compare the energies that predicted and reference Fock matrices imply."""
-    from helmol.model import predict_fock
-
-    samples = [store[i] for i in indices]
+def _from_fock(network: Model, some: Sequence[Sample], stores: Stores, *, max_edges: int) -> dict[str, Any]:
+    """Compare the energies that predicted and cheap Fock matrices imply."""
+    samples, matrices, _ = zip(*predictions(network, some, max_edges=max_edges), strict=True)
     references = [sample.matrices.references for sample in samples]
-    known = [sample.matrices.known for sample in samples]
-    matrices = predict_fock(network, [s.molecule for s in samples], known, max_edges=max_edges)
     common = set.intersection(*({*names} for names in references))
     tables = energies_from_fock(
         samples,
         {"model": matrices, **{name: [r[name] for r in references] for name in sorted(common)}},
-        store.level,
+        stores.level,
     )
     return {**tables.pop("model"), "baselines": tables}
 
 
-def _energies(
-    network: Model, store: Store, indices: Sequence[int], *, out: Path, max_edges: int
-) -> dict[str, Any]:
+def _energies(network: Model, labels: Sequence[EnergyLabel], *, out: Path, max_edges: int) -> dict[str, Any]:
     """Compare energies and forces with their labels and draw them."""
     from helmol.evaluate import plots
 
-    labels = [read_label(store, i) for i in indices]
     predicted = predict_labels(network, labels, max_edges=max_edges)
     alone = [network.energy_target.energy_of(label.molecule) for label in labels]
     table = energy_table(network, labels, predicted)
@@ -188,33 +273,9 @@ def _energies(
     return table
 
 
-def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> list[int]:
-    """Return the positions of a split's samples.
-
-    Raises:
-        InputError: no such split, or nothing in it.
-    """
-    if split == "unseen" and split not in store.splits:
-        indices = [i for i, id in enumerate(store.ids) if id not in seen]
-        if not indices:
-            raise InputError(
-                f"the model was trained or chosen on all {len(store)} molecules of the store, which has "
-                "no split 'test': --split all measures the errors on those"
-            )
-        return indices
-    if split != "all" and split not in store.splits:
-        have = ", ".join(store.splits) or "none"
-        raise InputError(f"the store has no split {split!r} (it has {have}): use --split all or one of these")
-    indices = list(range(len(store))) if split == "all" else [int(i) for i in store.indices(split)]
-    if not indices:
-        raise InputError(f"split {split!r} of the store is empty")
-    return indices
-
-
 def _plot(
     network: Model,
-    store: Store,
-    indices: Sequence[int],
+    some: Sequence[Sample],
     result: dict[str, Any],
     *,
     out: Path,
@@ -222,21 +283,18 @@ def _plot(
 ) -> None:
     """Draw parity, levels and errors by shell pair for a few molecules."""
     from helmol.evaluate import plots
-    from helmol.model import predict_fock
 
-    samples = [store[i] for i in indices]
-    predicted = predict_fock(
-        network, [s.molecule for s in samples], [s.matrices.known for s in samples], max_edges=max_edges
-    )
-    plots.parity(samples, predicted, store.basis, out / "parity.png", errors=result)
+    basis = network.domain.basis
+    samples, matrices, _ = zip(*predictions(network, some, max_edges=max_edges), strict=True)
+    plots.parity(samples, matrices, basis, out / "parity.png", errors=result)
     plots.shell_pairs(result["by_shell_pair"], out / "shell_pairs.png")
     sample = samples[0]
     if sample.matrices.overlap is not None:
         plots.levels(
             sample,
-            predicted[0],
+            matrices[0],
             out / "levels.png",
-            basis=store.basis,
+            basis=basis,
             overlap=sample.matrices.overlap,
             baseline=next((name for name in result["baselines"] if name in sample.matrices.references), None),
         )

@@ -10,19 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import dft, properties
+from helmol.arrays import Array
 from helmol.basis import BasisSet, from_house, to_house
 from helmol.dft import LevelConfig
 from helmol.errors import InputError
 from helmol.files import plain
-from helmol.store.columns import to_columns
+from helmol.store.columns import REFERENCE, to_columns
 from helmol.system import Matrices, Molecule, Sample
 from helmol.units import DEBYE_PER_AU
-
-Array = npt.NDArray[np.float64]
-REFERENCE = "reference_"
 
 
 def exact_arrays(sample: Sample, basis: BasisSet) -> dict[str, Any]:

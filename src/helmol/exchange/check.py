@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import dft
+from helmol.arrays import Array
 from helmol.dft import FockEnergy, LevelConfig
 from helmol.errors import InputError
 from helmol.exchange.readers import ARRANGEMENTS, Arrangement, Source
+from helmol.store import Store
 from helmol.system import Molecule, Sample
 from helmol.units import ANGSTROM_PER_BOHR
-
-Array = npt.NDArray[np.float64]
 
 UNITS = {
     "as expected": 1.0,
@@ -40,6 +39,22 @@ def check_config(source: Source) -> LevelConfig:
     )
 
 
+def refuse_other_functions(store: Store, config: LevelConfig) -> None:
+    """Raise if PySCF has other basis functions under the name of a store's basis.
+
+    Raises:
+        InputError: names the element and what differs.
+    """
+    if not store.basis.elements:
+        return
+    found = dft.basis_set(config, store.basis.elements)
+    if (difference := store.basis.difference(found)) is not None:
+        raise InputError(
+            f"{store.path}: PySCF's basis {store.basis.name!r} is not the one of the store: in PySCF "
+            f"{difference}"
+        )
+
+
 def check_overlaps(
     samples: Sequence[Sample], source: Source, arrangement: Arrangement, *, where: str
 ) -> float | None:
@@ -52,8 +67,8 @@ def check_overlaps(
     for sample in samples:
         if sample.matrices.overlap is None:
             continue
-        reference = dft.overlap(dft.build_mole(sample.molecule, config))
-        error = float(np.abs(sample.matrices.overlap - reference).max())
+        recomputed = dft.overlap(dft.build_mole(sample.molecule, config))
+        error = float(np.abs(sample.matrices.overlap - recomputed).max())
         if not error <= (source.overlap_tolerance or 0.0):
             cause = _order_or_unit(sample.molecule, sample.matrices.overlap, arrangement, _overlap_of(config))
             raise InputError(
@@ -127,7 +142,7 @@ def _cause(sample: Sample, source: Source, arrangement: Arrangement) -> str:
 
 
 def _order_or_unit(
-    molecule: Molecule, matrix: Array, arrangement: Arrangement, reference: Callable[[Molecule], Array]
+    molecule: Molecule, matrix: Array, arrangement: Arrangement, nearby: Callable[[Molecule], Array]
 ) -> str | None:
     """Try all orders and units and return the pair that fits a cheap matrix best, ``None`` if it is ours.
 
@@ -135,13 +150,13 @@ def _order_or_unit(
         molecule: as it was read.
         matrix: as it was read, house order if the arrangement is right.
         arrangement: what was taken for the file's order.
-        reference: a matrix of a molecule in house order that is near the right one.
+        nearby: a matrix of a molecule in house order that is near the right one.
     """
     foreign = arrangement.from_house(matrix, molecule.numbers)
     found: list[tuple[float, str, str]] = []
     for unit, factor in UNITS.items():
         try:
-            near = reference(replace(molecule, positions=molecule.positions * factor))
+            near = nearby(replace(molecule, positions=molecule.positions * factor))
         except (InputError, np.linalg.LinAlgError):
             continue
         for order, tried in _orders(arrangement):

@@ -11,7 +11,9 @@ import io
 import json
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,11 @@ from helmol import dft, structures
 from helmol.basis import BasisSet
 from helmol.damage import read_json, read_npz, read_text, understood
 from helmol.dft import LevelConfig
-from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.exchange.arrays import derived_arrays, exact_arrays
 from helmol.exchange.readers.sqlite import Database
 from helmol.files import file_stem, replacing, short_name, write_json, write_text
 from helmol.system import Sample
-from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
 HEADER = "store.json"
 """File that says what the other files of a folder have in common; written last."""
@@ -39,6 +39,21 @@ _FRAMES = ".structures.part"
 ROWS_PER_COMMIT = 128
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Say where a sample stands.
+
+    Attributes:
+        file: that holds it.
+        row: in the file, ``None`` if it is alone there.
+        read: returns its exact arrays, or raises InputError.
+    """
+
+    file: Path
+    row: int | None
+    read: Callable[[], dict[str, Any]]
+
+
 class Container(ABC):
     """Write samples one after the other, or read them back.
 
@@ -46,12 +61,19 @@ class Container(ABC):
         path: folder or file.
     """
 
+    takes_unrestricted = True
+    """Whether there is a place for two Fock matrices per molecule."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @abstractmethod
-    def begin(self, source: str) -> None:
+    def begin(self, source: str, ids: Sequence[str]) -> None:
         """Get ready to write, or to go on with what was written of the same source.
+
+        Args:
+            source: says what is written.
+            ids: of all samples to come; some may not come.
 
         Raises:
             InputError: something else was begun here.
@@ -59,7 +81,7 @@ class Container(ABC):
 
     @abstractmethod
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
-        """Add one sample, unless it is there."""
+        """Add one sample, unless it is there; on an error nothing of it."""
 
     @abstractmethod
     def finish(self, header: dict[str, Any]) -> None:
@@ -74,8 +96,8 @@ class Container(ABC):
         """Return what :meth:`finish` wrote."""
 
     @abstractmethod
-    def samples(self, first: int = 0) -> Iterator[dict[str, Any]]:
-        """Yield the exact arrays of every sample from the first one wanted."""
+    def samples(self) -> Iterator[Stored]:
+        """Yield every sample, unread."""
 
 
 class Folder(Container):
@@ -85,11 +107,13 @@ class Folder(Container):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._names: dict[str, None] = {}
+        self._names: dict[str, str] = {}
+        self._written: list[str] = []
         self._goes_on = False
 
-    def begin(self, source: str) -> None:
+    def begin(self, source: str, ids: Sequence[str]) -> None:
         """Note the source; files of the same one that are there are whole and stay."""
+        self._names = _file_names(ids, self.suffix)
         note = self.path / NOTE
         if note.exists():
             if read_text(note) != source:
@@ -104,19 +128,9 @@ class Folder(Container):
         """Return whether a file must be written."""
         return not (self._goes_on and path.exists())
 
-    def _file(self, id: str) -> Path:
-        """Return a new file for a sample."""
-        stem = name = file_stem(id)
-        number = 1
-        while name in self._names:
-            number += 1
-            name = f"{stem}-{number}"
-        self._names[name] = None
-        return self.path / f"{name}{self.suffix}"
-
     def finish(self, header: dict[str, Any]) -> None:
         """Write the header with the files in the order of the samples."""
-        write_json(self.path / HEADER, {**header, "files": [f"{n}{self.suffix}" for n in self._names]})
+        write_json(self.path / HEADER, {**header, "files": self._written})
         (self.path / NOTE).unlink()
 
     def abandon(self) -> None:
@@ -126,10 +140,10 @@ class Folder(Container):
         """Read the header."""
         return read_json(self.path / HEADER)
 
-    def samples(self, first: int = 0) -> Iterator[dict[str, Any]]:
-        """Read file after file."""
-        for name in self._files()[first:]:
-            yield self._read(self.path / name)
+    def samples(self) -> Iterator[Stored]:
+        """Yield file after file."""
+        for name in self._files():
+            yield Stored(self.path / name, None, partial(self._read, self.path / name))
 
     def _files(self) -> list[str]:
         """Return the files that the header names; all of them lie in this folder."""
@@ -151,11 +165,12 @@ class NpzFolder(Folder):
 
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
         """Write the keys of ``helmol predict`` and the labels."""
-        path = self._file(sample.id)
+        path = self.path / self._names[sample.id]
         if self._missing(path):
             arrays = {**derived_arrays(sample, basis, level), **exact_arrays(sample, basis)}
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **arrays)
+        self._written.append(path.name)
 
     def _read(self, path: Path) -> dict[str, Any]:
         return read_npz(path)
@@ -168,7 +183,7 @@ class ExtxyzFolder(Folder):
 
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
         """Write a checkpoint file and append a frame."""
-        path = self._file(sample.id)
+        path = self.path / self._names[sample.id]
         if self._missing(path):
             derived = derived_arrays(sample, basis, level)
             derived["e_tot"] = np.array(np.nan if sample.energy is None else sample.energy)
@@ -178,13 +193,19 @@ class ExtxyzFolder(Folder):
                     temporary, sample.molecule, level, orbitals=derived, arrays=exact_arrays(sample, basis)
                 )
         # Frames are cheap: all are written anew, also those of molecules that were there.
-        first = len(self._names) == 1
-        with (self.path / _FRAMES).open("w" if first else "a", encoding="utf-8") as file:
-            file.write(_frame(sample, path.name))
+        with (self.path / _FRAMES).open("a" if self._written else "w", encoding="utf-8") as file:
+            file.write(
+                structures.extxyz_text(
+                    sample.id, sample.molecule, energy=sample.energy, forces=sample.forces,
+                    header={"chkfile": path.name},
+                )
+            )  # fmt: skip
+        self._written.append(path.name)
 
     def finish(self, header: dict[str, Any]) -> None:
         """Give the structure file its name and write the header."""
-        (self.path / _FRAMES).touch()
+        if not self._written:
+            (self.path / _FRAMES).write_bytes(b"")
         (self.path / _FRAMES).replace(self.path / "structures.extxyz")
         super().finish(header)
 
@@ -195,19 +216,24 @@ class ExtxyzFolder(Folder):
 class Qh9File(Container):
     """QH9's schema; what it has no place for stands in the table ``helmol``."""
 
+    takes_unrestricted = False
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._part = path.with_name(f".{short_name(path.name)}.part")
-        self._n, self._n_before = 0, 0
+        self._row: dict[str, int] = {}
+        self._there: set[int] = set()
+        self._n = 0
 
-    def begin(self, source: str) -> None:
+    def begin(self, source: str, ids: Sequence[str]) -> None:
         """Open the unfinished file; one of another source, or without its tables, is made anew."""
+        self._row = {id: row for row, id in enumerate(ids)}
         self._part.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(self._part)
         try:
             row = self._connection.execute("SELECT value FROM helmol_source").fetchone()
             if row is not None and row[0] == source:
-                self._n_before = int(self._connection.execute("SELECT COUNT(*) FROM helmol").fetchone()[0])
+                self._there = {int(key) for (key,) in self._connection.execute("SELECT id FROM helmol")}
                 return
         except sqlite3.DatabaseError:
             pass
@@ -226,21 +252,19 @@ class Qh9File(Container):
 
     def write(self, sample: Sample, basis: BasisSet, level: LevelConfig) -> None:
         """Add one row to both tables."""
-        if sample.matrices.n_spins == 2:
-            raise InputError(f"{sample.id!r} is unrestricted: QH9's format has one Fock matrix per molecule")
-        self._n += 1
-        if self._n <= self._n_before:
+        if (key := self._row[sample.id]) in self._there:
             return
         arrays = exact_arrays(sample, basis)
         fock, molecule = arrays.pop("fock"), sample.molecule
         other = io.BytesIO()
         np.savez(other, allow_pickle=False, **arrays)
         row = (
-            self._n - 1, molecule.n_atoms, molecule.numbers.astype("<i4").tobytes(),
+            key, molecule.n_atoms, molecule.numbers.astype("<i4").tobytes(),
             molecule.positions_ang.astype("<f8").tobytes(), fock.astype("<f8").tobytes(),
         )  # fmt: skip
         self._connection.execute("INSERT INTO data VALUES (?,?,?,?,?)", row)
-        self._connection.execute("INSERT INTO helmol VALUES (?,?)", (self._n - 1, other.getvalue()))
+        self._connection.execute("INSERT INTO helmol VALUES (?,?)", (key, other.getvalue()))
+        self._n += 1
         if self._n % ROWS_PER_COMMIT == 0:
             self._connection.commit()
 
@@ -267,40 +291,43 @@ class Qh9File(Container):
         with understood(f"the header of {self.path}"):
             return dict(json.loads(row[0]))
 
-    def samples(self, first: int = 0) -> Iterator[dict[str, Any]]:
-        """Read row after row of both tables."""
+    def samples(self) -> Iterator[Stored]:
+        """Yield row after row."""
         database = Database(self.path, {"data": ("id", "Ham"), "helmol": ("id", "arrays")})
-        query = (
-            "SELECT data.id, Ham, arrays FROM data JOIN helmol ON data.id = helmol.id "
-            f"WHERE data.id >= {int(first)} ORDER BY data.id"
-        )
-        for key, fock, cell in database.rows(query):
-            where = f"{self.path}, row {key}"
-            with understood(where):
-                arrays = read_npz(io.BytesIO(cell), where=where)
-                values = np.frombuffer(fock, "<f8")
-                nao = int(len(values) ** 0.5)
-                arrays["fock"] = values.reshape(nao, -1)
-            yield arrays
-        database.close()
+        try:
+            for (key,) in database.rows("SELECT id FROM data ORDER BY id"):
+                yield Stored(self.path, int(key), partial(self._read, database, int(key)))
+        finally:
+            database.close()
+
+    def _read(self, database: Database, key: int) -> dict[str, Any]:
+        """Return what both tables hold of a sample."""
+        where = f"{self.path}, row {key}"
+        fock = database.one("SELECT Ham FROM data WHERE id = ?", (key,))
+        other = database.one("SELECT arrays FROM helmol WHERE id = ?", (key,))
+        if fock is None or other is None or not isinstance(fock[0], bytes) or not isinstance(other[0], bytes):
+            raise InputError(f"{where}: its Fock matrix or the rest of it is missing")
+        with understood(where):
+            arrays = read_npz(io.BytesIO(other[0]), where=where)
+            values = np.frombuffer(fock[0], "<f8")
+            nao = int(len(values) ** 0.5)
+            arrays["fock"] = values.reshape(nao, -1)
+        return arrays
 
 
-def _frame(sample: Sample, chkfile: str) -> str:
-    """Return a frame of extended xyz: Å, eV, eV/Å, multiplicity 2S+1, as ASE has them."""
-    molecule, forces = sample.molecule, sample.forces
-    header = "Properties=species:S:1:pos:R:3" + (":forces:R:3" if forces is not None else "")
-    if sample.energy is not None:
-        header += f" energy={sample.energy * EV_PER_HARTREE:.12f}"
-    header += f" name={structures.quoted(sample.id)} charge={molecule.charge} spin={molecule.spin + 1}"
-    header += f" chkfile={structures.quoted(chkfile)}"
-    rows = molecule.positions_ang
-    if forces is not None:
-        rows = np.hstack([rows, forces * EV_PER_ANGSTROM_PER_AU])
-    lines = [
-        f"{SYMBOLS[number]:<2} " + " ".join(f"{x:.14g}" for x in row)
-        for number, row in zip(molecule.numbers, rows, strict=True)
-    ]
-    return "\n".join([str(molecule.n_atoms), header + ' pbc="F F F"', *lines]) + "\n"
+def _file_names(ids: Sequence[str], suffix: str) -> dict[str, str]:
+    """Return a file's name for every id, no two the same."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for id in ids:
+        stem = name = file_stem(id)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name)
+        names[id] = f"{name}{suffix}"
+    return names
 
 
 CONTAINERS: dict[str, type[Container]] = {"npz": NpzFolder, "qh9": Qh9File, "extxyz": ExtxyzFolder}

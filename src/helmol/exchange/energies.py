@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +22,12 @@ from helmol.exchange.labels import (
     KCAL_PER_MOL_PER_HARTREE,
     SMALLEST_FORCES,
 )
+from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.skipped import Skips
 from helmol.store import Store
-from helmol.structures import Labelled
-from helmol.system import LevelOfTheory, Matrices, Sample
+from helmol.structures import FrameError, Labelled
+from helmol.system import LevelOfTheory, Matrices, Molecule, Sample
 from helmol.units import EV_PER_HARTREE
 
 ENERGY_UNITS = {
@@ -92,9 +94,9 @@ def named_level(text: str, **settings: Any) -> LevelConfig:
 
 
 def import_energies(
-    path: Path,
+    path: PathLike,
     *,
-    out: Path,
+    out: PathLike,
     level: LevelConfig,
     energy: str | None = None,
     forces: str | None = None,
@@ -102,11 +104,13 @@ def import_energies(
     elements: Collection[int] | None = None,
     max_atoms: int | None = None,
     n_checked: int = 1,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Bring energies and forces of an extended xyz file or ASE database into a store, or go on with it.
 
     The smallest molecules are computed again at the level that is named: that decides the unit (ASE's eV and
-    eV/Å, or another) and refuses labels of another level.
+    eV/Å, or another) and refuses labels of another level. A frame that is no molecule, has no label, or
+    elements or a spin that the level is not for, is left out.
 
     Args:
         path: a file that :func:`helmol.structures.read` reads.
@@ -118,18 +122,22 @@ def import_energies(
         elements: read only molecules of these atomic numbers.
         max_atoms: read only molecules of at most so many atoms.
         n_checked: molecules to compute again; 0 takes eV and eV/Å and the level on trust.
+        strict: whether the first frame that would be left out is an error.
 
     Returns:
-        ``n_selected``, ``n_stored``, ``n_new``, ``n_skipped``, ``skipped`` (frame and reason), ``energy`` and
-        ``forces`` (their names), ``energies`` and ``force_unit`` (units), ``energy_difference_Eh``,
-        ``force_error``, ``checked`` (ids), ``level``, ``seconds``, ``content_hash``.
+        ``n_selected``, ``n_stored``, ``n_new``, ``n_skipped`` and ``skipped``
+        (:class:`helmol.skipped.Skipped`), ``energy`` and ``forces`` (their names), ``energies`` and
+        ``force_unit`` (units), ``energy_difference_Eh``, ``force_error``, ``checked`` (ids), ``level``,
+        ``seconds``, ``content_hash``.
 
     Raises:
         InputError: no energies, several without a name, or labels that are not of that level.
         StoreError: ``out`` holds something else.
     """
     begin = time.perf_counter()
-    chosen = _chosen(path, energy, forces, elements=elements, max_atoms=max_atoms, limit=limit)
+    path, out, skips = Path(path), Path(out), Skips(strict=strict)
+    which = {"elements": elements, "max_atoms": max_atoms, "limit": limit}
+    chosen = _chosen(path, energy, forces, level, skips, **which)
     config = _with_method(level, chosen.labelled)
     numbers = sorted({int(z) for entry in chosen.labelled for z in entry.structure.molecule.numbers})
     basis = dft.basis_set(config, numbers)
@@ -144,9 +152,9 @@ def import_energies(
         n_before = len(store)
         _append(store, samples)
         return {
-            "store": out, "level": theory.label, "n_selected": len(samples) + len(chosen.skipped),
-            "n_stored": len(store), "n_new": len(store) - n_before, "n_skipped": len(chosen.skipped),
-            "skipped": chosen.skipped, "energy": chosen.energy, "forces": chosen.forces,
+            "store": out, "level": theory.label, "n_selected": len(samples) + len(skips.found),
+            "n_stored": len(store), "n_new": len(store) - n_before, **skips.json(),
+            "energy": chosen.energy, "forces": chosen.forces,
             "energies": units.energy, "force_unit": units.forces,
             "energy_difference_Eh": units.energy_difference, "force_error": units.force_error,
             "checked": [entry.structure.id for entry in telling],
@@ -156,30 +164,35 @@ def import_energies(
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Hold the molecules with labels, the names of these, and why others have none."""
+    """Hold the molecules with labels and the names of these."""
 
     labelled: list[Labelled]
     energy: str
     forces: str | None
-    skipped: list[str]
 
 
-def _chosen(path: Path, energy: str | None, forces: str | None, **which: Any) -> _Chosen:
+def _chosen(
+    path: Path, energy: str | None, forces: str | None, level: LevelConfig, skips: Skips, **which: Any
+) -> _Chosen:
     """Read a file and decide which of its numbers are the labels."""
-    labelled, skipped = _read(path, **which)
+    found = _read(path, skips, **which)
+    labelled = list(found.values())
     energy = _name("energy", energy, Counter(n for entry in labelled for n in entry.energies), path)
     if energy is None:
         raise InputError(f"{path} has no energies (looked for energy, REF_energy and the like)")
     forces = _name("forces", forces, Counter(n for entry in labelled for n in entry.forces), path)
+    numbers = {z for entry in labelled for z in entry.structure.molecule.numbers.tolist()}
+    lacking = dft.elements_without(level, numbers)
     kept = []
-    for entry in labelled:
-        if (why := _missing(entry, energy)) is None:
+    for frame, entry in found.items():
+        try:
+            _refuse_unlabelled(entry, energy)
+            _refuse_beyond_level(entry.structure.molecule, level, lacking)
             kept.append(entry)
-        else:
-            skipped.append(f"{path}, {entry.structure.id!r}: {why}")
-    if not kept:
-        raise InputError(f"{path} has no molecule with labels; the first: {skipped[0]}")
-    return _Chosen(kept, energy, forces, skipped)
+        except InputError as error:
+            skips.add(error, item=entry.structure.id, file=path, row=frame)
+    skips.refuse_nothing_left(len(kept))
+    return _Chosen(kept, energy, forces)
 
 
 def _cost(entry: Labelled, basis: BasisSet, forces: str | None) -> tuple[bool, int]:
@@ -200,26 +213,30 @@ def _append(store: Store, samples: Sequence[Sample]) -> None:
 
 
 def _read(
-    path: Path, *, elements: Collection[int] | None, max_atoms: int | None, limit: int | None
-) -> tuple[list[Labelled], list[str]]:
-    """Return the frames that were asked for, and why others cannot be read."""
-    found: list[Labelled] = []
-    skipped: list[str] = []
-    for entry in structures.each_labelled(path):
+    path: Path,
+    skips: Skips,
+    *,
+    elements: Collection[int] | None,
+    max_atoms: int | None,
+    limit: int | None,
+) -> dict[int, Labelled]:
+    """Return the frames that were asked for by their number."""
+    found: dict[int, Labelled] = {}
+    for frame, entry in enumerate(structures.each_labelled(path), start=1):
         if limit is not None and len(found) >= limit:
             break
-        if isinstance(entry, InputError):
-            skipped.append(str(entry))
+        if isinstance(entry, FrameError):
+            skips.add(entry, item=entry.id, file=path, row=frame)
             continue
         molecule = entry.structure.molecule
         if max_atoms is not None and molecule.n_atoms > max_atoms:
             continue
         if elements is None or set(molecule.numbers.tolist()) <= set(elements):
-            found.append(entry)
+            found[frame] = entry
+    skips.refuse_nothing_left(len(found))
     if not found:
-        reason = f"; the first: {skipped[0]}" if skipped else ""
-        raise InputError(f"{path} holds no molecule that was asked for{reason}")
-    return found, skipped
+        raise InputError(f"{path} holds no molecule that was asked for")
+    return found
 
 
 def _name(
@@ -240,11 +257,19 @@ def _name(
     return next(iter(found), None)
 
 
-def _missing(entry: Labelled, energy: str) -> str | None:
-    """Return why a frame has no label, ``None`` if it has one."""
+def _refuse_unlabelled(entry: Labelled, energy: str) -> None:
+    """Raise InputError if a frame has no energy."""
     if energy not in entry.energies:
-        return f"it has no {energy}"
-    return None if np.isfinite(entry.energies[energy]) else f"its {energy} is {entry.energies[energy]}"
+        raise InputError(f"it has no {energy}")
+    if not np.isfinite(entry.energies[energy]):
+        raise InputError(f"its {energy} is {entry.energies[energy]}")
+
+
+def _refuse_beyond_level(molecule: Molecule, level: LevelConfig, lacking: Mapping[int, str]) -> None:
+    """Raise InputError if the level is not for an element, or not for an open shell."""
+    dft.method_for(level, molecule.spin)
+    if unknown := lacking.keys() & set(molecule.numbers.tolist()):
+        raise InputError(lacking[min(unknown)])
 
 
 def _with_method(level: LevelConfig, entries: Sequence[Labelled]) -> LevelConfig:
@@ -257,13 +282,13 @@ def _units(entries: Sequence[Labelled], level: LevelConfig, chosen: _Chosen, pat
     """Compute some molecules again and return the units in which their labels agree."""
     found = [Units("eV", None if chosen.forces is None else "eV/Å")]
     for entry in entries:
-        structure, given = entry.structure, entry.forces.get(chosen.forces or "")
+        structure, stored = entry.structure, entry.forces.get(chosen.forces or "")
         log.info("computing %s again at %s/%s", structure.id, level.xc, level.basis)
         sample, _ = dft.run(
-            structure.molecule, level, id=structure.id, references=(), dipole=False, forces=given is not None
+            structure.molecule, level, id=structure.id, references=(), dipole=False, forces=stored is not None
         )
         where = f"{path}, {structure.id!r}"
-        found.append(_compared(entry.energies[chosen.energy], given, sample, where=where, level=level))
+        found.append(_compared(entry.energies[chosen.energy], stored, sample, where=where, level=level))
     checked = found[1:] or found
     if len({unit.energy for unit in checked}) > 1 or len({unit.forces for unit in checked} - {None}) > 1:
         raise InputError(f"{path}: molecules computed again have labels in different units")

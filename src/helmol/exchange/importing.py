@@ -15,11 +15,13 @@ import numpy as np
 from helmol import dft
 from helmol.basis import BasisSet
 from helmol.damage import understood
-from helmol.errors import InputError, StoreError
+from helmol.errors import ConvergenceError, InputError, StoreError
 from helmol.exchange.check import check_config, check_fock, check_overlaps
 from helmol.exchange.labels import SMALLEST_FORCES, Meaning, understand
-from helmol.exchange.readers import READERS, Arrangement, Entry, Reader, read_sample, select
+from helmol.exchange.readers import READERS, Arrangement, Entry, Reader, Source, read_sample, select
+from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.skipped import Skips
 from helmol.store import Store
 from helmol.system import LevelOfTheory, Sample
 
@@ -37,16 +39,20 @@ log = logging.getLogger("helmol.exchange")
 
 def import_file(
     format: str,
-    path: Path,
+    path: PathLike,
     *,
-    out: Path,
+    out: PathLike,
     limit: int | None = None,
     elements: Collection[int] | None = None,
     max_atoms: int | None = None,
     split: str | None = None,
     n_checked: int = 5,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Check a published file and bring it into a store, or go on where an earlier call was stopped.
+
+    A row that is damaged or empty, of elements that the basis does not have, or whose SCF did not converge is
+    left out.
 
     Args:
         format: key of :data:`helmol.exchange.readers.READERS`.
@@ -57,17 +63,19 @@ def import_file(
         max_atoms: read only molecules of at most so many atoms.
         split: official split to write, ``None`` for the usual one if the whole file is there.
         n_checked: molecules whose overlap is recomputed.
+        strict: whether the first row that would be left out is an error.
 
     Returns:
         ``n_selected``, ``n_stored``, ``n_new``, ``n_unconverged``, ``checks``, ``energies``,
         ``forces``, ``split``, ``splits`` (published and stored sizes), ``seconds``, ``level``,
-        ``content_hash``.
+        ``content_hash``, ``n_skipped`` and ``skipped`` (:class:`helmol.skipped.Skipped`).
 
     Raises:
-        InputError: another format, a damaged row, or labels that are not what the format says.
+        InputError: another format, not one row that can be read, or labels that are not what the format says.
         StoreError: ``out`` holds something else.
     """
     begin = time.perf_counter()
+    path, out, skips = Path(path), Path(out), Skips(strict=strict)
     if format not in READERS:
         raise InputError(f"unknown format {format!r}: known are {', '.join(READERS)}")
     with READERS[format](path) as reader:
@@ -77,33 +85,56 @@ def import_file(
             # Before hours of reading: does the file have this split?
             _official(reader, split, [])
         log.info("looking through %s", path)
-        entries = select(reader, elements=elements, max_atoms=max_atoms, limit=limit)
+        entries = select(reader, elements=elements, max_atoms=max_atoms, limit=limit, skips=skips)
+        n_selected = len(entries) + len(skips.found)
+        entries = _in_basis(reader, entries, skips)
+        skips.refuse_nothing_left(len(entries), what="rows")
         if not entries:
             raise InputError(f"{path} holds no molecule that was asked for")
         arrangement, level = _expected(reader, entries)
         checks, meaning = _check(reader, entries, arrangement, n_checked)
         with _open(out, level, arrangement.basis, source=path.name, ids={e.id for e in entries}) as store:
             n_before = len(store)
-            unconverged = _read(reader, entries, arrangement, meaning, store)
+            unconverged = _read(reader, entries, arrangement, meaning, store, skips)
+            skips.refuse_nothing_left(len(store), what="rows")
             splits = _splits(reader, store, split)
             return {
-                "store": out, "format": format, "level": level.label, "n_selected": len(entries),
+                "store": out, "format": format, "level": level.label, "n_selected": n_selected,
                 "n_stored": len(store), "n_new": len(store) - n_before, "n_unconverged": unconverged,
                 "checks": checks, "energies": meaning.energy,
                 "energy_difference_Eh": meaning.energy_difference, "forces": meaning.forces,
                 **splits, "seconds": time.perf_counter() - begin, "content_hash": store.content_hash,
+                **skips.json(),
             }  # fmt: skip
+
+
+def _label_config(source: Source) -> dft.LevelConfig:
+    """Return the level at which a format's labels were made."""
+    return check_config(source).model_copy(update={"density_fit": False, "conv_tol": source.conv_tol})
+
+
+def _in_basis(reader: Reader, entries: Sequence[Entry], skips: Skips) -> list[Entry]:
+    """Return the molecules of elements for which the format's basis has functions."""
+    source = reader.source
+    lacking = dft.elements_without(
+        _label_config(source), {int(n) for entry in entries for n in entry.numbers}
+    )
+    kept = []
+    for entry in entries:
+        if unknown := lacking.keys() & set(entry.numbers.tolist()):
+            reason = f"read with the basis of {source.name}: {lacking[min(unknown)]}"
+            skips.add(InputError(reason), item=entry.id, file=reader.path, row=entry.key)
+        else:
+            kept.append(entry)
+    return kept
 
 
 def _expected(reader: Reader, entries: Iterable[Entry]) -> tuple[Arrangement, LevelOfTheory]:
     """Return order and level of theory of a format's labels."""
     source = reader.source
-    config = check_config(source).model_copy(update={"density_fit": False, "conv_tol": source.conv_tol})
+    config = _label_config(source)
     numbers = sorted({int(n) for entry in entries for n in entry.numbers})
-    try:
-        basis = dft.basis_set(config, numbers)
-    except InputError as error:
-        raise InputError(f"{reader.path}, read with the basis of {source.name}: {error}") from error
+    basis = dft.basis_set(config, numbers)
     appended = {}
     if source.base is not None:
         appended = dft.appended_shells(numbers, basis=source.basis, base=source.base)
@@ -117,7 +148,7 @@ def _check(
     """Recompute overlaps of some samples and the Fock matrix of the smallest one."""
     source, where = reader.source, str(reader.path)
     rows = np.unique(np.linspace(0, len(entries) - 1, max(n_checked, 1)).astype(int))
-    drawn = [s for row in rows if (s := read_sample(reader, entries[row], arrangement)) is not None]
+    drawn = _drawn(reader, [entries[row] for row in rows], arrangement)
     log.info("recomputing overlaps and one Fock matrix at %s/%s", source.xc, source.basis)
     overlap_error = check_overlaps(drawn, source, arrangement, where=where)
     sample = _telling(reader, entries, arrangement)
@@ -133,6 +164,27 @@ def _check(
     return checks, understand(sample, built.energy, forces, shifts=reader.energy_shifts())
 
 
+def _drawn(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement) -> list[Sample]:
+    """Return those of some molecules that can be read.
+
+    Raises:
+        InputError: none can.
+    """
+    found: list[Sample] = []
+    faults: list[InputError] = []
+    for entry in entries:
+        try:
+            sample = read_sample(reader, entry, arrangement)
+        except InputError as error:
+            faults.append(error)
+            continue
+        if sample is not None:
+            found.append(sample)
+    if len(faults) == len(entries):
+        raise faults[0]
+    return found
+
+
 def _telling(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement) -> Sample:
     """Return a small converged closed-shell sample, with energy and forces if one of the smallest has them.
 
@@ -140,15 +192,15 @@ def _telling(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement)
     """
     size = {entry.id: int(arrangement.basis.offsets(entry.numbers)[-1]) for entry in entries}
     best: Sample | None = None
+    fault: InputError | None = None
     for seen, entry in enumerate(sorted(entries, key=lambda entry: size[entry.id])):
         if best is not None and seen >= MOST_LOOKED_AT:
             break
         try:
             sample = read_sample(reader, entry, arrangement)
-        except InputError:
-            if best is None:
-                raise
-            # One to compare with is there; the row is named when its turn comes, after those before it.
+        except InputError as error:
+            # The row is named when its turn comes.
+            fault = fault or error
             continue
         if sample is None or sample.molecule.spin:
             continue
@@ -157,7 +209,8 @@ def _telling(reader: Reader, entries: Sequence[Entry], arrangement: Arrangement)
         if _n_telling(best) == 2:
             break
     if best is None:
-        raise InputError(f"{reader.path} holds no converged closed-shell molecule: nothing can be checked")
+        nothing = f"{reader.path} holds no converged closed-shell molecule: nothing can be checked"
+        raise InputError(nothing if fault is None else f"{nothing} ({fault})")
     return best
 
 
@@ -193,7 +246,12 @@ def _open(out: Path, level: LevelOfTheory, basis: BasisSet, *, source: str, ids:
 
 
 def _read(
-    reader: Reader, entries: Sequence[Entry], arrangement: Arrangement, meaning: Meaning, store: Store
+    reader: Reader,
+    entries: Sequence[Entry],
+    arrangement: Arrangement,
+    meaning: Meaning,
+    store: Store,
+    skips: Skips,
 ) -> int:
     """Read what is missing into the store; return how many samples had not converged."""
     missing = [entry for entry in entries if entry.id not in store]
@@ -205,19 +263,24 @@ def _read(
     with Progress("Import", total=len(missing), unit="molecules") as bar:
         try:
             for entry in missing:
-                sample = read_sample(reader, entry, arrangement)
-                if sample is None:
-                    unconverged += 1
+                try:
+                    sample = read_sample(reader, entry, arrangement)
+                    if sample is None:
+                        unconverged += 1
+                        raise ConvergenceError("its SCF did not converge, the file says")
+                    label = meaning.apply(sample)
+                except (InputError, ConvergenceError) as error:
+                    skips.add(error, item=entry.id, file=reader.path, row=entry.key)
                 else:
                     lost.update(meaning.unexpected(sample))
-                    waiting.append(meaning.apply(sample))
+                    waiting.append(label)
                     values += sample.matrices.fock.size
                 if values > VALUES_PER_APPEND or time.monotonic() - last > SECONDS_BETWEEN_APPENDS:
                     store.append(waiting)
                     waiting, values, last = [], 0, time.monotonic()
-                bar.advance(note=f"{unconverged} not converged" if unconverged else "")
+                bar.advance(note=f"{len(skips.found)} skipped" if skips.found else "")
         finally:
-            # Also before a damaged row: what was read is good and need not be read again.
+            # Also before an error: what was read is good and need not be read again.
             store.append(waiting)
     for name, count in lost.items():
         log.warning("%s of %d molecules left out: the small ones that were looked at have none", name, count)

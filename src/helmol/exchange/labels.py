@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.system import Sample
 from helmol.units import ANGSTROM_PER_BOHR, EV_PER_ANGSTROM_PER_AU, JOULE_PER_MOL_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 ENERGY_TOLERANCE = 0.1
 """Largest difference of a stored and a recomputed energy, Eh: grids and fitting stay below it,

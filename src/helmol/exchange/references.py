@@ -1,4 +1,4 @@
-"""Cheap Fock matrices for samples that lack them, so that published data can have a delta target."""
+"""Cheap Fock matrices for samples that lack them or have outdated ones."""
 
 from __future__ import annotations
 
@@ -10,64 +10,87 @@ from typing import Any
 
 from helmol import dft
 from helmol.errors import InputError
+from helmol.exchange.check import refuse_other_functions
+from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.store.unfinished import unfinished
-from helmol.system import Sample
+from helmol.system import Sample, outdated_references
+from helmol.system.references import MARK
 
 SAMPLES_PER_APPEND = 16
 
 
-def add_references(path: Path, names: Sequence[str], *, out: Path) -> dict[str, Any]:
+def add_references(
+    path: PathLike, names: Sequence[str], *, out: PathLike, strict: bool = False
+) -> dict[str, Any]:
     """Write a copy of a store whose samples have further cheap Fock matrices.
 
     PySCF computes with as many threads as it is given (``OMP_NUM_THREADS``). After a kill the same call
-    goes on.
+    goes on. A sample that is damaged, or of which PySCF makes no such matrix, is left out of the copy.
 
     Args:
         path: the store; it is left as it is.
-        names: see :func:`helmol.dft.reference_fock`; what a sample has already is kept.
+        names: see :func:`helmol.dft.reference_fock`; what a sample has already is kept, unless it was made
+            of a density that lacks electrons (:mod:`helmol.system.references`): then all such references of
+            the sample are made anew.
         out: the new store.
+        strict: whether the first sample that would be left out is an error.
 
     Returns:
-        ``n_molecules``, ``n_new`` (matrices computed in this call), ``references``, ``content_hash``,
-        ``out``.
+        ``n_molecules``, ``n_new`` (matrices computed in this call), ``n_renewed`` (of them those that replace
+        an outdated one), ``references``, ``content_hash``, ``out``, ``n_skipped`` and ``skipped``
+        (:class:`helmol.skipped.Skipped`).
 
     Raises:
-        InputError: nothing to add, an unknown name, or a level or basis that PySCF cannot make.
+        InputError: nothing to add, an unknown name, a level or basis that PySCF cannot make, or not one
+            sample to which anything could be added.
         StoreError: ``out`` is there.
     """
     if not names:
         raise InputError("nothing to add: name a reference, such as minao")
     if unknown := [name for name in names if name not in dft.FOCK_BUILDS]:
         raise InputError(f"unknown reference {unknown[0]!r}: known are {', '.join(dft.FOCK_BUILDS)}")
+    out, skips = Path(out), Skips(strict=strict)
     with Store.open(path) as store:
         level = dft.level_from(store.level)
-        if dft.basis_set(level, store.basis.elements).elements != store.basis.elements:
-            raise InputError(f"{path}: PySCF has other functions under the name {store.basis.name!r}")
+        refuse_other_functions(store, level)
         order = hashlib.sha256("\n".join(store.ids).encode()).hexdigest()
-        of = f"{store.content_hash} {order} {sorted(names)}"
-        n_new = 0
+        of = f"{store.content_hash} {order} {sorted(names)} {MARK}"
+        n_new = n_renewed = 0
         with (
             unfinished(out, of=of, level=store.level, basis=store.basis) as target,
             Progress("References", total=len(store), unit="molecules") as bar,
         ):
             bar.advance(len(target))
             waiting: list[Sample] = []
-            for row in range(len(target), len(store)):
-                sample = store[row]
-                missing = [name for name in names if name not in sample.matrices.references]
-                waiting.append(_with_references(sample, missing, level))
-                n_new += len(missing)
+            for row, id in enumerate(store.ids):
+                if id in target:
+                    continue
+                try:
+                    sample = store[row]
+                    there = sample.matrices.references
+                    old = outdated_references(there, sample.molecule.numbers, store.basis, sample.provenance)
+                    missing = [*old, *(name for name in names if name not in there)]
+                    waiting.append(_with_references(sample, missing, level))
+                except FAULTS as error:
+                    skips.add(error, item=id, file=path, row=row)
+                else:
+                    n_new, n_renewed = n_new + len(missing), n_renewed + len(old)
                 if len(waiting) == SAMPLES_PER_APPEND:
                     target.append(waiting)
                     waiting = []
                 bar.advance()
             target.append(waiting)
-            target.set_splits(store.splits)
+            skips.refuse_nothing_left(len(target))
+            target.set_splits(
+                {name: [id for id in ids if id in target] for name, ids in store.splits.items()}
+            )
             return {
-                "n_molecules": len(target), "n_new": n_new, "references": list(target.references),
-                "content_hash": target.content_hash, "out": out,
+                "n_molecules": len(target), "n_new": n_new, "n_renewed": n_renewed,
+                "references": list(target.references),
+                "content_hash": target.content_hash, "out": out, **skips.json(),
             }  # fmt: skip
 
 
@@ -78,5 +101,7 @@ def _with_references(sample: Sample, names: Sequence[str], level: dft.LevelConfi
     mole = dft.build_mole(sample.molecule, level)
     new = {name: dft.reference_fock(mole, level, name) for name in names}
     return replace(
-        sample, matrices=replace(sample.matrices, references={**sample.matrices.references, **new})
+        sample,
+        matrices=replace(sample.matrices, references={**sample.matrices.references, **new}),
+        provenance={**sample.provenance, **(MARK if mole.has_ecp() else {})},
     )

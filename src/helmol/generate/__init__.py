@@ -9,7 +9,7 @@ Beside ``OUT.h5`` lie ``OUT.h5.spec.json`` (what was asked for; a rerun must ask
 reason of each molecule that has no label), ``OUT.h5.card.md`` and ``OUT.h5.splits.json``.
 """
 
-from helmol.generate.engine import ExecutorConfig
+from helmol.generate.cluster import ExecutorConfig
 from helmol.generate.run import run
 from helmol.generate.sources import (
     ComplexesSource,

@@ -15,7 +15,7 @@ from helmol import dft, structures
 from helmol.basis import BasisSet
 from helmol.errors import ConvergenceError, InputError, StoreError
 from helmol.files import beside
-from helmol.generate.engine import cluster_outcomes, started
+from helmol.generate.cluster import cluster_outcomes, started
 from helmol.generate.plans import Work, elements, spin
 from helmol.generate.pool import outcomes
 from helmol.generate.records import SPEC, Records, check_spec
@@ -184,7 +184,8 @@ def _open(out: Path, level: LevelOfTheory, basis: BasisSet) -> Store:
         level = replace(level, auxbasis=None)
     if store.level != level or store.basis.elements != basis.elements:
         store.close()
-        what = store.level.differences(level) or f"other elements, or functions, of {basis.name}"
+        what = store.level.differences(level) or store.basis.difference(basis)
+        what = what or f"the store lacks elements: {basis.difference(store.basis)}"
         raise StoreError(f"{out} is of another level than asked for ({what}): choose another --out")
     return store
 
@@ -227,8 +228,8 @@ def _stream(
         return
     attempts = config.executor.attempts
     with (
-        started(config.executor, workers=workers) as engine,
-        contextlib.closing(cluster_outcomes(missing, task, engine, attempts=attempts)) as stream,
+        started(config.executor, workers=workers) as workforce,
+        contextlib.closing(cluster_outcomes(missing, task, workforce, attempts=attempts)) as stream,
     ):
         yield stream
 

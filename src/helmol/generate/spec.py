@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from helmol.config import Config, parse, read_yaml, with_overrides
 from helmol.dft import LevelConfig
 from helmol.errors import ConfigError, InputError
-from helmol.generate.engine import ExecutorConfig
+from helmol.generate.cluster import ExecutorConfig
 from helmol.generate.sources import StructuresConfig, with_paths
 
 

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from helmol.arrays import Array, Bool, BoolArray, Float, Float64, Int64, IntArray
 from helmol.basis import BasisSet, Signature, diagonal_table, pair_table
 from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.system import Molecule
 
-Array = npt.NDArray[np.float64]
 Key = tuple[Signature, ...]
 
 
@@ -31,10 +30,10 @@ class ItemBucket:
         inputs: irreps of matrices that the network reads, ``[n, n_matrices, dim]``, or ``None``.
     """
 
-    index: npt.NDArray[np.int64]
-    reverse: npt.NDArray[np.bool_]
-    target: Array | None
-    inputs: Array | None = None
+    index: Int64[IntArray, " n"]
+    reverse: Bool[BoolArray, " n"]
+    target: Float64[Array, "n n_spins dim"] | None
+    inputs: Float64[Array, "n n_matrices dim"] | None = None
 
     __repr__ = brief
 
@@ -44,10 +43,10 @@ class Item:
     """Hold one prepared molecule: pairs inside the cutoff, blocks by signature, labels if there are any."""
 
     molecule: Molecule
-    pair_index: npt.NDArray[np.int64]
+    pair_index: Int64[IntArray, "2 P"]
     buckets: dict[Key, ItemBucket]
     energy: float | None = None
-    forces: Array | None = None
+    forces: Float64[Array, "n_atoms 3"] | None = None
 
     __repr__ = brief
 
@@ -66,9 +65,9 @@ class Bucket:
     """
 
     key: Key
-    index: Tensor
-    target: Tensor | None
-    inputs: Tensor | None = None
+    index: Int64[Tensor, " n"]
+    target: Float[Tensor, "n n_spins dim"] | None
+    inputs: Float[Tensor, "n n_matrices dim"] | None = None
 
     __repr__ = brief
 
@@ -90,15 +89,15 @@ class Batch:
     """
 
     molecules: tuple[Molecule, ...]
-    numbers: Tensor
-    positions: Tensor
-    charge: Tensor
-    spin: Tensor
-    molecule: Tensor
-    pair_index: Tensor
+    numbers: Int64[Tensor, " N"]
+    positions: Float[Tensor, "N 3"]
+    charge: Int64[Tensor, " B"]
+    spin: Int64[Tensor, " B"]
+    molecule: Int64[Tensor, " N"]
+    pair_index: Int64[Tensor, "2 P"]
     buckets: tuple[Bucket, ...]
-    energy: Tensor | None = None
-    forces: Tensor | None = None
+    energy: Float[Tensor, " B"] | None = None
+    forces: Float[Tensor, "N 3"] | None = None
 
     __repr__ = brief
 
@@ -131,8 +130,8 @@ def prepare(
     basis: BasisSet,
     *,
     cutoff: float,
-    matrix: Array | None = None,
-    inputs: Array | None = None,
+    matrix: Float64[Array, "*spins nao nao"] | None = None,
+    inputs: Float64[Array, "n_matrices nao nao"] | None = None,
 ) -> Item:
     """Find the pairs of a molecule and cut its target matrix into irreps by signature.
 
@@ -182,8 +181,11 @@ def prepare(
 
 
 def _irreps(
-    key: Key, matrix: Array | None, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
-) -> Array | None:
+    key: Key,
+    matrix: Float64[Array, "*spins nao nao"] | None,
+    rows: Int64[IntArray, " n"],
+    columns: Int64[IntArray, " n"],
+) -> Float64[Array, "n n_spins dim"] | None:
     """Return the irreps ``[n, n_spins, dim]`` of the blocks that start at ``(rows, columns)``."""
     if matrix is None:
         return None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helmol.arrays import Float, Float64, Int64
 from helmol.basis import BasisSet, IrrepTable, diagonal_table, pair_table
 from helmol.graph.batch import Batch, Key
 from helmol.graph.frames import EdgeGeometry
@@ -33,7 +34,9 @@ def keys_of(basis: BasisSet) -> list[Key]:
     return keys
 
 
-def split_degrees(irreps: Tensor, table: IrrepTable) -> list[Tensor]:
+def split_degrees(
+    irreps: Float[Tensor, "n n_spins {table.dim}"], table: IrrepTable
+) -> list[Float[Tensor, "n _ _"]]:
     """Return for each degree the irreps ``[n, 2l+1, n_spins · n_l]``: spins in turn, then irreps.
 
     Args:
@@ -41,13 +44,17 @@ def split_degrees(irreps: Tensor, table: IrrepTable) -> list[Tensor]:
         table: of the block.
     """
     n, n_spins, _ = irreps.shape
+    # The gradient of a split joins its parts once; each slice would have one of the whole size.
+    parts = irreps.split([part.stop - part.start for part in table.slices], dim=2)
     return [
-        irreps[..., part].reshape(n, n_spins, 2 * l + 1, count).transpose(1, 2).flatten(2)
-        for l, (part, count) in enumerate(zip(table.slices, table.counts, strict=True))
+        part.reshape(n, n_spins, 2 * l + 1, count).transpose(1, 2).flatten(2)
+        for l, (part, count) in enumerate(zip(parts, table.counts, strict=True))
     ]
 
 
-def join_degrees(parts: Sequence[Tensor], table: IrrepTable, n_spins: int) -> Tensor:
+def join_degrees(
+    parts: Sequence[Float[Tensor, "n _ _"]], table: IrrepTable, n_spins: int
+) -> Float[Tensor, "n {n_spins} {table.dim}"]:
     """Undo :func:`split_degrees`: ``[n, n_spins, dim]``."""
     return torch.cat(
         [
@@ -58,7 +65,14 @@ def join_degrees(parts: Sequence[Tensor], table: IrrepTable, n_spins: int) -> Te
     )
 
 
-def rotate_pairs(irreps: Tensor, key: Key, edge: Tensor, geometry: EdgeGeometry, *, to_edge: bool) -> Tensor:
+def rotate_pairs(
+    irreps: Float[Tensor, "n n_spins dim"],
+    key: Key,
+    edge: Int64[Tensor, " n"],
+    geometry: EdgeGeometry,
+    *,
+    to_edge: bool,
+) -> Float[Tensor, "n n_spins dim"]:
     """Rotate all irreps ``[n, n_spins, dim]`` of a pair bucket between laboratory and edge frames.
 
     Args:
@@ -76,7 +90,9 @@ def rotate_pairs(irreps: Tensor, key: Key, edge: Tensor, geometry: EdgeGeometry,
     return join_degrees(turned, table, irreps.shape[1])
 
 
-def transposition(table: IrrepTable, degree: int, n_spins: int) -> tuple[Tensor, Tensor]:
+def transposition(
+    table: IrrepTable, degree: int, n_spins: int
+) -> tuple[Int64[Tensor, " c"], Float64[Tensor, " c"]]:
     """Return where each irrep of a degree finds its transpose, and the sign; ``[n_spins · n_l]``.
 
     For two atoms of equal shells and features in the order of :func:`split_degrees`.
@@ -87,7 +103,9 @@ def transposition(table: IrrepTable, degree: int, n_spins: int) -> tuple[Tensor,
     return (order + spins).reshape(-1), sign.repeat(n_spins)
 
 
-def edges_inside(index: Tensor, start: int, n: int, n_pairs: int) -> tuple[Tensor, Tensor]:
+def edges_inside(
+    index: Int64[Tensor, " n_blocks"], start: int, n: int, n_pairs: int
+) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
     """Find the directed edges that belong to the pairs ``start … start+n``.
 
     Returns:
@@ -103,7 +121,9 @@ def key_name(key: Key) -> str:
     return "-".join("".join("0123456789abcdef"[l] for l in signature) for signature in key)
 
 
-def to_blocks(irreps: Tensor, table: IrrepTable) -> Tensor:
+def to_blocks(
+    irreps: Float[Tensor, "n n_spins {table.dim}"], table: IrrepTable
+) -> Float[Tensor, "n n_spins {table.rows*table.columns}"]:
     """Return the blocks ``[n, n_spins, rows · columns]`` of irreps ``[n, n_spins, dim]``; differentiable."""
     n, n_spins, dim = irreps.shape
     matrix = _expansion(table, irreps.dtype, irreps.device)
@@ -123,7 +143,9 @@ def _expansion(table: IrrepTable, dtype: torch.dtype, device: torch.device) -> T
     return matrix if device.type == "cpu" else matrix.to_dense()
 
 
-def assemble(irreps: Sequence[Tensor], batch: Batch, basis: BasisSet, *, n_spins: int) -> list[Tensor]:
+def assemble(
+    irreps: Sequence[Float[Tensor, "_ {n_spins} _"]], batch: Batch, basis: BasisSet, *, n_spins: int
+) -> list[Float[Tensor, "{n_spins} _ _"]]:
     """Put the blocks of a batch to their places in one symmetric matrix per molecule.
 
     Blocks of pairs that are not in the batch are zero. Differentiable.

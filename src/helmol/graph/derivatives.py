@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helmol.arrays import Float, Float64
 from helmol.basis import wigner_d
 
 
@@ -45,7 +46,9 @@ class TurningFrames(torch.autograd.Function):
         return torch.linalg.cross(torque, unit), *[None] * len(frames)
 
 
-def turning_frames(unit: Tensor, frames: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def turning_frames(
+    unit: Float[Tensor, "P 3"], frames: tuple[Float[Tensor, "P _ _"], ...]
+) -> tuple[Float[Tensor, "P _ _"], ...]:
     """Return ``frames``, differentiable with respect to ``unit``; see the module's text.
 
     Args:
@@ -57,7 +60,7 @@ def turning_frames(unit: Tensor, frames: tuple[Tensor, ...]) -> tuple[Tensor, ..
 
 
 @cache
-def generators(l: int) -> Tensor:
+def generators(l: int) -> Float64[Tensor, "3 m m"]:
     """Return ``L_a = dD_l(rotation by ω about a)/dω`` at ω = 0 for a = x, y, z: ``[3, 2l+1, 2l+1]``, float64.
 
     The elements of D are trigonometric polynomials of degree l in ω, so 2l+1 samples give the derivative

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helmol.arrays import Float, Int64
 from helmol.basis import wigner_d
 from helmol.brief import brief
 from helmol.graph.derivatives import turning_frames
@@ -37,13 +38,13 @@ class EdgeGeometry:
     """
 
     lmax: int
-    pair_index: Tensor
-    distance: Tensor
-    envelope: Tensor
-    frames: tuple[Tensor, ...]
-    flip: Tensor
-    to_m_major: Tensor
-    to_l_major: Tensor
+    pair_index: Int64[Tensor, "2 P"]
+    distance: Float[Tensor, " P"]
+    envelope: Float[Tensor, " P"]
+    frames: tuple[Float[Tensor, "P _ _"], ...]
+    flip: Float[Tensor, " K"]
+    to_m_major: Int64[Tensor, " K"]
+    to_l_major: Int64[Tensor, " K"]
     twice: bool = False
 
     __repr__ = brief
@@ -54,12 +55,12 @@ class EdgeGeometry:
         return self.pair_index.shape[1]
 
     @property
-    def source(self) -> Tensor:
+    def source(self) -> Int64[Tensor, " E"]:
         """Atom i of each directed edge i→j, ``[2P]``; messages along the edge go to it."""
         return self.pair_index.reshape(-1)
 
     @property
-    def target(self) -> Tensor:
+    def target(self) -> Int64[Tensor, " E"]:
         """Atom j of each directed edge i→j, ``[2P]``."""
         return self.pair_index.flip(0).reshape(-1)
 
@@ -78,7 +79,7 @@ class EdgeGeometry:
             frames=tuple(frame[pairs] for frame in self.frames),
         )
 
-    def to_edges(self, nodes: Tensor) -> Tensor:
+    def to_edges(self, nodes: Float[Tensor, "N K C"]) -> Float[Tensor, "{2*self.n_pairs} K 2*C"]:
         """Gather both ends of each directed edge into its frame.
 
         Args:
@@ -93,7 +94,7 @@ class EdgeGeometry:
         backward = torch.cat([second, first], dim=-1) * self.flip[self.to_m_major, None]
         return torch.cat([forward, backward], dim=0)
 
-    def to_pairs(self, nodes: Tensor) -> Tensor:
+    def to_pairs(self, nodes: Float[Tensor, "N K C"]) -> Float[Tensor, "{self.n_pairs} K 2*C"]:
         """Gather both ends of each pair into the frame of i→j, ``[P, K, 2C]``; see :meth:`to_edges`."""
         i, j = self.pair_index
         ends = torch.cat([nodes.index_select(0, i), nodes.index_select(0, j)], dim=-1)
@@ -101,7 +102,9 @@ class EdgeGeometry:
         local = torch.cat([w.mT @ part for w, part in zip(self.frames, parts, strict=True)], dim=1)
         return local.index_select(1, self.to_m_major)
 
-    def to_nodes(self, edges: Tensor, n_nodes: int) -> Tensor:
+    def to_nodes(
+        self, edges: Float[Tensor, "{2*self.n_pairs} K C"], n_nodes: int
+    ) -> Float[Tensor, "{n_nodes} K C"]:
         """Rotate directed edges to the laboratory and sum them at their source atoms.
 
         Args:
@@ -120,7 +123,9 @@ class EdgeGeometry:
         nodes = edges.new_zeros(n_nodes, edges.shape[1], channels)
         return nodes.index_add(0, self.source, messages)
 
-    def axis_to_nodes(self, radial: Tensor, n_nodes: int) -> Tensor:
+    def axis_to_nodes(
+        self, radial: Float[Tensor, "{2*self.n_pairs} {self.lmax+1} C"], n_nodes: int
+    ) -> Float[Tensor, "{n_nodes} K C"]:
         """Sum at the source atoms edge features that have only m = 0 components.
 
         Args:
@@ -139,17 +144,19 @@ class EdgeGeometry:
         )
 
     @property
-    def degree(self) -> Tensor:
+    def degree(self) -> Int64[Tensor, " K"]:
         """Degree l of each l-major component, ``[K]``."""
         repeats = torch.tensor([2 * l + 1 for l in range(self.lmax + 1)])
         return torch.arange(self.lmax + 1).repeat_interleave(repeats).to(self.flip.device)
 
     @property
-    def parity(self) -> Tensor:
+    def parity(self) -> Float[Tensor, " K"]:
         """``(−1)^l`` of each l-major component, ``[K]``: Y(−r) = (−1)^l Y(r)."""
         return (1.0 - 2.0 * (self.degree % 2)).to(self.flip.dtype)
 
-    def rotate_irreps(self, l: int, values: Tensor, edge: Tensor, *, to_edge: bool) -> Tensor:
+    def rotate_irreps(
+        self, l: int, values: Float[Tensor, "n {2*l+1} c"], edge: Int64[Tensor, " n"], *, to_edge: bool
+    ) -> Float[Tensor, "n {2*l+1} c"]:
         """Rotate irreps of degree ``l`` on chosen directed edges between edge frame and laboratory.
 
         Args:
@@ -165,8 +172,8 @@ class EdgeGeometry:
 
 
 def edge_geometry(
-    positions: Tensor,
-    pair_index: Tensor,
+    positions: Float[Tensor, "N 3"],
+    pair_index: Int64[Tensor, "2 P"],
     *,
     lmax: int,
     cutoff: float,
@@ -208,7 +215,7 @@ def edge_geometry(
     )
 
 
-def smooth_cutoff(x: Tensor, p: int = 6) -> Tensor:
+def smooth_cutoff(x: Float[Tensor, " P"], p: int = 6) -> Float[Tensor, " P"]:
     """Return ``1 − (p+1)(p+2)/2 xᵖ + p(p+2) xᵖ⁺¹ − p(p+1)/2 xᵖ⁺²`` for x < 1, else 0.
 
     Source: Gasteiger et al., arXiv 2003.03123, eq. 8.
@@ -217,7 +224,7 @@ def smooth_cutoff(x: Tensor, p: int = 6) -> Tensor:
     return torch.where(x < 1, value, torch.zeros_like(value))
 
 
-def frames_of_directions(unit: Tensor, lmax: int) -> tuple[Tensor, ...]:
+def frames_of_directions(unit: Float[Tensor, "P 3"], lmax: int) -> tuple[Float[Tensor, "P _ _"], ...]:
     """Return ``W_l(r̂)`` for unit vectors ``[P, 3]``; column m=0 is Y_l(r̂)·√(4π/(2l+1))."""
     x, y, z = unit.unbind(1)
     rho = torch.hypot(x, y)
@@ -237,7 +244,9 @@ def frames_of_directions(unit: Tensor, lmax: int) -> tuple[Tensor, ...]:
     return tuple(frames)
 
 
-def _multiples(cosine: Tensor, sine: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def _multiples(
+    cosine: Float[Tensor, " P"], sine: Float[Tensor, " P"], n: int
+) -> tuple[Float[Tensor, "P {n+1}"], Float[Tensor, "P {n+1}"]]:
     """Return cos kx and sin kx for k = 0 … n, each ``[P, n+1]``, from cos x and sin x."""
     cosines, sines = [torch.ones_like(cosine)], [torch.zeros_like(sine)]
     for _ in range(n):

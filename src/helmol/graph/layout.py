@@ -8,10 +8,13 @@ as one contiguous slice.
 from functools import cache
 
 import torch
+from torch import Tensor
+
+from helmol.arrays import Float64, Int64
 
 
 @cache
-def m_major(lmax: int) -> torch.Tensor:
+def m_major(lmax: int) -> Int64[Tensor, " K"]:
     """Return the l-major index of each m-major component, ``[(lmax+1)²]``."""
     order = [l * l + l for l in range(lmax + 1)]
     for m in range(1, lmax + 1):
@@ -27,20 +30,20 @@ def m_sizes(lmax: int) -> tuple[int, ...]:
 
 
 @cache
-def degree_of_m_major(lmax: int) -> torch.Tensor:
+def degree_of_m_major(lmax: int) -> Int64[Tensor, " K"]:
     """Return the degree l of each m-major component."""
     return torch.tensor([int(k**0.5) for k in m_major(lmax).tolist()])
 
 
 @cache
-def rows_of_degree(lmax: int) -> tuple[torch.Tensor, ...]:
+def rows_of_degree(lmax: int) -> tuple[Int64[Tensor, " m"], ...]:
     """Return for each l the m-major rows of m = −l … l."""
     position = torch.argsort(m_major(lmax))
     return tuple(position[l * l : (l + 1) ** 2] for l in range(lmax + 1))
 
 
 @cache
-def flip_signs(lmax: int) -> torch.Tensor:
+def flip_signs(lmax: int) -> Float64[Tensor, " K"]:
     """Return the l-major diagonal of a turn by π about x, which joins the frames of r and −r.
 
     (x, y, z) → (x, −y, −z) gives ``(−1)^{l+m}`` for m ≥ 0 and ``(−1)^{l+m+1}`` for m < 0, so
@@ -51,7 +54,7 @@ def flip_signs(lmax: int) -> torch.Tensor:
 
 
 @cache
-def quarter_turn(lmax: int) -> tuple[torch.Tensor, torch.Tensor]:
+def quarter_turn(lmax: int) -> tuple[Int64[Tensor, " K"], Float64[Tensor, " K"]]:
     """Return rows and signs of J, the product of ``x₊ + i x₋`` with i: ``(Jx)_k = sign_k x_{row_k}``.
 
     ``(Jx)₊ = −x₋`` and ``(Jx)₋ = x₊`` for m > 0; rows of m = 0 stay. Rows are m-major.

@@ -8,16 +8,15 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from helmol.arrays import Array, BoolArray, Float64, IntArray
 from helmol.basis import BasisSet, Signature, diagonal_table, pair_table, signature_nao
 from helmol.errors import InputError
 from helmol.graph.batch import Item, ItemBucket, Key
 from helmol.system import Molecule
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+Integers = IntArray
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class _Plan:
     """
 
     pairs: Integers
-    buckets: dict[Key, tuple[Integers, npt.NDArray[np.bool_], int, int]]
+    buckets: dict[Key, tuple[Integers, BoolArray, int, int]]
     matrix: csr_array
 
 
@@ -40,7 +39,7 @@ def prepare_many(
     basis: BasisSet,
     *,
     cutoff: float,
-    packed: Array | None = None,
+    packed: Float64[Array, "n values"] | None = None,
     n_inputs: int = 0,
 ) -> list[Item]:
     """Do what :func:`helmol.graph.prepare` does, for molecules with the same atoms in the same order.
@@ -79,7 +78,9 @@ def prepare_many(
     return items
 
 
-def _irreps(matrix: csr_array, packed: Array) -> Array:
+def _irreps(
+    matrix: csr_array, packed: Float64[Array, "n values"]
+) -> Float64[Array, "n n_spins n_components"]:
     """Return irreps ``[n, n_spins, n_components]`` of packed triangles."""
     n_triangle = matrix.shape[1]
     if packed.shape[1] % n_triangle or not packed.shape[1]:
@@ -104,7 +105,7 @@ def _apart(irreps: Array | None, n_inputs: int) -> tuple[Array | None, Array | N
     return irreps[:, :-n_inputs], irreps[:, -n_inputs:]
 
 
-def _cut(item: Item, inside: npt.NDArray[np.bool_]) -> Item:
+def _cut(item: Item, inside: BoolArray) -> Item:
     """Return the item without the pairs beyond the cutoff."""
     place = np.cumsum(inside) - 1
     buckets: dict[Key, ItemBucket] = {}
@@ -135,7 +136,7 @@ def _plan(signatures: tuple[Signature, ...]) -> _Plan:
     triangle = np.zeros((nao, nao), dtype=np.int64)
     triangle[np.triu_indices(nao)] = np.arange(nao * (nao + 1) // 2)
     triangle = np.maximum(triangle, triangle.T)
-    buckets: dict[Key, tuple[Integers, npt.NDArray[np.bool_], int, int]] = {}
+    buckets: dict[Key, tuple[Integers, BoolArray, int, int]] = {}
     at: list[Integers] = []
     entries_of: list[Integers] = []
     value: list[Array] = []

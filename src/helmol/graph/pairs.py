@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from helmol.arrays import Float, Int64
 from helmol.graph.frames import EdgeGeometry
 from helmol.graph.layout import degree_of_m_major, m_sizes, quarter_turn
 from helmol.native import call
@@ -37,17 +38,17 @@ class Pairs:
         return cls(geometry, call.usable(geometry.flip, lmax=geometry.lmax))
 
     @cached_property
-    def flip(self) -> Tensor:
+    def flip(self) -> Float[Tensor, " K"]:
         """Signs between the directions, m-major, ``[K]``."""
         return self.geometry.flip[self.geometry.to_m_major].contiguous()
 
     @cached_property
-    def degree(self) -> Tensor:
+    def degree(self) -> Int64[Tensor, " K"]:
         """Degree of each m-major row, ``[K]``."""
         return degree_of_m_major(self.geometry.lmax).to(self.geometry.flip.device)
 
     @cached_property
-    def turn(self) -> tuple[Tensor, Tensor]:
+    def turn(self) -> tuple[Int64[Tensor, " K"], Float[Tensor, " K"]]:
         """Rows and signs of J, see :func:`helmol.graph.layout.quarter_turn`."""
         rows, signs = quarter_turn(self.geometry.lmax)
         return rows.to(self.flip.device), signs.to(self.flip)
@@ -89,58 +90,9 @@ class Pairs:
         """Return zeros of this shape for each part."""
         return like.new_zeros(call.n_parts(self.geometry.n_pairs), *like.shape)
 
-    def gather_scale(self, nodes: Tensor, radial: Tensor, mmax: int) -> Tensor:
-        """Return both ends of each directed edge in its frame, times its radial weights.
-
-        Args:
-            nodes: ``[N, K, C]`` l-major.
-            radial: ``[2P, L+1, 2C]``, one weight per degree and channel.
-            mmax: components of higher order are left out.
-
-        Returns:
-            ``[2P, K', 2C]``, the m-major rows with |m| ≤ mmax, channels ``[x_i ‖ x_j]``.
-        """
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
-        rows = sum(m_sizes(lmax)[: mmax + 1])
-        if not self.native:
-            weights = radial.index_select(1, self.degree[:rows])
-            return self.geometry.to_edges(nodes)[:, :rows] * weights
-        scaled = nodes.new_empty(2 * p, rows, 2 * c)
-        inputs = [
-            nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._rows(), self.degree,
-        ]  # fmt: skip
-        self._run("gather_scale", inputs, (p, lmax, c, rows), [self._scratch(c, 1)], [scaled])
-        return scaled
-
-    def gather_scale_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of :meth:`gather_scale` with respect to nodes and radial weights."""
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
-        rows = gradient.shape[1]
-        if not self.native:
-            return self._plain_gradient(gradient, nodes, radial)
-        g_nodes, g_radial = self._sums(nodes), torch.empty_like(radial)
-        inputs = [
-            gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._rows(),
-            self.degree,
-        ]  # fmt: skip
-        own = [self._scratch(c, 2), g_nodes]
-        self._run("gather_scale_backward", inputs, (p, lmax, c, rows), own, [g_radial])
-        return _added(g_nodes), g_radial
-
-    def _plain_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients by torch operations."""
-        rows, (n, k, c) = gradient.shape[1], nodes.shape
-        local = self.geometry.to_edges(nodes)[:, :rows]
-        g_radial = torch.zeros_like(radial).index_add(1, self.degree[:rows], gradient * local)
-        g_local = gradient * radial.index_select(1, self.degree[:rows])
-        g_local = torch.cat([g_local, g_local.new_zeros(len(g_local), k - rows, 2 * c)], dim=1)
-        # What belongs to j on the edge i→j goes to the source of the edge j→i, seen from its frame.
-        own, other = g_local.split(c, dim=2)
-        forward, backward = other.split(len(other) // 2) if len(other) else (other, other)
-        turned = torch.cat([backward, forward]) * self.flip[:, None]
-        return self.geometry.to_nodes(own + turned, n), g_radial
-
-    def ends_folded(self, ends: Tensor, radial: Tensor, mmax: int) -> Tensor:
+    def ends_folded(
+        self, ends: Float[Tensor, "P K C2"], radial: Float[Tensor, "2*P L C"], mmax: int
+    ) -> Float[Tensor, "2*P rows C"]:
         """Return what :meth:`gather_fold` does from ends that are in the frames of the pairs already.
 
         Args:
@@ -153,7 +105,12 @@ class Pairs:
         own, other = radial.index_select(1, self.degree[:rows]).tensor_split([len(ends)])
         return self.fold(torch.cat([own * x, other * y * self.flip[:rows, None]]), plain=True)
 
-    def ends_folded_gradient(self, gradient: Tensor, ends: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
+    def ends_folded_gradient(
+        self,
+        gradient: Float[Tensor, "E rows C"],
+        ends: Float[Tensor, "P K C2"],
+        radial: Float[Tensor, "E L C"],
+    ) -> tuple[Float[Tensor, "P K C2"], Float[Tensor, "E L C"]]:
         """Return the gradients of :meth:`ends_folded` with respect to ends and radial weights."""
         rows, p = gradient.shape[1], len(ends)
         flip, degree = self.flip[:rows, None], self.degree[:rows]
@@ -166,7 +123,9 @@ class Pairs:
         torch.cat([u * weight, v * other], dim=2, out=g_ends[:, :rows])
         return g_ends, g_radial
 
-    def gather_fold(self, nodes: Tensor, radial: Tensor, mmax: int) -> Tensor:
+    def gather_fold(
+        self, nodes: Float[Tensor, "N K C"], radial: Float[Tensor, "E L C"], mmax: int
+    ) -> Float[Tensor, "E rows C"]:
         """Return sum and difference of the two ends of each pair in its frame, with their radial weights.
 
         With ``x = w_i x_i`` and ``y = flip w_j x_j`` (x_j as the edge j→i sees its source), rows of the pairs
@@ -189,7 +148,12 @@ class Pairs:
         self._run("gather_fold", inputs, (p, lmax, c, rows), [self._scratch(c, 1)], [folded])
         return folded
 
-    def gather_fold_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
+    def gather_fold_gradient(
+        self,
+        gradient: Float[Tensor, "E rows C"],
+        nodes: Float[Tensor, "N K C"],
+        radial: Float[Tensor, "E L C"],
+    ) -> tuple[Float[Tensor, "N K C"], Float[Tensor, "E L C"]]:
         """Return the gradients of :meth:`gather_fold` with respect to nodes and radial weights."""
         p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
         rows = gradient.shape[1]
@@ -208,7 +172,7 @@ class Pairs:
         self._run("gather_fold_backward", inputs, (p, lmax, c, rows), own, [g_radial])
         return _added(g_nodes), g_radial
 
-    def fold(self, x: Tensor, *, plain: bool = False) -> Tensor:
+    def fold(self, x: Float[Tensor, "E rows C"], *, plain: bool = False) -> Float[Tensor, "E rows C"]:
         """Return sums and differences of the directions, ``(x_ij + x_ji)/√2`` and ``J (x_ij − x_ji)/√2``.
 
         Args:
@@ -222,7 +186,7 @@ class Pairs:
         turned = (a - b).index_select(1, rows) * signs[:, None]
         return torch.cat([a + b, turned]) * 0.5**0.5
 
-    def unfold(self, x: Tensor, *, plain: bool = False) -> Tensor:
+    def unfold(self, x: Float[Tensor, "E rows C"], *, plain: bool = False) -> Float[Tensor, "E rows C"]:
         """Return the directions of what :meth:`fold` made; its inverse and its transpose."""
         if self.native and not plain:
             return self._folded(x, 0)
@@ -241,7 +205,7 @@ class Pairs:
     def _fold_rows(self) -> list[Tensor]:
         return [*self._rows(), self.degree, *self.turn]
 
-    def weighted_sum(self, edges: Tensor, n_nodes: int) -> Tensor:
+    def weighted_sum(self, edges: Float[Tensor, "E K C"], n_nodes: int) -> Float[Tensor, "{n_nodes} K C"]:
         """Sum edges ``[2P, K, C]``, faded by the envelope, at their atoms, ``[N, K, C]``; for autograd."""
         envelope = self.geometry.envelope
         if self.geometry.moving or self.geometry.twice:
@@ -249,7 +213,9 @@ class Pairs:
         out: Tensor = Scatter.apply(edges, envelope, self, n_nodes)
         return out
 
-    def scatter(self, edges: Tensor, weight: Tensor, n_nodes: int) -> Tensor:
+    def scatter(
+        self, edges: Float[Tensor, "E K C"], weight: Float[Tensor, " P"], n_nodes: int
+    ) -> Float[Tensor, "{n_nodes} K C"]:
         """Rotate weighted edge features to the laboratory and sum them at their source atoms.
 
         Args:
@@ -268,7 +234,9 @@ class Pairs:
         self._run("scatter", inputs, (p, lmax, c), [self._scratch(c, 1), nodes], [])
         return _added(nodes)
 
-    def scatter_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
+    def scatter_gradient(
+        self, gradient: Float[Tensor, "N K C"], weight: Float[Tensor, " P"]
+    ) -> Float[Tensor, "2*P K C"]:
         """Return the gradient of :meth:`scatter` with respect to the edges, ``[2P, K, C]``."""
         p, lmax, (_, k, c) = self.geometry.n_pairs, self.geometry.lmax, gradient.shape
         if not self.native:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from helmol.arrays import Array
 from helmol.brief import brief
 from helmol.elements import some_symbols
 from helmol.errors import ConfigError
@@ -22,7 +23,6 @@ from helmol.model.heads import HEADS, Ask, EnergyHead, Features, FockHead
 from helmol.model.heads.energy import EnergyOutput
 from helmol.model.matrix_input import MatrixInput
 from helmol.system import Molecule
-from helmol.system.sample import Array
 from helmol.target import Domain, EnergyTarget, FockOutput, FockTarget, Sizes, input_matrices
 from helmol.target.matrix import n_inputs, needed_references
 

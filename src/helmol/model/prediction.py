@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
+from helmol.arrays import Array
 from helmol.brief import brief
 from helmol.errors import DomainError
 from helmol.graph import Item, collate
 from helmol.model.model import Model
 from helmol.system import Molecule
-from helmol.system.sample import Array
 from helmol.target.matrix import reference_matrix
 
 

@@ -11,17 +11,16 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from helmol.arrays import Array, IntArray
 from helmol.errors import ConfigError
 from helmol.graph import Item, collate
 from helmol.model.heads.energy import EnergyHead, all_invariants
 from helmol.model.model import Model
 from helmol.model.prediction import groups_of
-from helmol.system.sample import Array
 
-Ints = npt.NDArray[np.int64]
+Ints = IntArray
 log = logging.getLogger("helmol.model")
 
 STRENGTHS = 10.0 ** np.arange(-4, 7)

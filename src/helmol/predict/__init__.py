@@ -7,7 +7,7 @@ geometry needs it for the overlap.
 
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
 from helmol.predict.prediction import Prediction, make_prediction
-from helmol.predict.trained import TrainedModel, resolve_device
+from helmol.predict.trained import TrainedModel
 
 __all__ = [
     "EnsembleEnergy",
@@ -15,5 +15,4 @@ __all__ = [
     "TrainedModel",
     "ensemble_energies",
     "make_prediction",
-    "resolve_device",
 ]

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from helmol import structures
-from helmol.elements import SYMBOLS
 from helmol.errors import DomainError, InputError
 from helmol.files import write_text
+from helmol.inputs import Item, molecules_at
 from helmol.locks import Claim
+from helmol.places import PathLike, Places
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
-from helmol.store import Store
+from helmol.skipped import Skips
 from helmol.system import Molecule
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
@@ -35,30 +36,45 @@ MOLECULES_AT_A_TIME = 64
 
 
 def predict_energies_of_file(
-    models: Sequence[TrainedModel], path: Path, *, out: Path, split: str = "all", max_edges: int = 20_000
+    models: Sequence[TrainedModel],
+    path: Places,
+    *,
+    out: PathLike,
+    split: str = "all",
+    max_edges: int = 20_000,
+    strict: bool = False,
 ) -> dict[str, Any]:
-    """Predict energies, and forces where the models know them, of a structure file or store.
+    """Predict energies, and forces where the models know them, of structure files or stores.
+
+    A molecule that cannot be predicted is left out, named and counted.
 
     Args:
         models: with energy heads; several are an ensemble, whose mean and spread are written.
-        path: anything :func:`helmol.structures.read` reads, or a store (``.h5``).
+        path: anything :func:`helmol.structures.read` reads, a store (``.h5``), or several of these, folders
+            and patterns too.
         out: folder for ``energies.csv`` and ``energies.extxyz`` (eV, eV/Å).
         split: split of a store, or ``"all"``.
         max_edges: atom pairs per batch.
+        strict: whether the first molecule that cannot be predicted is an error.
 
     Returns:
         ``n_molecules`` and ``molecules``: rows with the columns of the table, ``None`` where a number is not
-        known. ``force_std_meV_per_angstrom`` is the largest of a molecule's components.
+        known; ``n_skipped`` and ``skipped`` (:class:`helmol.skipped.Skipped`).
+        ``force_std_meV_per_angstrom`` is the largest of a molecule's components.
 
     Raises:
-        DomainError: a molecule outside the domain of a model (named).
-        InputError: an unreadable file, or models that do not belong together.
+        DomainError: not one molecule inside the domain of all models.
+        InputError: no readable molecule, or models that do not belong together.
         BusyError: another process writes to ``out``.
     """
+    out, skips = Path(out), Skips(strict=strict)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder with --out")
+    with molecules_at(path, skips, split=split) as found:
+        items = [item for item in found if _learnt(models, item, skips)]
+    skips.refuse_nothing_left(len(items))
     with Claim(out, folder=True):
-        return _predict_all(models, _molecules(path, split), out, max_edges=max_edges)
+        return _predict_all(models, items, out, skips, max_edges=max_edges)
 
 
 def remove_energies(out: Path) -> None:
@@ -68,22 +84,28 @@ def remove_energies(out: Path) -> None:
 
 
 def _predict_all(
-    models: Sequence[TrainedModel], named: Sequence[tuple[str, Molecule]], out: Path, *, max_edges: int
+    models: Sequence[TrainedModel], items: Sequence[Item], out: Path, skips: Skips, *, max_edges: int
 ) -> dict[str, Any]:
     """Predict and write into a folder that is held."""
     forces = all(model.has_forces for model in models)
     rows: list[dict[str, Any]] = []
     frames: list[str] = []
-    for name, molecule in named:
-        _check(models, name, molecule)
-    with Progress("Predict energies", total=len(named), unit="molecules") as bar:
-        for start in range(0, len(named), MOLECULES_AT_A_TIME):
-            chunk = named[start : start + MOLECULES_AT_A_TIME]
-            found = ensemble_energies(models, [m for _, m in chunk], forces=forces, max_edges=max_edges)
-            for (name, molecule), entry in zip(chunk, found, strict=True):
-                rows.append(_row(name, molecule, entry))
-                frames.append(_frame(name, molecule, entry))
+    with Progress("Predict energies", total=len(items), unit="molecules") as bar:
+        for start in range(0, len(items), MOLECULES_AT_A_TIME):
+            chunk = items[start : start + MOLECULES_AT_A_TIME]
+            molecules = [item.molecule for item in chunk]
+            found = ensemble_energies(models, molecules, forces=forces, max_edges=max_edges)
+            for item, entry in zip(chunk, found, strict=True):
+                if not _finite(entry):
+                    error = DomainError("the predicted energy or a force is not finite")
+                    skips.add(error, item=item.id, file=item.file, row=item.row)
+                    continue
+                rows.append(_row(item.id, item.molecule, entry))
+                frames.append(
+                    structures.extxyz_text(item.id, item.molecule, energy=entry.energy, forces=entry.forces)
+                )
             bar.advance(len(chunk))
+    skips.refuse_nothing_left(len(rows))
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -94,27 +116,25 @@ def _predict_all(
         (out / "summary.csv").unlink(missing_ok=True)
     write_text(out / TABLE, table.getvalue())
     write_text(out / FRAMES, "".join(frames))
-    return {"n_molecules": len(rows), "molecules": rows}
+    return {"n_molecules": len(rows), "molecules": rows, **skips.json()}
 
 
-def _molecules(path: Path, split: str) -> list[tuple[str, Molecule]]:
-    """Read names and molecules; the matrices of a store are left alone."""
-    if path.suffix in (".h5", ".hdf5"):
-        from helmol.evaluate.run import split_indices
+def _learnt(models: Sequence[TrainedModel], item: Item, skips: Skips) -> bool:
+    """Return whether all models have learnt the energies of such molecules."""
+    try:
+        for model in models:
+            model.domain.check(item.molecule)
+            model.network.energy_target.check(item.molecule)
+    except DomainError as error:
+        skips.add(error, item=item.id, file=item.file, row=item.row)
+        return False
+    return True
 
-        with Store.open(path) as store:
-            return [(store.ids[i], store.molecule(i)) for i in split_indices(store, split)]
-    return [(structure.id, structure.molecule) for structure in structures.read(path)]
 
-
-def _check(models: Sequence[TrainedModel], name: str, molecule: Molecule) -> None:
-    """Refuse a molecule outside the domain, with its name."""
-    for model in models:
-        try:
-            model.domain.check(molecule)
-            model.network.energy_target.check(molecule)
-        except DomainError as error:
-            raise DomainError(f"{name} ({molecule.formula}): {error}") from error
+def _finite(entry: EnsembleEnergy) -> bool:
+    """Return whether energy and forces are numbers."""
+    forces = 0.0 if entry.forces is None else entry.forces
+    return bool(np.isfinite(entry.energy) and np.isfinite(forces).all())
 
 
 def _row(name: str, molecule: Molecule, entry: EnsembleEnergy) -> dict[str, Any]:
@@ -134,21 +154,3 @@ def _row(name: str, molecule: Molecule, entry: EnsembleEnergy) -> dict[str, Any]
             else 1000 * EV_PER_ANGSTROM_PER_AU * float(entry.forces_std.max())
         ),
     }
-
-
-def _frame(name: str, molecule: Molecule, entry: EnsembleEnergy) -> str:
-    """Return a frame of an extended xyz file, Å, eV, eV/Å."""
-    columns = np.array(molecule.positions_ang)
-    properties = "species:S:1:pos:R:3"
-    if entry.forces is not None:
-        columns = np.hstack([columns, EV_PER_ANGSTROM_PER_AU * entry.forces])
-        properties += ":forces:R:3"
-    header = (
-        f'Properties={properties} name="{name}" charge={molecule.charge} spin={molecule.spin + 1} '
-        f'energy={EV_PER_HARTREE * entry.energy:.10f} pbc="F F F"'
-    )
-    lines = [
-        f"{SYMBOLS[z]:<2} " + " ".join(f"{x:18.10f}" for x in row)
-        for z, row in zip(molecule.numbers, columns, strict=True)
-    ]
-    return "\n".join([str(molecule.n_atoms), header, *lines]) + "\n"

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.predict.trained import TrainedModel
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Predict everything in a file and write one ``.npz`` per molecule and a table."""
+"""Predict everything in files and write one ``.npz`` per molecule and a table."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import csv
 import io
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from helmol.damage import read_npz, understood
-from helmol.errors import DomainError, InputError
+from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import entries, file_stem, write_text
+from helmol.inputs import Item, molecules_at
 from helmol.locks import Claim
+from helmol.places import PathLike, Places
 from helmol.predict.energy_files import remove_energies
 from helmol.predict.prediction import Prediction, state_flags
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
 from helmol.properties import frontier
+from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.system import Molecule
 from helmol.units import EV_PER_HARTREE
@@ -42,68 +45,96 @@ OTHERS = (".molden",)
 
 def predict_file(
     model: TrainedModel,
-    path: Path,
+    path: Places,
     *,
-    out: Path,
+    out: PathLike,
     residual: bool = False,
     writers: Mapping[str, Writer] | None = None,
     split: str = "all",
     overwrite: bool = False,
     max_edges: int = 20000,
+    strict: bool = False,
 ) -> dict[str, Any]:
-    """Predict all molecules of a structure file or store.
+    """Predict all molecules of structure files or stores.
 
     A molecule whose ``.npz`` is there already, from the same model, geometry, charge and spin, is not
     predicted again, so that an interrupted run continues, and ends in the same bits; its row of the table,
-    and other formats that are missing, are made of the file.
+    and other formats that are missing, are made of the file. A molecule that cannot be predicted is left out,
+    named and counted.
 
     Args:
         model: the model.
-        path: anything :func:`helmol.structures.read` reads, or a store (``.h5``).
+        path: anything :func:`helmol.structures.read` reads, a store (``.h5``), or several of these, folders
+            and patterns too.
         out: folder for ``NAME.npz`` and ``summary.csv``.
         residual: whether to build one Fock matrix per molecule and report ``‖FDS − SDF‖``.
         writers: other formats by suffix (``.molden``): called with a prediction and the file to write.
         split: split of a store, or ``"all"``.
         overwrite: whether to predict again what is there.
         max_edges: atom pairs per batch.
+        strict: whether the first molecule that cannot be predicted is an error.
 
     Returns:
         ``n_molecules``, ``n_predicted``, ``n_kept``, ``n_flagged``, ``n_others`` (results of earlier calls
-        in ``out`` that are not in the table), ``molecules`` (rows of the table).
+        in ``out`` that are not in the table), ``molecules`` (rows of the table), ``n_skipped`` and
+        ``skipped`` (:class:`helmol.skipped.Skipped`).
 
     Raises:
-        DomainError: a store of another functional or basis, or a molecule outside the model's domain (named);
-            what came before is kept.
-        InputError: an unreadable file, or one in ``out`` that is no result of a prediction.
+        DomainError: a store of another functional or basis, or not one molecule inside the model's domain.
+        InputError: no readable molecule, or a file in ``out`` that is no result of a prediction.
         BusyError: another process writes to ``out``.
     """
+    out, skips = Path(out), Skips(strict=strict)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder with --out")
-    with Claim(out, folder=True), _open(model, path, split) as (items, total):
-        rows, predicted = _predict_all(
-            model, items, total, out, residual=residual, writers=writers or {}, overwrite=overwrite,
-            max_edges=max_edges,
-        )  # fmt: skip
-        table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
-        write_text(out / TABLE, table.getvalue())
-        if not model.has_energy:
-            # Of another model, and nothing says so.
-            remove_energies(out)
+    with molecules_at(path, skips, split=split, accept=lambda store: _accept(model, store)) as found:
+        items = [item for item in found if _learnt(model, item, skips)]
+        skips.refuse_nothing_left(len(items))
+        with Claim(out, folder=True):
+            rows, predicted = _predict_all(
+                model, items, out, skips, residual=residual, writers=writers or {}, overwrite=overwrite,
+                max_edges=max_edges,
+            )  # fmt: skip
+            skips.refuse_nothing_left(len(rows))
+            table = io.StringIO()
+            writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+            write_text(out / TABLE, table.getvalue())
+            if not model.has_energy:
+                # Of another model, and nothing says so.
+                remove_energies(out)
     others = {path.name for path in entries(out) if path.suffix == ".npz"} - {row["file"] for row in rows}
     return {
         "n_molecules": len(rows), "n_predicted": predicted, "n_kept": len(rows) - predicted,
         "n_flagged": sum(bool(row["flags"]) for row in rows), "n_others": len(others), "molecules": rows,
+        **skips.json(),
     }  # fmt: skip
+
+
+def _accept(model: TrainedModel, store: Store) -> None:
+    """Refuse a store of another level.
+
+    Its reference matrices are taken as they are: another functional has others.
+    """
+    model.domain.check_data(store.level, store.basis.part(model.domain.basis.elements))
+
+
+def _learnt(model: TrainedModel, item: Item, skips: Skips) -> bool:
+    """Return whether the model has learnt such molecules."""
+    try:
+        model.domain.check(item.molecule)
+    except DomainError as error:
+        skips.add(error, item=item.id, file=item.file, row=item.row)
+        return False
+    return True
 
 
 def _predict_all(
     model: TrainedModel,
-    items: Iterator[tuple[str, Any]],
-    total: int,
+    items: Sequence[Item],
     out: Path,
+    skips: Skips,
     *,
     residual: bool,
     writers: Mapping[str, Writer],
@@ -114,29 +145,48 @@ def _predict_all(
     rows: list[dict[str, Any]] = []
     predicted = 0
     seen: set[str] = set()
-    named = ((name, item, out / f"{_unique(name, seen)}.npz") for name, item in items)
-    with Progress("Predict", total=total, unit="molecules") as bar:
+    named = iter([(item, out / f"{_unique(item.id, seen)}.npz") for item in items])
+    with Progress("Predict", total=len(items), unit="molecules") as bar:
         while chunk := list(itertools.islice(named, MOLECULES_AT_A_TIME)):
-            todo = [
-                entry for entry in chunk if overwrite or not _usable(*entry[1:], model, residual=residual)
-            ]
-            for name, item, _ in chunk if todo else ():
-                _check(model, name, item.molecule)
+            todo = {
+                file
+                for item, file in chunk
+                if overwrite or not _usable(item.molecule, file, model, residual=residual)
+            }
             if todo and not predicted:
                 (out / TABLE).unlink(missing_ok=True)  # of before; it is written when all is there
+            done = chunk
             if todo:
                 # All of them, as the first time: the last bits depend on what else is in a batch.
-                found = model.predict([item for _, item, _ in chunk], residual=residual, max_edges=max_edges)
-                new = {file for _, _, file in todo}
-                for (_, _, file), prediction in zip(chunk, found, strict=True):
-                    if file in new:
+                results = list(_predictions(model, chunk, skips, residual=residual, max_edges=max_edges))
+                for _, file, prediction in results:
+                    if file in todo:
                         _save(prediction, file, model, writers)
-            for _, _, file in chunk:
+                        predicted += 1
+                done = [(item, file) for item, file, _ in results]
+            for item, file in done:
                 _write_missing(file, writers)
-            rows += [_row(name, item.molecule, file) for name, item, file in chunk]
-            predicted += len(todo)
+                rows.append(_row(item.id, item.molecule, file))
             bar.advance(len(chunk))
     return rows, predicted
+
+
+def _predictions(
+    model: TrainedModel, chunk: Sequence[tuple[Item, Path]], skips: Skips, *, residual: bool, max_edges: int
+) -> Iterator[tuple[Item, Path, Prediction]]:
+    """Read and predict molecules together and yield those that can be predicted."""
+    read: list[tuple[Item, Path, Any]] = []
+    for item, file in chunk:
+        try:
+            read.append((item, file, item.read()))
+        except FAULTS as error:
+            skips.add(error, item=item.id, file=item.file, row=item.row)
+    found = model.predict_each([content for *_, content in read], residual=residual, max_edges=max_edges)
+    for (item, file, _), prediction in zip(read, found, strict=True):
+        if isinstance(prediction, HelmolError):
+            skips.add(prediction, item=item.id, file=item.file, row=item.row)
+        else:
+            yield item, file, prediction
 
 
 def _save(prediction: Prediction, file: Path, model: TrainedModel, writers: Mapping[str, Writer]) -> None:
@@ -158,33 +208,6 @@ def _write_missing(file: Path, writers: Mapping[str, Writer]) -> None:
             writers[suffix](prediction, path)
 
 
-class _open:
-    """Open a store or a structure file as named items; a context manager."""
-
-    def __init__(self, model: TrainedModel, path: Path, split: str) -> None:
-        self._model, self._path, self._split = model, path, split
-        self._store: Store | None = None
-
-    def __enter__(self) -> tuple[Iterator[tuple[str, Any]], int]:
-        if self._path.suffix in (".h5", ".hdf5"):
-            from helmol.evaluate.run import split_indices
-
-            self._store = store = Store.open(self._path)
-            domain = self._model.domain
-            # The store's reference matrices are taken as they are: another functional has others.
-            domain.check_data(store.level, store.basis.part(domain.basis.elements))
-            chosen = split_indices(store, self._split)
-            return ((store.ids[i], store[i]) for i in chosen), len(chosen)
-        from helmol import structures
-
-        found = structures.read(self._path)
-        return ((structure.id, structure) for structure in found), len(found)
-
-    def __exit__(self, *_: object) -> None:
-        if self._store is not None:
-            self._store.close()
-
-
 def _unique(name: str, seen: set[str]) -> str:
     """Return a file name made of ``name``, different from all before."""
     plain = stem = file_stem(name)
@@ -196,15 +219,7 @@ def _unique(name: str, seen: set[str]) -> str:
     return plain
 
 
-def _check(model: TrainedModel, name: str, molecule: Molecule) -> None:
-    """Refuse a molecule outside the domain, with its name."""
-    try:
-        model.domain.check(molecule)
-    except DomainError as error:
-        raise DomainError(f"{name} ({molecule.formula}): {error}") from error
-
-
-def _usable(item: Any, file: Path, model: TrainedModel, *, residual: bool) -> bool:
+def _usable(molecule: Molecule, file: Path, model: TrainedModel, *, residual: bool) -> bool:
     """Return whether a finished result of this model for this molecule is there.
 
     Raises:
@@ -212,7 +227,6 @@ def _usable(item: Any, file: Path, model: TrainedModel, *, residual: bool) -> bo
     """
     if not file.is_file():
         return False
-    molecule: Molecule = item.molecule
     wanted = {
         "numbers": molecule.numbers, "positions": molecule.positions,
         "charge": molecule.charge, "spin": molecule.spin,

@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from helmol import properties
+from helmol.arrays import Array
 from helmol.basis import BasisSet, from_house
 from helmol.damage import read_npz, understood
 from helmol.files import replacing
 from helmol.system import Molecule
 from helmol.units import DEBYE_PER_AU
-
-Array = npt.NDArray[np.float64]
 
 MATRICES = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
 """Arrays of a prediction that are always there, besides those of the molecule."""

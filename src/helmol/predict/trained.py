@@ -13,39 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from helmol import structures
+from helmol.arrays import Array
 from helmol.basis import BasisSet
-from helmol.errors import ConfigError, DomainError, InputError
+from helmol.damage import one_line
+from helmol.devices import resolve_device
+from helmol.errors import ConfigError, DomainError, HelmolError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
+from helmol.skipped import FAULTS
 from helmol.system import Molecule, Sample
 
 if TYPE_CHECKING:
     from helmol.model import Model, PredictedEnergy
     from helmol.target import Domain
 
-Array = npt.NDArray[np.float64]
 log = logging.getLogger("helmol.predict")
-
-
-def resolve_device(name: str) -> str:
-    """Return ``"cuda"``, ``"mps"`` or ``"cpu"`` for ``"auto"``, else the name itself.
-
-    Raises:
-        InputError: the device is not there.
-    """
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return "cuda" if there["cuda"] else "cpu"
-    if not there.get(name.split(":")[0], False):
-        raise InputError(
-            f"device {name!r} is not available here: use auto or one of "
-            f"{', '.join(d for d in there if there[d])}"
-        )
-    return name
 
 
 @dataclass(frozen=True)
@@ -144,10 +127,37 @@ class TrainedModel:
         """
         several = isinstance(what, (list, tuple))
         queries = [self._query(item, k) for k, item in enumerate(what if several else [what])]
-        predictions = self._predict(queries, max_edges=max_edges)
-        if residual:
-            predictions = [self._checked(p, q) for p, q in zip(predictions, queries, strict=True)]
+        predictions = []
+        for found in self._predict(queries, residual=residual, max_edges=max_edges):
+            if isinstance(found, HelmolError):
+                raise found
+            predictions.append(found)
         return predictions if several else predictions[0]
+
+    def predict_each(
+        self, what: Sequence[Any], *, residual: bool = False, max_edges: int = 20000
+    ) -> list[Prediction | HelmolError]:
+        """Predict a list of molecules of which some may not be predictable: those give their error.
+
+        Args:
+            what: as for :meth:`predict`.
+            residual: likewise.
+            max_edges: likewise.
+
+        Returns:
+            For each molecule its prediction, the same as without the faulty ones, or what :meth:`predict`
+            would raise.
+        """
+        found: dict[int, Prediction | HelmolError] = {}
+        queries: dict[int, _Query] = {}
+        for number, item in enumerate(what):
+            try:
+                queries[number] = self._query(item, number)
+            except FAULTS as error:
+                found[number] = _named(error)
+        results = self._predict(list(queries.values()), residual=residual, max_edges=max_edges)
+        found |= dict(zip(queries, results, strict=True))
+        return [found[number] for number in range(len(what))]
 
     @property
     def has_energy(self) -> bool:
@@ -201,8 +211,10 @@ class TrainedModel:
 
         return TrainedModel(copy.deepcopy(self.network).to(getattr(torch, dtype)).set_precision("fp32"))
 
-    def _predict(self, queries: Sequence[_Query], *, max_edges: int) -> list[Prediction]:
-        """Run the network and derive the properties."""
+    def _predict(
+        self, queries: Sequence[_Query], *, residual: bool, max_edges: int
+    ) -> list[Prediction | HelmolError]:
+        """Run the network on all together and derive the properties of each."""
         from helmol.model import predict_fock
 
         if not queries:
@@ -214,7 +226,16 @@ class TrainedModel:
             max_edges=max_edges,
         )
         return [
-            make_prediction(
+            self._derived(query, matrix, residual=residual)
+            for query, matrix in zip(queries, matrices, strict=True)
+        ]
+
+    def _derived(self, query: _Query, matrix: Array, *, residual: bool) -> Prediction | HelmolError:
+        """Return what follows from a predicted matrix, or why nothing does."""
+        try:
+            if not np.isfinite(matrix).all():
+                raise DomainError("the predicted Fock matrix is not finite")
+            prediction = make_prediction(
                 matrix,
                 query.molecule,
                 basis=self.domain.basis,
@@ -222,8 +243,9 @@ class TrainedModel:
                 dipole_integrals=query.dipole_integrals,
                 id=query.id,
             )
-            for query, matrix in zip(queries, matrices, strict=True)
-        ]
+            return self._checked(prediction, query) if residual else prediction
+        except FAULTS as error:
+            return _named(error)
 
     def _query(self, item: Any, number: int) -> _Query:
         """Turn any accepted input into a molecule within the domain, with its integrals."""
@@ -295,6 +317,15 @@ class TrainedModel:
             residual=properties.residual(fock, density, overlap),
             moved=properties.electrons_moved(density, after, overlap),
         )
+
+
+def _named(error: BaseException) -> HelmolError:
+    """Return an error of one molecule as one of helmol's own."""
+    if isinstance(error, HelmolError):
+        return error
+    own = InputError(f"{type(error).__name__}: {one_line(error)}")
+    own.__cause__ = error
+    return own
 
 
 def _is_mole(item: Any) -> bool:

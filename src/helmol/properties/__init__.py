@@ -1,12 +1,14 @@
-"""What a Fock matrix says: orbitals, density, gap, dipole, charges, residual. NumPy, atomic units.
+"""What a Fock matrix or a composition says: orbitals, density, gap, dipole, charges, element energies.
 
-Knows: the generalised eigenproblem, occupations, expectation values. Does not know: how the Fock
-matrix came about, PySCF, torch, files. Every function works in any AO order as long as all its
-arguments are in the same one; helmol uses the house order (:mod:`helmol.basis`).
+Knows: the generalised eigenproblem, occupations, expectation values, least squares over compositions;
+NumPy, atomic units. Does not know: how the Fock matrix came about, PySCF, torch, files. Every function
+works in any AO order as long as all its arguments are in the same one; helmol uses the house order
+(:mod:`helmol.basis`).
 
 Restricted matrices are ``[nao, nao]``; unrestricted ones carry a leading axis of 2 (alpha, beta).
 """
 
+from helmol.properties.composition import N_ELEMENTS, ElementEnergies, composition, element_energies
 from helmol.properties.expectation import (
     density_error,
     dipole,
@@ -30,9 +32,12 @@ from helmol.properties.state import ElectronicState, electronic_state
 
 __all__ = [
     "FAR_SHARE",
+    "N_ELEMENTS",
     "SMALLEST_OVERLAP_EIGENVALUE",
     "SMALL_GAP",
     "ElectronicState",
+    "ElementEnergies",
+    "composition",
     "density",
     "density_error",
     "density_flag",
@@ -40,6 +45,7 @@ __all__ = [
     "electronic_dipole",
     "electronic_state",
     "electrons_moved",
+    "element_energies",
     "frontier",
     "gap",
     "gap_flag",

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, Float64, Int64, IntArray
 from helmol.basis import BasisSet
 
-Array = npt.NDArray[np.float64]
 
-
-def nuclear_charges(numbers: npt.NDArray[np.int64], basis: BasisSet) -> Array:
+def nuclear_charges(numbers: Int64[IntArray, " n_atoms"], basis: BasisSet) -> Float64[Array, " n_atoms"]:
     """Return the charges that the electrons see, Z minus the ECP's core electrons, ``[n_atoms]``."""
     return np.array([n - basis.elements[int(n)].core_electrons for n in numbers], dtype=np.float64)
 
 
-def total_density(density: Array) -> Array:
+def total_density(density: Float64[Array, "*spins nao nao"]) -> Float64[Array, "nao nao"]:
     """Return the density matrix ``[nao, nao]`` of all electrons, of one matrix or of two spins."""
     return density.sum(axis=0) if density.ndim == 3 else density
 
 
-def dipole(density: Array, integrals: Array, *, positions: Array, charges: Array) -> Array:
+def dipole(
+    density: Float64[Array, "*spins nao nao"],
+    integrals: Float64[Array, "3 nao nao"],
+    *,
+    positions: Float64[Array, "n_atoms 3"],
+    charges: Float64[Array, " n_atoms"],
+) -> Float64[Array, 3]:
     """Return the dipole moment ``μ = Σ_A Z_A R_A − Tr(D r)`` about the origin.
 
     For a charged molecule it depends on the origin, as everywhere.
@@ -37,14 +41,20 @@ def dipole(density: Array, integrals: Array, *, positions: Array, charges: Array
     return np.asarray(charges @ positions + electronic_dipole(density, integrals))
 
 
-def electronic_dipole(density: Array, integrals: Array) -> Array:
+def electronic_dipole(
+    density: Float64[Array, "*spins nao nao"], integrals: Float64[Array, "3 nao nao"]
+) -> Float64[Array, 3]:
     """Return the electrons' part of :func:`dipole`, ``−Tr(D r)``; that of a difference of densities, too."""
     return np.asarray(-np.einsum("xij,ji->x", integrals, total_density(density)))
 
 
 def mulliken_charges(
-    density: Array, overlap: Array, *, offsets: npt.NDArray[np.int64], charges: Array
-) -> Array:
+    density: Float64[Array, "*spins nao nao"],
+    overlap: Float64[Array, "nao nao"],
+    *,
+    offsets: Int64[IntArray, " n_atoms_and_end"],
+    charges: Float64[Array, " n_atoms"],
+) -> Float64[Array, " n_atoms"]:
     """Return the Mulliken charges ``q_A = Z_A − Σ_{μ∈A} (D S)_μμ``.
 
     Args:
@@ -60,7 +70,11 @@ def mulliken_charges(
     return charges - np.add.reduceat(populations, offsets[:-1])
 
 
-def residual(fock: Array, density: Array, overlap: Array) -> float:
+def residual(
+    fock: Float64[Array, "*spins nao nao"],
+    density: Float64[Array, "*spins nao nao"],
+    overlap: Float64[Array, "nao nao"],
+) -> float:
     """Return the Frobenius norm ``‖F D S − S D F‖`` in Eh, over both spins.
 
     It vanishes where SCF converges, if ``fock`` was built from ``density``. For a density made of
@@ -70,12 +84,18 @@ def residual(fock: Array, density: Array, overlap: Array) -> float:
     return float(np.linalg.norm(product - np.swapaxes(product, -1, -2)))
 
 
-def density_error(predicted: Array, reference: Array) -> float:
+def density_error(
+    predicted: Float64[Array, "*spins nao nao"], true: Float64[Array, "*spins nao nao"]
+) -> float:
     """Return the Frobenius norm ``‖P_pred − P‖`` of AO density matrices (spin channels stacked)."""
-    return float(np.linalg.norm(predicted - reference))
+    return float(np.linalg.norm(predicted - true))
 
 
-def electrons_moved(before: Array, after: Array, overlap: Array) -> float:
+def electrons_moved(
+    before: Float64[Array, "*spins nao nao"],
+    after: Float64[Array, "*spins nao nao"],
+    overlap: Float64[Array, "nao nao"],
+) -> float:
     """Return how many electrons differ between two densities, ``½ Σ_σ Tr[((D_σ − D'_σ) S)²]``.
 
     For two determinants it is ``n − Σ_σ Tr(D_σ S D'_σ S)``: 0 if they are equal, n if they share no

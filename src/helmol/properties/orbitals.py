@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-import numpy.typing as npt
 import scipy.linalg
 
+from helmol.arrays import Array, Float64
 from helmol.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 SMALLEST_OVERLAP_EIGENVALUE = 1e-6
 """Directions of the basis with a smaller eigenvalue of S are left out (canonical
@@ -22,7 +20,9 @@ NO_OVERLAP = -1e-4
 log = logging.getLogger("helmol.properties")
 
 
-def orbitals(fock: Array, overlap: Array) -> tuple[Array, Array]:
+def orbitals(
+    fock: Array, overlap: Array
+) -> tuple[Float64[Array, "*spins nmo"], Float64[Array, "*spins nao nmo"]]:
     """Solve ``F C = S C ε`` with ``Cᵀ S C = 1``.
 
     Where S has eigenvalues below ``SMALLEST_OVERLAP_EIGENVALUE`` those directions are projected
@@ -65,13 +65,17 @@ def orbitals(fock: Array, overlap: Array) -> tuple[Array, Array]:
     return np.stack([energy for energy, _ in solved]), np.stack([coeff for _, coeff in solved])
 
 
-def _projected(fock: Array, orthonormal: Array) -> tuple[Array, Array]:
+def _projected(
+    fock: Float64[Array, "nao nao"], orthonormal: Float64[Array, "nao nmo"]
+) -> tuple[Float64[Array, " nmo"], Float64[Array, "nao nmo"]]:
     """Solve the eigenproblem in an orthonormal basis ``[nao, nmo]``."""
     energy, coeff = scipy.linalg.eigh(orthonormal.T @ fock @ orthonormal)
     return energy, orthonormal @ coeff
 
 
-def occupations(mo_energy: Array, n_electrons: int, *, spin: int = 0) -> Array:
+def occupations(
+    mo_energy: Float64[Array, "*spins nmo"], n_electrons: int, *, spin: int = 0
+) -> Float64[Array, "*spins nmo"]:
     """Fill the lowest orbitals (aufbau).
 
     Args:
@@ -101,12 +105,16 @@ def occupations(mo_energy: Array, n_electrons: int, *, spin: int = 0) -> Array:
     return mo_occ
 
 
-def density(mo_coeff: Array, mo_occ: Array) -> Array:
+def density(
+    mo_coeff: Float64[Array, "*spins nao nmo"], mo_occ: Float64[Array, "*spins nmo"]
+) -> Float64[Array, "*spins nao nao"]:
     """Return the density matrix ``D = C n Cᵀ``, ``[..., nao, nao]``."""
     return np.asarray((mo_coeff * mo_occ[..., None, :]) @ np.swapaxes(mo_coeff, -1, -2))
 
 
-def frontier(mo_energy: Array, mo_occ: Array) -> tuple[float, float]:
+def frontier(
+    mo_energy: Float64[Array, "*spins nmo"], mo_occ: Float64[Array, "*spins nmo"]
+) -> tuple[float, float]:
     """Return the energies of HOMO and LUMO, Eh, over both spins; NaN where there is none."""
     occupied = mo_occ > 0
     homo = float(mo_energy[occupied].max()) if occupied.any() else float("nan")
@@ -114,7 +122,7 @@ def frontier(mo_energy: Array, mo_occ: Array) -> tuple[float, float]:
     return homo, lumo
 
 
-def gap(mo_energy: Array, mo_occ: Array) -> float:
+def gap(mo_energy: Float64[Array, "*spins nmo"], mo_occ: Float64[Array, "*spins nmo"]) -> float:
     """Return ``ε_LUMO − ε_HOMO`` in Eh; NaN where one of them does not exist."""
     homo, lumo = frontier(mo_energy, mo_occ)
     return lumo - homo

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, Float64
 from helmol.basis import BasisSet, MOrder, coefficients_from_house, from_house
 from helmol.brief import brief
 from helmol.properties import expectation
 from helmol.properties.orbitals import density, frontier, occupations, orbitals
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,11 @@ class ElectronicState:
 
     molecule: Molecule
     basis: BasisSet
-    overlap: Array
-    mo_energy: Array
-    mo_coeff: Array
-    mo_occ: Array
-    density: Array
+    overlap: Float64[Array, "nao nao"]
+    mo_energy: Float64[Array, "*spins nmo"]
+    mo_coeff: Float64[Array, "*spins nao nmo"]
+    mo_occ: Float64[Array, "*spins nmo"]
+    density: Float64[Array, "*spins nao nao"]
 
     __repr__ = brief
 
@@ -56,7 +54,7 @@ class ElectronicState:
         return self.lumo - self.homo
 
     @property
-    def filled(self) -> list[Array]:
+    def filled(self) -> list[Float64[Array, "nao n"]]:
         """Occupied columns of ``mo_coeff``, ``[nao, n]``, of each spin: twice the same of one matrix."""
         spins = [
             coefficients[:, occupied > 0]
@@ -67,7 +65,7 @@ class ElectronicState:
         return spins * (3 - len(spins))
 
     @property
-    def charges(self) -> Array:
+    def charges(self) -> Float64[Array, " n_atoms"]:
         """Mulliken charges, ``[n_atoms]``, e."""
         numbers = self.molecule.numbers
         return expectation.mulliken_charges(
@@ -75,7 +73,7 @@ class ElectronicState:
             charges=expectation.nuclear_charges(numbers, self.basis),
         )  # fmt: skip
 
-    def dipole(self, integrals: Array) -> Array:
+    def dipole(self, integrals: Float64[Array, "3 nao nao"]) -> Float64[Array, 3]:
         """Return the dipole moment about the origin, ``[3]``, e·bohr, from ``⟨µ|r|ν⟩ [3, nao, nao]``."""
         charges = expectation.nuclear_charges(self.molecule.numbers, self.basis)
         return expectation.dipole(self.density, integrals, positions=self.molecule.positions, charges=charges)

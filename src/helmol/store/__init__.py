@@ -8,8 +8,9 @@ A store is one HDF5 file. While an append is being committed there is a journal 
 """
 
 from helmol.store.groups import group_split
+from helmol.store.joined import Stores
 from helmol.store.merge import merge
 from helmol.store.packed import Store
-from helmol.store.split import random_split
+from helmol.store.split import random_split, split_indices
 
-__all__ = ["Store", "group_split", "merge", "random_split"]
+__all__ = ["Store", "Stores", "group_split", "merge", "random_split", "split_indices"]

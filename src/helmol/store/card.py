@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError, StoreError
 from helmol.files import beside, write_json, write_text
 from helmol.markdown import table
 from helmol.progress import Progress
+from helmol.store.columns import REFERENCE
 from helmol.store.oddities import State, scf_state
 from helmol.store.packed import Store
 from helmol.store.statistics import LETTERS, FockStatistics, energy_outliers, equal_geometries
@@ -60,7 +61,7 @@ def describe(store: Store) -> dict[str, Any]:
 
 
 def _reference_columns(store: Store) -> list[str]:
-    return [f"reference_{name}" for name in store.references]
+    return [f"{REFERENCE}{name}" for name in store.references]
 
 
 def _whole_rows(store: Store) -> list[int]:
@@ -108,7 +109,7 @@ def _composition(store: Store, rows: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _memory(store: Store, n_ao: npt.NDArray[np.int64], n_edges: npt.NDArray[np.int64]) -> dict[str, float]:
+def _memory(store: Store, n_ao: IntArray, n_edges: IntArray) -> dict[str, float]:
     """Estimate what a training holds: its labels, and the edge features of the largest molecule.
 
     Edge features: directed edges × (2 lmax + 1)² irrep components × 64 channels × 4 bytes, where the
@@ -187,7 +188,7 @@ def _shells(shells: Sequence[int]) -> str:
     return "".join(f"{count}{LETTERS[l]}" for l, count in sorted(Counter(shells).items()))
 
 
-def _range(values: npt.NDArray[np.int64]) -> dict[str, float] | None:
+def _range(values: IntArray) -> dict[str, float] | None:
     """Return minimum, mean, maximum; ``None`` of nothing."""
     if not len(values):
         return None

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
 from helmol.files import plain
 from helmol.system import Matrices, Molecule, Sample
 
 Values = npt.NDArray[Any]
-Array = npt.NDArray[np.float64]
 
 REFERENCE = "reference_"
 """Prefix of the columns of cheap Fock matrices: ``reference_minao``."""
@@ -134,7 +134,7 @@ def to_columns(sample: Sample, basis: BasisSet) -> dict[str, Values]:
 
 def from_columns(columns: Mapping[str, Values], basis: BasisSet) -> Sample:
     """Rebuild a sample; the inverse of :func:`to_columns`."""
-    nao = int(basis.offsets(columns["numbers"])[-1])
+    nao = int(basis.offsets(columns["numbers"].astype(np.int64))[-1])
     matrices = {
         name: unpack_triangle(values, nao)
         for name, values in columns.items()

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import HelmolError, StoreError
 from helmol.store import columns as col
@@ -122,7 +123,7 @@ class Column:
         return zlib.crc32(rows[n:].data, found) if n < len(rows) else found
 
     @property
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> IntArray:
         """Number of values of each sample; zero where the label is missing."""
         return np.diff(self._index.array[:, 0], prepend=0).astype(np.int64)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.properties import electronic_state, gap_flag
 from helmol.system import Sample
-
-Array = npt.NDArray[np.float64]
 
 CONTAMINATED = 0.1
 """Excess of ⟨S²⟩ above which an unrestricted determinant is no clean spin state."""

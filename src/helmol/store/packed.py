@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 import helmol
+from helmol.arrays import Array, BoolArray, IntArray
 from helmol.basis import BasisSet
 from helmol.elements import some_symbols
 from helmol.errors import BusyError, InputError, StoreError
 from helmol.files import replacing
 from helmol.locks import Claim
+from helmol.places import PathLike
 from helmol.progress import Progress
 from helmol.store import columns as col
 from helmol.store.hdf import VERSION, Column, create_column, read_blob, reading, write_blob
@@ -58,7 +60,7 @@ class Store:
             raise
 
     @classmethod
-    def create(cls, path: Path | str, *, level: LevelOfTheory, basis: BasisSet) -> Store:
+    def create(cls, path: PathLike, *, level: LevelOfTheory, basis: BasisSet) -> Store:
         """Make an empty store and open it for appending.
 
         Raises:
@@ -84,7 +86,7 @@ class Store:
         return cls(path, "a", claim)
 
     @classmethod
-    def open(cls, path: Path | str, mode: Literal["r", "a"] = "r") -> Store:
+    def open(cls, path: PathLike, mode: Literal["r", "a"] = "r") -> Store:
         """Open a store for reading (``"r"``) or for reading and appending (``"a"``).
 
         Raises:
@@ -175,8 +177,12 @@ class Store:
         """Ids of all samples, in the order they stand."""
         return list(self._ids)
 
+    def id(self, row: int) -> str:
+        """Return the id of a sample."""
+        return self._ids[row]
+
     @property
-    def n_atoms(self) -> npt.NDArray[np.int64]:
+    def n_atoms(self) -> IntArray:
         """Number of atoms of every sample, ``[n_samples]``."""
         return self._columns["numbers"].lengths
 
@@ -185,7 +191,7 @@ class Store:
         """Names of the cheap Fock matrices that some samples have."""
         return tuple(n.removeprefix(col.REFERENCE) for n in self._columns if n.startswith(col.REFERENCE))
 
-    def numbers(self, row: int) -> npt.NDArray[np.int64]:
+    def numbers(self, row: int) -> IntArray:
         """Return the atomic numbers of a sample without reading its matrices.
 
         Raises:
@@ -223,7 +229,7 @@ class Store:
 
     def read_block(
         self, rows: Sequence[int], columns: Sequence[str]
-    ) -> tuple[list[Molecule], dict[str, npt.NDArray[np.float64]]]:
+    ) -> tuple[list[Molecule], dict[str, Array]]:
         """Return many samples with the same atoms in the same order, much faster than one by one.
 
         Args:
@@ -247,7 +253,7 @@ class Store:
         molecules = Molecule.many(numbers[0], positions, charges=charges, spins=spins)
         return molecules, {name: found[name] for name in columns}
 
-    def has(self, column: str) -> npt.NDArray[np.bool_]:
+    def has(self, column: str) -> BoolArray:
         """Return which samples have a label: ``energy forces dipole overlap density reference_NAME``."""
         return self._columns[column].lengths > 0 if column in self._columns else np.zeros(self._n, dtype=bool)
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from helmol.arrays import Array
 from helmol.errors import StoreError
 from helmol.files import replacing
 from helmol.store.card import drawn_rows
 from helmol.store.packed import Store
-from helmol.store.statistics import Array, block_norms
+from helmol.store.statistics import block_norms
 from helmol.units import ANGSTROM_PER_BOHR, EV_PER_HARTREE
 
 MOST_SAMPLES = 200

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from helmol.errors import InputError
+
+if TYPE_CHECKING:
+    from helmol.store.packed import Store
 
 
 def random_split(
@@ -71,3 +75,28 @@ def _counts(n: int, fractions: Mapping[str, float]) -> dict[str, int]:
         last = list(counts)[-1]
         counts[last] = n - sum(count for name, count in counts.items() if name != last)
     return counts
+
+
+def split_indices(store: Store, split: str, *, seen: Collection[str] = ()) -> list[int]:
+    """Return the positions of a split's samples.
+
+    Raises:
+        InputError: no such split, or nothing in it.
+    """
+    if split == "unseen" and split not in store.splits:
+        indices = [i for i, id in enumerate(store.ids) if id not in seen]
+        if not indices:
+            raise InputError(
+                f"the model was trained or chosen on all {len(store)} molecules of {store.path}, which has "
+                "no split 'test': --split all measures the errors on those"
+            )
+        return indices
+    if split != "all" and split not in store.splits:
+        have = ", ".join(store.splits) or "none"
+        raise InputError(
+            f"store {store.path} has no split {split!r} (it has {have}): use --split all or one of these"
+        )
+    indices = list(range(len(store))) if split == "all" else [int(i) for i in store.indices(split)]
+    if not indices:
+        raise InputError(f"split {split!r} of {store.path} is empty")
+    return indices

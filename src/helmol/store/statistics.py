@@ -12,11 +12,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from helmol.arrays import Array, IntArray
 from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
+from helmol.properties import element_energies
 from helmol.system import Molecule, Sample
 
-Array = npt.NDArray[np.float64]
 LETTERS = "spdfghiklmnoq"
 
 OUTLIER_SIGMAS = 8.0
@@ -109,9 +110,7 @@ def _orbitals(basis: BasisSet, molecule: Molecule) -> tuple[npt.NDArray[Any], ..
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-def energy_outliers(
-    ids: Sequence[str], numbers: Sequence[npt.NDArray[np.int64]], energies: Array
-) -> dict[str, Any]:
+def energy_outliers(ids: Sequence[str], numbers: Sequence[IntArray], energies: Array) -> dict[str, Any]:
     """Compare total energies with a sum of one energy per element, found by least squares.
 
     Args:
@@ -125,20 +124,18 @@ def energy_outliers(
     """
     if not len(ids):
         return {"skipped": "no energies"}
-    elements = np.unique(np.concatenate(numbers))
-    counts = np.array([[(z == n).sum() for z in elements] for n in numbers], dtype=np.float64)
-    solution, _, rank, _ = np.linalg.lstsq(counts, energies, rcond=None)
-    if len(ids) < rank + 3:
-        reason = f"{len(ids)} energies are too few for a fit of {int(rank)} independent compositions"
+    fit = element_energies(numbers, energies)
+    if len(ids) < fit.rank + 3:
+        reason = f"{len(ids)} energies are too few for a fit of {fit.rank} independent compositions"
         return {"skipped": reason}
-    residual = energies - counts @ solution
+    residual = fit.rest
     centred = np.abs(residual - np.median(residual))
     # Rounding noise of a total energy must not look like an outlier among equal ones.
     spread = max(1.4826 * float(np.median(centred)), 1e-9 * float(np.abs(energies).max()))
     far = np.flatnonzero(centred > OUTLIER_SIGMAS * spread)
     return {
         "n_fitted": len(ids),
-        "rank": int(rank),
+        "rank": fit.rank,
         "std_Eh": float(residual.std()),
         "residuals_Eh": residual.tolist(),
         "outliers": [{"id": ids[int(k)], "residual_Eh": float(residual[k])} for k in far],

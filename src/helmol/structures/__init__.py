@@ -11,7 +11,8 @@ from helmol.structures.assembly import ComplexesConfig, DimersConfig, complexed,
 from helmol.structures.bonds import bonds, environments
 from helmol.structures.conformers import ConformersConfig, conformers, flat_molecule, read_smiles
 from helmol.structures.dynamics import DynamicsConfig, md
-from helmol.structures.files import each, from_atoms, quoted, read, write
+from helmol.structures.extxyz import extxyz_text
+from helmol.structures.files import SUFFIXES, FrameError, each, from_atoms, read, write
 from helmol.structures.labelled import Labelled, each_labelled
 from helmol.structures.modes import ModesConfig, displaced, normal_modes
 from helmol.structures.placement import random_molecule
@@ -20,11 +21,13 @@ from helmol.structures.structure import Structure
 from helmol.structures.xtb import hessian, relax
 
 __all__ = [
+    "SUFFIXES",
     "ComplexesConfig",
     "Composition",
     "ConformersConfig",
     "DimersConfig",
     "DynamicsConfig",
+    "FrameError",
     "Labelled",
     "ModesConfig",
     "RandomConfig",
@@ -40,12 +43,12 @@ __all__ = [
     "each_labelled",
     "element_counts",
     "environments",
+    "extxyz_text",
     "flat_molecule",
     "from_atoms",
     "hessian",
     "md",
     "normal_modes",
-    "quoted",
     "random_molecule",
     "read",
     "read_smiles",

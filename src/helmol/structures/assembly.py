@@ -6,16 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, field_validator
 
+from helmol.arrays import Array, IntArray
 from helmol.config import Config
 from helmol.errors import InputError
 from helmol.structures.settle import SettleConfig, contacts, settle
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 CONTACT_ANG = 1.0
 """Surfaces of fragments start this far from touching, Å beyond the sum of covalent radii."""
@@ -150,7 +148,7 @@ def complexed(
 
 
 def packed(
-    numbers: Sequence[npt.NDArray[np.int64]], positions_ang: Sequence[Array], random: np.random.Generator
+    numbers: Sequence[IntArray], positions_ang: Sequence[Array], random: np.random.Generator
 ) -> list[Array]:
     """Bring fragments one after another into contact with those before, in random orientations.
 

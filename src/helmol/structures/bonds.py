@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import BoolArray
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.system import Molecule
@@ -13,7 +13,7 @@ STRETCH = 1.3
 """Two atoms are bonded if they are closer than this times the sum of their covalent radii."""
 
 
-def bonds(molecule: Molecule) -> npt.NDArray[np.bool_]:
+def bonds(molecule: Molecule) -> BoolArray:
     """Return ``[n_atoms, n_atoms]``, true where two atoms are bonded.
 
     Raises:
@@ -28,7 +28,7 @@ def bonds(molecule: Molecule) -> npt.NDArray[np.bool_]:
     radii = covalent_radii[molecule.numbers]
     positions = molecule.positions_ang
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    near: npt.NDArray[np.bool_] = distance < STRETCH * (radii[:, None] + radii[None])
+    near: BoolArray = distance < STRETCH * (radii[:, None] + radii[None])
     return near & ~np.eye(molecule.n_atoms, dtype=bool)
 
 

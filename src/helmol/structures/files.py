@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import numpy as np
 
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import HelmolError, InputError
-from helmol.files import plain, replacing
+from helmol.files import plain, write_text
+from helmol.places import text_of
+from helmol.structures.extxyz import extxyz_text
 from helmol.structures.foreign import read_frames
 from helmol.structures.frame import Frame
 from helmol.structures.sense import check_distances
@@ -19,6 +20,22 @@ from helmol.structures.state import Statement, charge_and_spin, is_state, statem
 from helmol.structures.structure import Structure
 from helmol.structures.surroundings import refuse_surroundings, unit_is_stated
 from helmol.system import Molecule
+
+SUFFIXES = (".xyz", ".extxyz", ".db", ".traj", ".sdf", ".sd", ".mol", ".pdb", ".gjf", ".com", ".cjson")
+"""What structure files in a folder end with."""
+
+
+class FrameError(InputError):
+    """A frame of a structure file that is no molecule.
+
+    Attributes:
+        id: what the structure would be called.
+        frame: its number in the file, from 1.
+    """
+
+    def __init__(self, message: str, *, id: str, frame: int) -> None:
+        super().__init__(message)
+        self.id, self.frame = id, frame
 
 
 def read(path: Path | str) -> list[Structure]:
@@ -52,13 +69,13 @@ def read(path: Path | str) -> list[Structure]:
     """
     found = []
     for structure in each(path):
-        if isinstance(structure, InputError):
+        if isinstance(structure, FrameError):
             raise structure
         found.append(structure)
     return found
 
 
-def each(path: Path | str) -> Iterator[Structure | InputError]:
+def each(path: Path | str) -> Iterator[Structure | FrameError]:
     """Yield every frame of a file as :func:`read` returns it, or the error that it would raise for it.
 
     Raises:
@@ -67,26 +84,29 @@ def each(path: Path | str) -> Iterator[Structure | InputError]:
     yield from (structure for _, structure in frames_and_structures(Path(path)))
 
 
-def frames_and_structures(path: Path) -> Iterator[tuple[Frame, Structure | InputError]]:
+def frames_and_structures(path: Path) -> Iterator[tuple[Frame | InputError, Structure | FrameError]]:
     """Yield every frame of a file with what :func:`each` makes of it."""
     frames = read_frames(path)
-    ids = _ids(path, [frame.atoms for frame in frames])
+    ids = _ids(path, frames)
     for number, (id, frame) in enumerate(zip(ids, frames, strict=True), start=1):
         try:
+            if isinstance(frame, InputError):
+                raise frame
             molecule = _molecule(frame)
         except (HelmolError, *DAMAGE) as error:
             where = f"{path}, frame {number} of {len(frames)}" if len(frames) > 1 else str(path)
-            yield frame, InputError(f"{where}: {one_line(error, longest=500)}")
+            text = f"{where}: {one_line(error, longest=500)}"
+            yield frame, FrameError(text, id=id, frame=number)
             continue
         origin = {**frame.words, **frame.atoms.info}
-        yield frame, Structure(id, molecule, _provenance(origin, source=path.name, frame=number))
+        yield frame, Structure(id, molecule, _provenance(origin, source=text_of(path.name), frame=number))
 
 
 def _molecule(frame: Frame) -> Molecule:
-    """Return the molecule of a frame whose distances make sense."""
+    """Return the molecule of a frame if its distances make sense; what helmol wrote was judged before."""
     atoms = frame.atoms
     positions = np.asarray(atoms.get_positions())
-    if not atoms.pbc.any():
+    if not atoms.pbc.any() and not isinstance(atoms.info.get("provenance"), dict):
         stated = unit_is_stated(atoms.info)
         check_distances(atoms.get_atomic_numbers(), positions, unit_stated=stated)
     return from_atoms(atoms, frame.stated)
@@ -95,37 +115,13 @@ def _molecule(frame: Frame) -> Molecule:
 def write(path: Path | str, structures: Sequence[Structure]) -> None:
     """Write structures as extended xyz (Å), readable by :func:`read`, whole or not at all.
 
-    Positions are written with 10 decimals; ``charge``, ``spin`` (multiplicity 2S+1) and ``provenance``
-    (JSON) are in the header.
+    ``charge``, ``spin`` (multiplicity 2S+1) and ``provenance`` (JSON) are in the header.
     """
-    from helmol.elements import SYMBOLS
-
-    lines = []
-    for structure in structures:
-        molecule = structure.molecule
-        lines.append(str(molecule.n_atoms))
-        lines.append(
-            f"Properties=species:S:1:pos:R:3 name={quoted(structure.id)} charge={molecule.charge} "
-            f'spin={molecule.spin + 1} pbc="F F F"{_provenance_header(structure)}'
-        )
-        lines += [
-            f"{SYMBOLS[number]:<2} " + " ".join(f"{x:18.10f}" for x in position)
-            for number, position in zip(molecule.numbers, molecule.positions_ang, strict=True)
-        ]
-    with replacing(Path(path)) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def quoted(text: str) -> str:
-    """Return a text as ASE's extended xyz writes it in a header, in quotes."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
-
-
-def _provenance_header(structure: Structure) -> str:
-    """Return the provenance as ASE's extended xyz writes a dictionary."""
-    if not structure.provenance:
-        return ""
-    return f" provenance={quoted('_JSON ' + json.dumps(plain(dict(structure.provenance)), sort_keys=True))}"
+    frames = [
+        extxyz_text(one.id, one.molecule, header={"provenance": one.provenance} if one.provenance else None)
+        for one in structures
+    ]
+    write_text(Path(path), "".join(frames))
 
 
 def _provenance(info: Mapping[str, Any], *, source: str, frame: int) -> dict[str, object]:
@@ -164,13 +160,18 @@ def from_atoms(atoms: Any, stated: Sequence[Statement] = ()) -> Molecule:
     return Molecule.from_angstrom(numbers, np.asarray(atoms.get_positions()), charge=charge, spin=spin)
 
 
-def _ids(path: Path, frames: Sequence[Any]) -> list[str]:
-    """Return one id per frame."""
-    for key in ("id", "name"):
-        names = [str(atoms.info[key]).strip() for atoms in frames if key in atoms.info]
-        if len(names) == len(frames) == len(set(names)) and all(names):
-            return names
-    if len(frames) == 1:
-        return [path.stem]
+def _ids(path: Path, frames: Sequence[Frame | InputError]) -> list[str]:
+    """Return one id per frame; those that cannot be read do not decide whether all have one of their own."""
+    headers = [frame.atoms.info for frame in frames if isinstance(frame, Frame)]
+    stem = text_of(path.stem)
     width = max(5, len(str(len(frames) - 1)))
-    return [f"{path.stem}-{k:0{width}d}" for k in range(len(frames))]
+    numbered = [stem] if len(frames) == 1 else [f"{stem}-{k:0{width}d}" for k in range(len(frames))]
+    for key in ("id", "name"):
+        names = [str(header[key]).strip() for header in headers if key in header]
+        if names and len(names) == len(headers) == len(set(names)) and all(names):
+            own = iter(names)
+            return [
+                next(own) if isinstance(frame, Frame) else number
+                for frame, number in zip(frames, numbered, strict=True)
+            ]
+    return numbered

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from helmol.damage import one_line
+from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 from helmol.structures import inputs, mdl, xyz
 from helmol.structures.frame import Frame
@@ -47,8 +50,8 @@ ORCA_MULTIPLICITY = re.compile(r"^\s*Multiplicity\s+Mult\s+\.+\s+(\d+)", re.MULT
 TURBOMOLE_STATE = re.compile(r"\b(charge|unpaired)\s*=\s*(\S+)")
 
 
-def read_frames(path: Path) -> list[Frame]:
-    """Read all frames of a file.
+def read_frames(path: Path) -> list[Frame | InputError]:
+    """Read all frames of a file; one that cannot be read gives its error and leaves the others.
 
     Raises:
         InputError: the file is missing, empty, unreadable, or of a format whose charge and spin are lost.
@@ -73,10 +76,10 @@ def read_frames(path: Path) -> list[Frame]:
         raise InputError(f"cannot read {path}: {text}") from error
     if not frames:
         raise InputError(f"structure file {path} holds no structure")
-    return frames
+    return list(frames)
 
 
-def _read(path: Path) -> list[Frame]:
+def _read(path: Path) -> Sequence[Frame | InputError]:
     """Choose the reader by the format."""
     name = _format(path)
     if name in ("db", "json"):
@@ -140,18 +143,33 @@ def _ase(source: Any, name: str, **settings: Any) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def _rows(path: Path, kind: str) -> list[Frame]:
+def _rows(path: Path, kind: str) -> list[Frame | InputError]:
     """Read an ASE database; keys and data of a row join the header."""
     from ase.db import connect
 
-    frames = []
-    for row in connect(str(path), type=kind).select():
-        atoms = row.toatoms()
-        atoms.info = {**row.key_value_pairs, **row.data}
-        if atoms.calc is not None and isinstance(parameters := row.get("calculator_parameters"), dict):
-            atoms.calc.parameters.update(parameters)
-        frames.append(Frame(atoms))
+    database = connect(str(path), type=kind)
+    frames: list[Frame | InputError] = []
+    for key in _keys(path) if kind == "db" else [row.id for row in database.select()]:
+        try:
+            frames.append(_row(database.get(id=key)))
+        except DAMAGE as error:
+            frames.append(InputError(f"row {key} cannot be read: {one_line(error)}"))
     return frames
+
+
+def _keys(path: Path) -> list[int]:
+    """Return the ids of an SQLite database, without a look at what may be damaged in its rows."""
+    with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)) as connection:
+        return [int(key) for (key,) in connection.execute("SELECT id FROM systems ORDER BY id")]
+
+
+def _row(row: Any) -> Frame:
+    """Return what a row of an ASE database holds."""
+    atoms = row.toatoms()
+    atoms.info = {**row.key_value_pairs, **row.data}
+    if atoms.calc is not None and isinstance(parameters := row.get("calculator_parameters"), dict):
+        atoms.calc.parameters.update(parameters)
+    return Frame(atoms)
 
 
 def _gaussian_input(text: str) -> list[Frame]:
@@ -247,7 +265,7 @@ def _protein(text: str) -> list[Frame]:
     ]
 
 
-READERS: dict[str, Callable[[str], list[Frame]]] = {
+READERS: dict[str, Callable[[str], Sequence[Frame | InputError]]] = {
     "extxyz": xyz.frames,
     "xyz": xyz.frames,
     "sdf": mdl.frames,

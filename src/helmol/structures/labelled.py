@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from helmol.errors import InputError
-from helmol.structures.files import frames_and_structures
+from helmol.arrays import Array
+from helmol.structures.files import FrameError, frames_and_structures
+from helmol.structures.frame import Frame
 from helmol.structures.state import flat_items, kept_results, words_of
 from helmol.structures.structure import Structure
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Labelled:
     forces: Mapping[str, Array]
 
 
-def each_labelled(path: Path | str) -> Iterator[Labelled | InputError]:
+def each_labelled(path: Path | str) -> Iterator[Labelled | FrameError]:
     """Yield the frames of a file with their labels, or the error that ``structures.read`` would raise.
 
     Labels are looked for where ASE keeps results, in the header (or the keys and data of a database row) and
@@ -43,12 +41,17 @@ def each_labelled(path: Path | str) -> Iterator[Labelled | InputError]:
         InputError: the file as a whole cannot be read.
     """
     for frame, structure in frames_and_structures(Path(path)):
-        if isinstance(structure, InputError):
+        if isinstance(structure, FrameError):
             yield structure
-            continue
-        atoms = frame.atoms
-        found = {**dict(flat_items(atoms.info)), **atoms.arrays, **kept_results(atoms.calc)}
-        yield Labelled(structure, _energies(found), _forces(found, len(atoms)))
+        elif isinstance(frame, Frame):
+            yield _labelled(frame, structure)
+
+
+def _labelled(frame: Frame, structure: Structure) -> Labelled:
+    """Return a structure with what its frame calls energy or forces."""
+    atoms = frame.atoms
+    found = {**dict(flat_items(atoms.info)), **atoms.arrays, **kept_results(atoms.calc)}
+    return Labelled(structure, _energies(found), _forces(found, len(atoms)))
 
 
 def _energies(found: Mapping[str, Any]) -> dict[str, float]:

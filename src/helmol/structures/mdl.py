@@ -23,20 +23,19 @@ UNPAIRED = {0: 0, 1: 0, 2: 1, 3: 2}
 DATA_ITEM = re.compile(r"^>.*<([^>]+)>", re.MULTILINE)
 
 
-def frames(text: str) -> list[Frame]:
+def frames(text: str) -> list[Frame | InputError]:
     """Read all records of a molfile or SDF file.
 
-    Raises:
-        InputError: another version, a drawing in two dimensions, or a state that is not clear.
+    Those of another version, drawings in two dimensions, and states that are not clear give their error.
     """
     records = [r for r in re.split(r"^\$\$\$\$.*$\n?", text, flags=re.MULTILINE) if r.strip()]
-    found = []
+    found: list[Frame | InputError] = []
     for number, record in enumerate(records, start=1):
         try:
             found.append(_frame(record))
         except (InputError, ValueError, IndexError, KeyError) as error:
             what = f"unknown element {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise InputError(f"record {number} of {len(records)}: {what}") from error
+            found.append(InputError(f"record {number} of {len(records)}: {what}"))
     return found
 
 

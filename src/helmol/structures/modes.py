@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
+from helmol.arrays import Array
 from helmol.config import Config
 from helmol.errors import InputError
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
 from helmol.units import ELECTRON_MASS_PER_DALTON, KELVIN_PER_HARTREE, WAVENUMBER_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 
 class ModesConfig(Config):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.errors import InputError
 from helmol.structures.assembly import complexed
 from helmol.structures.recipe import NOBLE_GASES, Composition, RandomConfig, filled
 from helmol.structures.settle import contacts, settle
 from helmol.structures.structure import Structure
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 PARTNERS: Mapping[int, int] = {
     1: 1, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 4, 16: 3, 17: 1, 32: 4, 33: 3, 34: 2, 35: 1, 50: 4, 51: 3,
@@ -138,14 +136,14 @@ def grown(numbers: Sequence[int], charge: int, random: np.random.Generator) -> M
     return Molecule.from_angstrom(order, positions, charge=charge)
 
 
-def _order(numbers: Sequence[int], random: np.random.Generator) -> npt.NDArray[np.int64]:
+def _order(numbers: Sequence[int], random: np.random.Generator) -> IntArray:
     """Return atoms with many partners first, noble gases last, equals shuffled."""
     shuffled = random.permutation(np.asarray(numbers))
     partners = np.array([-1 if z in NOBLE_GASES else min(PARTNERS.get(int(z), 4), 3) for z in shuffled])
     return np.asarray(shuffled[np.argsort(-partners, kind="stable")], dtype=np.int64)
 
 
-def _anchor(room: npt.NDArray[np.int64], random: np.random.Generator, *, any_will_do: bool) -> int:
+def _anchor(room: IntArray, random: np.random.Generator, *, any_will_do: bool) -> int:
     """Choose an atom to attach to, by the room it has; crowded ones only if none has any."""
     weights = np.ones(len(room)) if any_will_do else np.maximum(room, 0).astype(np.float64)
     if weights.sum() == 0:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.structures.settle import contacts
 from helmol.system import MINIMUM_DISTANCE_ANGSTROM
 from helmol.units import ANGSTROM_PER_BOHR
-
-Array = npt.NDArray[np.float64]
 
 UNITS = {
     "they are in bohr, where Å are wanted": ANGSTROM_PER_BOHR,
@@ -45,9 +43,7 @@ SHARE_OF_COPIES = 0.6
 """Two copies of a molecule at one place: at least this share of all atoms lies on another atom."""
 
 
-def check_distances(
-    numbers: npt.NDArray[np.int64], positions_ang: Array, *, unit_stated: bool = False
-) -> None:
+def check_distances(numbers: IntArray, positions_ang: Array, *, unit_stated: bool = False) -> None:
     """Raise if atoms lie where no molecule has them, and name the likely cause.
 
     Found are mistaken units (from three atoms on, if all distances agree about it), several copies of a
@@ -78,7 +74,7 @@ def check_distances(
     _refuse_crowds(numbers, ratios)
 
 
-def _mistaken_unit(numbers: npt.NDArray[np.int64], ratios: Array) -> str | None:
+def _mistaken_unit(numbers: IntArray, ratios: Array) -> str | None:
     """Return the unit in which nearest neighbours are all bonded, if in Å not one of them is."""
     bonding = ~np.isin(numbers, NOBLE_GASES)
     # H₃ on the way from H₂ + H to H + H₂ has 1.5 times the sum of radii.
@@ -93,7 +89,7 @@ def _mistaken_unit(numbers: npt.NDArray[np.int64], ratios: Array) -> str | None:
     return None
 
 
-def _refuse_copies(numbers: npt.NDArray[np.int64], distances: Array) -> None:
+def _refuse_copies(numbers: IntArray, distances: Array) -> None:
     """Raise if most atoms lie on another atom."""
     on_another = (distances < MINIMUM_DISTANCE_ANGSTROM).any(axis=1)
     if on_another.sum() < 4 or on_another.mean() < SHARE_OF_COPIES:
@@ -105,7 +101,7 @@ def _refuse_copies(numbers: npt.NDArray[np.int64], distances: Array) -> None:
     )
 
 
-def _refuse_crowds(numbers: npt.NDArray[np.int64], ratios: Array) -> None:
+def _refuse_crowds(numbers: IntArray, ratios: Array) -> None:
     """Raise if two atoms or more have more neighbours at bonding distance than they can bind."""
     touching = (ratios < TOUCHING) & np.isin(numbers, NON_METALS)[None, :]
     most = np.array([VALENCE.get(int(z), len(numbers)) for z in numbers])

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
+from helmol.arrays import Array, IntArray
 from helmol.config import Config
 from helmol.errors import InputError
 from helmol.structures.xtb import gap_ev, relax
 from helmol.system import Molecule
-
-Array = npt.NDArray[np.float64]
 
 PIECES_ANG = 1.8
 """Pieces whose surfaces (covalent radii) are further apart than this, Å, are no one molecule: twice
@@ -70,7 +68,7 @@ def n_pieces(molecule: Molecule) -> int:
     return pieces
 
 
-def contacts(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Array:
+def contacts(first: IntArray, second: IntArray) -> Array:
     """Return sums of covalent radii, Å, ``[len(first), len(second)]``.
 
     Source: Cordero et al., Dalton Trans. 2832 (2008), as in ``ase.data``.

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.errors import InputError
 
 CHARGE = frozenset("charge totalcharge totcharge netcharge molecularcharge chrg".split())
@@ -38,7 +39,7 @@ SMALLEST = 1e-6
 ROUNDING, ROUNDING_PER_ATOM = 0.05, 0.005
 """How far per-atom numbers, often written with two decimals, may sum up beside a whole number."""
 
-WORDS_AND_NUMBER = re.compile(r"([A-Za-z][A-Za-z_ -]*?)\s*(:?)\s*([-+]?\d+)(?![\w.])")
+WORDS_AND_NUMBER = re.compile(r"([A-Za-z][A-Za-z_ -]*?)(?:\s*(:)\s*|\s+)([-+]?\d+)(?![\w.])")
 """A name in words, a colon perhaps, and a whole number."""
 
 
@@ -113,7 +114,7 @@ def statements(atoms: Any) -> list[Statement]:
     return found
 
 
-def charge_and_spin(numbers: npt.NDArray[np.int64], found: Iterable[Statement]) -> tuple[int, int]:
+def charge_and_spin(numbers: IntArray, found: Iterable[Statement]) -> tuple[int, int]:
     """Return charge and 2S; 0 for what nothing states.
 
     Raises:
@@ -222,7 +223,7 @@ def kept_results(calculator: Any) -> Mapping[str, Any]:
     return calculator.results if isinstance(calculator, SinglePointCalculator) else {}
 
 
-def _per_atom(atoms: Any) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
+def _per_atom(atoms: Any) -> Iterator[tuple[str, Array]]:
     """Yield per-atom charges and moments by name, those of nothing but zeros left out."""
     arrays = {
         **atoms.arrays,
@@ -242,7 +243,7 @@ def _per_atom(atoms: Any) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
         yield name, values.astype(np.float64)
 
 
-def _sum(name: str, values: npt.NDArray[np.float64], n_atoms: int) -> list[Statement]:
+def _sum(name: str, values: Array, n_atoms: int) -> list[Statement]:
     """Return what per-atom numbers say about the whole."""
     rounding = ROUNDING + ROUNDING_PER_ATOM * n_atoms
     if "magmom" in name.lower():
@@ -256,6 +257,8 @@ def _refuse_unknown(info: Mapping[str, Any], found: list[Statement]) -> None:
     spin = next((round(s.number) for s in found if s.kind != "charge" and s.is_whole), 0)
     for key, value in flat_items(info):
         words = words_of(key)
+        if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+\s*", value):
+            value = int(value)
         if _kind(plain_name(key)) is not None or isinstance(value, (bool, np.bool_, str)) or np.ndim(value):
             continue
         last, other = words[-1], words[0] in OTHER_CHARGES
@@ -302,15 +305,17 @@ def _plain(kind: str) -> str:
     return {"charge": "charge", "multiplicity": "multiplicity"}.get(kind, "uhf")
 
 
+@lru_cache(maxsize=1024)
 def plain_name(key: str) -> str:
     """Return a name without case, underscores, spaces."""
     return re.sub(r"[^a-z0-9]", "", key.lower())
 
 
-def words_of(key: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def words_of(key: str) -> tuple[str, ...]:
     """Return the words of a name: ``mol_charge`` and ``molCharge`` have two."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
-    return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word] or [""]
+    return tuple(word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word) or ("",)
 
 
 def _short(value: Any) -> str:

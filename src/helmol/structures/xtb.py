@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.errors import InputError
 from helmol.system import Molecule
 from helmol.threads import one_thread
 from helmol.units import EV_PER_HARTREE
-
-Array = npt.NDArray[np.float64]
 
 HESSIAN_STEP_BOHR = 0.01
 """Displacement of the central differences; their error is that of fourth derivatives, 1e-5."""

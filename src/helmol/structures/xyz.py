@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 
@@ -26,6 +25,9 @@ QM9 = re.compile(r"gdb\s+\d+(\s|$)")
 QM9_LINES = 3
 """Lines after the atoms of a QM9 file: frequencies, SMILES, InChI."""
 
+COUNT = re.compile(r"\+?\d{1,18}")
+"""Line with the number of atoms."""
+
 ISOTOPES = ("D", "T")
 PROPERTIES = re.compile(r"""properties\s*=\s*["']?([^\s"']+)""", re.IGNORECASE)
 
@@ -40,54 +42,89 @@ def decoded(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def frames(text: str) -> list[Frame]:
-    """Read all frames of an xyz or extended xyz file.
+def frames(text: str) -> list[Frame | InputError]:
+    """Read all frames of an xyz or extended xyz file; one that is none gives its error, which names the line.
 
     Raises:
-        InputError: names the line.
+        InputError: it does not begin with a number of atoms.
     """
     lines = re.split(r"\r\n|\n|\r", text)
-    return list(_frames(lines))
-
-
-def _frames(lines: list[str]) -> Iterator[Frame]:
-    start = 0
+    found: list[Frame | InputError] = []
+    start = _begin(lines, 0)
     while start < len(lines):
-        if not lines[start].strip():
-            start += 1
-            continue
-        n_atoms = _count(lines, start)
-        comment, after = lines[start + 1], start + 2 + n_atoms
-        _refuse_bare_state(comment, start + 2)
-        species, words = _species_column(comment), dict[str, object]()
-        isotopes: list[str] = []
-        rows = []
-        for k, row in enumerate(lines[start + 2 : after]):
-            columns = row.split()
-            if species is None:
-                columns = _plain_columns(columns, row, start + 3 + k)
-            _make_symbol(columns, species or 0, isotopes)
-            rows.append(" ".join(FOREIGN_EXPONENT.sub("e", c) if NUMBER.fullmatch(c) else c for c in columns))
-        if isotopes:
-            words["isotopes"] = isotopes
-        stated: list[Statement] = []
-        if QM9.match(comment):
-            words |= _qm9(comment, lines[after : after + QM9_LINES])
-            comment, after = "", after + QM9_LINES
-        elif comment.strip() and "=" not in comment:
-            stated, words["comment"], comment = statements_of_text(comment), comment.strip(), ""
-        if after < len(lines) and lines[after].lstrip().startswith("VEC"):
-            raise InputError(
-                f"line {after + 1}: the structure is periodic (VEC): helmol knows molecules only"
-            )
-        yield Frame(_atoms(n_atoms, comment, rows, start + 1), words, tuple(stated))
-        start = after
+        after = start + 1
+        try:
+            n_atoms = _count(lines, start)
+            after = start + 2 + n_atoms
+            frame, after = _frame(lines, start, n_atoms)
+            found.append(frame)
+        except InputError as error:
+            if not found and after == start + 1:
+                raise
+            found.append(error)
+            after = _resumed(lines, start, after)
+        start = _begin(lines, after)
+    return found
+
+
+def _begin(lines: list[str], start: int) -> int:
+    """Return the first line from ``start`` on that is not blank."""
+    while start < len(lines) and not lines[start].strip():
+        start += 1
+    return start
+
+
+def _resumed(lines: list[str], start: int, after: int) -> int:
+    """Return where the next frame begins after one that cannot be read.
+
+    That is where its number of atoms says if a number of atoms stands there, else the next such number that
+    the line of an atom follows.
+    """
+    begin = _begin(lines, after)
+    if after > start + 1 and (begin == len(lines) or COUNT.fullmatch(lines[begin].strip())):
+        return begin
+    for line in range(start + 1, len(lines) - 2):
+        if COUNT.fullmatch(lines[line].strip()) and _is_atom(lines[line + 2]):
+            return line
+    return len(lines)
+
+
+def _is_atom(row: str) -> bool:
+    """Return whether a line is a symbol and three numbers."""
+    columns = row.split()
+    return len(columns) >= 4 and all(NUMBER.fullmatch(column) for column in columns[1:4])
+
+
+def _frame(lines: list[str], start: int, n_atoms: int) -> tuple[Frame, int]:
+    """Return the frame that begins at a line, and the line after it."""
+    comment, after = lines[start + 1], start + 2 + n_atoms
+    _refuse_bare_state(comment, start + 2)
+    species, words = _species_column(comment), dict[str, object]()
+    isotopes: list[str] = []
+    rows = []
+    for k, row in enumerate(lines[start + 2 : after]):
+        columns = row.split()
+        if species is None:
+            columns = _plain_columns(columns, row, start + 3 + k)
+        _make_symbol(columns, species or 0, isotopes)
+        rows.append(" ".join(FOREIGN_EXPONENT.sub("e", c) if NUMBER.fullmatch(c) else c for c in columns))
+    if isotopes:
+        words["isotopes"] = isotopes
+    stated: list[Statement] = []
+    if QM9.match(comment):
+        words |= _qm9(comment, lines[after : after + QM9_LINES])
+        comment, after = "", after + QM9_LINES
+    elif comment.strip() and "=" not in comment:
+        stated, words["comment"], comment = statements_of_text(comment), comment.strip(), ""
+    if after < len(lines) and lines[after].lstrip().startswith("VEC"):
+        raise InputError(f"line {after + 1}: the structure is periodic (VEC): helmol knows molecules only")
+    return Frame(_atoms(n_atoms, comment, rows, start + 1), words, tuple(stated)), after
 
 
 def _count(lines: list[str], start: int) -> int:
     """Return the number of atoms of a frame, checked against what is there."""
     word = lines[start].strip()
-    if not re.fullmatch(r"\+?\d{1,18}", word):
+    if not COUNT.fullmatch(word):
         short = word if len(word) <= 40 else f"{word[:40]}..."
         raise InputError(f"line {start + 1}: {short!r} is no number of atoms")
     n_atoms, there = int(word), len(lines) - start - 2
@@ -128,7 +165,7 @@ def _species_column(comment: str) -> int | None:
 
 def _plain_columns(columns: list[str], row: str, line: int) -> list[str]:
     """Return symbol, x, y, z; further columns, which nothing declares, stay behind."""
-    if len(columns) < 4 or not all(NUMBER.fullmatch(column) for column in columns[1:4]):
+    if not _is_atom(row):
         raise InputError(f"line {line}: {row.strip()[:60]!r}, expected a symbol and three numbers")
     return columns[:4]
 

@@ -5,6 +5,14 @@ Knows: shapes, units (atomic), charge/spin parity. Does not know: files, PySCF, 
 
 from helmol.system.level import LevelOfTheory
 from helmol.system.molecule import MINIMUM_DISTANCE_ANGSTROM, Molecule
+from helmol.system.references import outdated_references
 from helmol.system.sample import Matrices, Sample
 
-__all__ = ["MINIMUM_DISTANCE_ANGSTROM", "LevelOfTheory", "Matrices", "Molecule", "Sample"]
+__all__ = [
+    "MINIMUM_DISTANCE_ANGSTROM",
+    "LevelOfTheory",
+    "Matrices",
+    "Molecule",
+    "Sample",
+    "outdated_references",
+]

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.units import ANGSTROM_PER_BOHR
@@ -34,8 +35,8 @@ class Molecule:
             with ``spin``.
     """
 
-    numbers: npt.NDArray[np.int64]
-    positions: npt.NDArray[np.float64]
+    numbers: IntArray
+    positions: Array
     charge: int = 0
     spin: int = 0
 
@@ -97,8 +98,8 @@ class Molecule:
     @classmethod
     def many(
         cls,
-        numbers: npt.NDArray[np.int64],
-        positions: npt.NDArray[np.float64],
+        numbers: IntArray,
+        positions: Array,
         *,
         charges: Sequence[int],
         spins: Sequence[int],
@@ -134,7 +135,7 @@ class Molecule:
         return self.n_atoms * (self.n_atoms - 1)
 
     @property
-    def positions_ang(self) -> npt.NDArray[np.float64]:
+    def positions_ang(self) -> Array:
         """Positions in Å, ``[n_atoms, 3]``."""
         return self.positions * ANGSTROM_PER_BOHR
 
@@ -148,9 +149,9 @@ class Molecule:
         return "".join(s + (str(counts[s]) if counts[s] > 1 else "") for s in order)
 
 
-def _whole_numbers(given: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def _whole_numbers(numbers_like: npt.ArrayLike) -> IntArray:
     """Return atomic numbers as integers; a fraction is an error, not cut off."""
-    values = np.array(given)
+    values = np.array(numbers_like)
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     numbers = values.astype(np.float64)
@@ -161,7 +162,7 @@ def _whole_numbers(given: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return numbers.astype(np.int64)
 
 
-def _refuse_close_atoms(numbers: npt.NDArray[np.int64], positions: npt.NDArray[np.float64]) -> None:
+def _refuse_close_atoms(numbers: IntArray, positions: Array) -> None:
     """Raise if any two nuclei are closer than ``MINIMUM_DISTANCE_ANGSTROM``."""
     if len(numbers) < 2:
         return

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
+from helmol.arrays import Array
 from helmol.brief import brief
 from helmol.errors import InputError
 from helmol.system.molecule import Molecule
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

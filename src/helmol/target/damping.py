@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from helmol.system.sample import Array
+from helmol.arrays import Array
 
 
 def damped(delta: Array, overlap: Array, floor: float) -> Array:

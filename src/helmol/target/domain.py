@@ -65,10 +65,10 @@ class Domain:
             if number not in self.basis.elements:
                 known = ", ".join(SYMBOLS[n] for n in self.basis.elements)
                 raise DomainError(f"the model has not learnt {SYMBOLS[number]} (it knows {known})")
-            if entry != self.basis.elements[number]:
+            if (what := self.basis.elements[number].difference(entry)) is not None:
                 raise DomainError(
-                    f"the basis {basis.name!r} of {SYMBOLS[number]} is not the model's {self.basis.name!r} "
-                    f"(hash {entry.hash}, wanted {self.basis.elements[number].hash})"
+                    f"the basis {basis.name!r} of {SYMBOLS[number]} is not the model's {self.basis.name!r}: "
+                    f"it {what}"
                 )
 
     def check_data(self, level: LevelOfTheory, basis: BasisSet, *, energies: bool = False) -> None:

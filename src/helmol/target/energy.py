@@ -10,25 +10,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from helmol.arrays import Array
 from helmol.elements import SYMBOLS
 from helmol.errors import DomainError, InputError
 from helmol.graph import Batch
+from helmol.properties import N_ELEMENTS, composition, element_energies
 from helmol.system import Molecule
-from helmol.system.sample import Array
 from helmol.target.parts import Known
 
 log = logging.getLogger("helmol.target")
 
-N_ELEMENTS = 119
-"""Atomic numbers 0 to 118."""
 FLOOR = 1e-6
 """Smallest scale of energies (Eh) and forces (Eh/bohr)."""
-RANK_TOLERANCE = 1e-8
-"""Singular values of the compositions below this share of the largest count as zero."""
 
 
 class EnergyTarget(Known):
@@ -86,25 +82,19 @@ class EnergyTarget(Known):
         if not np.isfinite(values).all():
             wrong = int(np.flatnonzero(~np.isfinite(values))[0])
             raise InputError(f"the energy of training molecule {wrong} is not finite")
-        counts = np.stack([_counts(molecule) for molecule in molecules])
-        elements = np.flatnonzero(counts.any(axis=0))
-        left, size, right = np.linalg.svd(counts[:, elements], full_matrices=False)
-        kept = size > RANK_TOLERANCE * size[0]
-        rank = int(kept.sum())
-        solution = right[kept].T @ ((left[:, kept].T @ values) / size[kept])
-        rest = values - counts[:, elements] @ solution
-        if rank < len(elements):
+        found = element_energies([molecule.numbers for molecule in molecules], values)
+        if found.rank < len(found.elements):
             log.warning(
                 "%d elements (%s), but the compositions of the training molecules determine only %d "
                 "combination%s of their energies: the model will refuse other compositions",
-                len(elements), ", ".join(SYMBOLS[z] for z in elements), rank, "s" if rank > 1 else "",
+                len(found.elements), ", ".join(SYMBOLS[z] for z in found.elements), found.rank,
+                "s" if found.rank > 1 else "",
             )  # fmt: skip
-        per_element, span = np.zeros(N_ELEMENTS), np.zeros((rank, N_ELEMENTS))
-        per_element[elements], span[:, elements] = solution, right[kept]
+        n_atoms = np.array([molecule.n_atoms for molecule in molecules])
         self.set(
-            torch.from_numpy(per_element),
-            torch.from_numpy(span),
-            max(float(np.sqrt(np.mean(np.square(rest) / counts.sum(axis=1)))), FLOOR),
+            torch.from_numpy(found.per_element),
+            torch.from_numpy(found.span),
+            max(float(np.sqrt(np.mean(np.square(found.rest) / n_atoms))), FLOOR),
             _force_scale(forces),
         )
 
@@ -126,7 +116,7 @@ class EnergyTarget(Known):
 
     def check(self, molecule: Molecule) -> None:
         """Raise DomainError if the training set does not determine the energies of this composition."""
-        counts, span = _counts(molecule), self.span.cpu().numpy()
+        counts, span = composition(molecule.numbers), self.span.cpu().numpy()
         if np.linalg.norm(counts - span.T @ (span @ counts)) > 1e-6 * np.linalg.norm(counts):
             raise DomainError(
                 f"the energy of {molecule.formula} is not determined: the compositions of the training set "
@@ -134,12 +124,7 @@ class EnergyTarget(Known):
             )
 
 
-def _counts(molecule: Molecule) -> Array:
-    """Return how many atoms of each element a molecule has, ``[119]``."""
-    return np.bincount(molecule.numbers, minlength=N_ELEMENTS).astype(np.float64)
-
-
-def _force_scale(forces: Sequence[npt.NDArray[np.float64]]) -> float:
+def _force_scale(forces: Sequence[Array]) -> float:
     """Return the root mean square of all components, 0.0 if there are none."""
     if not forces:
         return 0.0

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helmol.arrays import Array
 from helmol.brief import brief
 from helmol.graph import Batch, EdgeGeometry, Item, edge_geometry
 from helmol.graph.blocks import assemble, rotate_pairs
-from helmol.system.sample import Array
 from helmol.target.damping import damped
 from helmol.target.domain import Domain
 from helmol.target.linear import LinearPart

@@ -80,8 +80,12 @@ class LinearPart(Part):
     ) -> None:
         super().__init__()
         self.elements, self.lmax, self.cutoff, self.functions = tuple(elements), lmax, cutoff, functions
-        self.shapes, self.n_spins, self.states = dict(shapes), n_spins, tuple(states)
-        self.slots: Slots[Label] = Slots({label: rows * columns for label, (rows, columns) in shapes.items()})
+        self.n_spins, self.states = n_spins, tuple(states)
+        # One order, whatever order a file had: the numbers of one part may be loaded into another.
+        self.shapes = {label: shapes[label] for label in sorted(shapes, key=_place)}
+        self.slots: Slots[Label] = Slots(
+            {label: rows * columns for label, (rows, columns) in self.shapes.items()}
+        )
         self.register_buffer("maps", torch.zeros(self.slots.total, dtype=torch.float64))
 
     @classmethod
@@ -174,6 +178,11 @@ class LinearPart(Part):
         return [part.to(batch.numbers.device) for part in parts]
 
 
+def _place(label: Label) -> tuple[int, Label]:
+    """Return by what labels are sorted: those of atoms first, then those of pairs."""
+    return len(label), label
+
+
 def _trial(items: Sequence[Item]) -> list[Item]:
     """Return as many molecules, spread over all, as a trial may see."""
     chosen: list[Item] = []
@@ -251,7 +260,7 @@ def fit_linear(
                     into.setdefault(label, _Squares()).add(features, targets)
             bar.advance()
     maps, left, squares = {}, 0.0, 0.0
-    for label in sorted({*kept, *held}, key=lambda label: (len(label), label)):
+    for label in sorted({*kept, *held}, key=_place):
         some, rest = kept.get(label), held.get(label)
         if some is None or rest is None:
             continue  # Too rare to tell whether a map would hold elsewhere.

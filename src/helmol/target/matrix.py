@@ -10,10 +10,10 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from helmol import properties
+from helmol.arrays import Array
 from helmol.basis import BasisSet
 from helmol.errors import ConfigError, InputError
 from helmol.system import Molecule, Sample
-from helmol.system.sample import Array
 
 TargetName = Literal[
     "fock",

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helmol.arrays import Array
 from helmol.basis import BasisSet, IrrepTable, diagonal_table, pair_table
 from helmol.errors import InputError
 from helmol.graph import Bucket, Item
 from helmol.graph.batch import Key
 from helmol.graph.blocks import keys_of
-from helmol.system.sample import Array
 from helmol.target.parts import Known, OfElements, Slots
 
 FLOOR = 1e-4

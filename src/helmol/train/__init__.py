@@ -10,5 +10,7 @@ parameters, averages, optimizers, data order and random state are all in ``check
 
 from helmol.train.config import TrainConfig
 from helmol.train.launch import run
+from helmol.train.plan import read_config
+from helmol.train.updates import combined
 
-__all__ = ["TrainConfig", "run"]
+__all__ = ["TrainConfig", "combined", "read_config", "run"]

@@ -13,21 +13,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
 from helmol.evaluate.energies import EnergyLabel, read_label
 from helmol.graph import Item
-from helmol.model import describe_model, find_model
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.split import random_split
-from helmol.system import Molecule
+from helmol.system import Molecule, outdated_references
 from helmol.target import Domain, Part, needed_references, reference_name, stored_items
 from helmol.target.matrix import needs_overlap
-from helmol.train.config import TrainConfig
+from helmol.train.config import DataConfig
+from helmol.train.plan import Plan
 
 log = logging.getLogger("helmol.train")
 
@@ -40,7 +40,7 @@ class Split:
     val: list[str]
 
 
-def choose_split(store: Store, config: TrainConfig) -> Split:
+def choose_split(store: Store, config: DataConfig) -> Split:
     """Return the molecules that a configuration asks for.
 
     Raises:
@@ -54,8 +54,8 @@ def choose_split(store: Store, config: TrainConfig) -> Split:
             if wanted not in named:
                 have = f"it has {', '.join(named)}" if named else "it has none"
                 raise ConfigError(
-                    f"{role}: the store {config.data} has no split {wanted!r} ({have}); give a name, "
-                    f"or a number of molecules to draw, e.g. {role}: {max(1, len(store) // 5)}"
+                    f"data.{role}: the store {config.store} has no split {wanted!r} ({have}); give a name, "
+                    f"or a number of molecules to draw, e.g. data.{role}: {max(1, len(store) // 5)}"
                 )
             chosen[role] = named[wanted]
     sizes = {role: n for role, n in (("train", config.train), ("val", config.val)) if isinstance(n, int)}
@@ -117,7 +117,7 @@ class MoleculeStream:
         """Return how often the data have been seen after ``drawn`` molecules."""
         return drawn / len(self._costs)
 
-    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _permutation(self, epoch: int) -> IntArray:
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._costs))
@@ -219,7 +219,7 @@ class TrainingData:
     energies: list[EnergyLabel]
 
 
-def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingData:
+def prepare_data(store: Store, plan: Plan, split: Split) -> TrainingData:
     """Read and prepare every training molecule once, and check the validation molecules.
 
     Raises:
@@ -227,12 +227,12 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             charge or spin that no training molecule has.
         ConfigError: data that the model in ``init`` cannot go on with.
     """
-    cutoff, inputs = config.network().cutoff, config.network().inputs
+    config, cutoff, inputs = plan.config, plan.network.cutoff, plan.network.inputs
     rows = [store.row(identity) for identity in split.train]
     held_out = [store.row(identity) for identity in split.val]
-    learnt = choose_target(store, config, [*rows, *held_out])
+    learnt = choose_target(store, plan, [*rows, *held_out])
     target = None if config.task == "energy" else learnt
-    _check_labels(store, config, [*rows, *held_out], target)
+    _check_labels(store, plan, [*rows, *held_out], target)
     energies = [] if config.task == "hamiltonian" else [read_label(store, row) for row in rows]
 
     def load(ks: Sequence[int]) -> list[Item]:
@@ -241,19 +241,19 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
             return items
         labels = [energies[k] for k in ks]
         return [
-            replace(item, energy=label.energy, forces=label.forces if config.force_weight else None)
+            replace(item, energy=label.energy, forces=label.forces if config.loss.force_weight else None)
             for item, label in zip(items, labels, strict=True)
         ]
 
     portions = _portions(store, rows)
-    items = ItemCache(load, portions, megabytes=config.cache_mb)
+    items = ItemCache(load, portions, megabytes=config.data.cache_mb)
     molecules, n_edges = [], []
     with Progress("Prepare", total=len(items), unit="molecules") as bar:
         for item in items:
             molecules.append(item.molecule)
             n_edges.append(item.n_edges)
             bar.advance()
-    domain = training_domain(store, config, molecules, learnt)
+    domain = training_domain(store, plan, molecules, learnt)
     for identity, row in zip(split.val, held_out, strict=True):
         try:
             domain.check(store.molecule(row))
@@ -262,10 +262,10 @@ def prepare_data(store: Store, config: TrainConfig, split: Split) -> TrainingDat
     return TrainingData(split, items, domain, n_edges, energies)
 
 
-def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target: str | None) -> None:
+def _check_labels(store: Store, plan: Plan, rows: Sequence[int], target: str | None) -> None:
     """Raise InputError if a molecule lacks a label that the task needs."""
     wanted = {} if target is None else {"fock": "Fock matrix: it is of use for task energy alone"}
-    inputs = config.network().inputs
+    config, inputs = plan.config, plan.network.inputs
     for reference in () if target is None else needed_references(target, inputs):
         who = f"target {target!r}" if reference == reference_name(target) else "input 'change'"
         wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which {who} needs"
@@ -273,8 +273,8 @@ def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target
         wanted["overlap"] = "overlap matrix, which the model reads"
     if config.task != "hamiltonian":
         wanted["energy"] = "energy"
-        if config.force_weight:
-            wanted["forces"] = f"forces, which force_weight {config.force_weight} needs"
+        if config.loss.force_weight:
+            wanted["forces"] = f"forces, which loss.force_weight {config.loss.force_weight} needs"
     for column, what in wanted.items():
         there = store.has(column)
         if without := [row for row in rows if not there[row]]:
@@ -284,24 +284,37 @@ def _check_labels(store: Store, config: TrainConfig, rows: Sequence[int], target
                 if column.startswith("reference_")
                 else ""
             )
-            names = f"{store.ids[without[0]]!r} of {config.data} has no {what}"
+            names = f"{store.ids[without[0]]!r} of {config.data.store} has no {what}"
             count = f" ({len(without)} of {len(rows)} molecules lack it)" if len(without) > 1 else ""
             raise InputError(f"{names}{hint}{count}")
+    if target is not None:
+        _refuse_outdated(store, rows, needed_references(target, inputs))
 
 
-def choose_target(store: Store, config: TrainConfig, rows: Sequence[int]) -> str:
+def _refuse_outdated(store: Store, rows: Sequence[int], names: Sequence[str]) -> None:
+    """Raise InputError if a reference that is needed was made of a density that lacks electrons."""
+    if not any(element.core_electrons for element in store.basis.elements.values()):
+        return
+    for row in rows:
+        if old := outdated_references(names, store.numbers(row), store.basis, store.provenance(row)):
+            raise InputError(
+                f"the reference {old[0]!r} of {store.ids[row]!r} in {store.path} is of an older helmol and "
+                "lacks electrons of atoms with effective core potentials: 'helmol references' with "
+                f"'--add {old[0]}' makes it anew"
+            )
+
+
+def choose_target(store: Store, plan: Plan, rows: Sequence[int]) -> str:
     """Return the target that was asked for, with ``auto`` that of ``init`` or the best of the data."""
-    if config.target != "auto":
-        return config.target
-    if config.init is not None:
-        network, learnt, _ = describe_model(find_model(config.init))
-        if "fock" in network.heads:
-            return learnt.target
+    if plan.config.target.matrix != "auto":
+        return plan.config.target.matrix
+    if plan.source is not None and "fock" in plan.source.network.heads:
+        return plan.source.domain.target
     there = store.has("reference_minao-step")
     return "fock-minus-minao-step" if all(there[row] for row in rows) else "fock-minus-minao"
 
 
-def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molecule], target: str) -> Domain:
+def training_domain(store: Store, plan: Plan, molecules: Sequence[Molecule], target: str) -> Domain:
     """Return what a model trained on these molecules may be asked.
 
     A model that goes on with the Hamiltonian head of ``init`` keeps that model's basis.
@@ -312,20 +325,20 @@ def training_domain(store: Store, config: TrainConfig, molecules: Sequence[Molec
     elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
     states = {(molecule.charge, molecule.spin) for molecule in molecules}
     basis = BasisSet(store.basis.name, {z: store.basis.elements[z] for z in elements})
-    if config.init is not None:
-        network, learnt, _ = describe_model(find_model(config.init))
+    if plan.source is not None:
+        who, learnt, heads = plan.source.path, plan.source.domain, plan.source.network.heads
         if unknown := [SYMBOLS[z] for z in elements if z not in learnt.basis.elements]:
             raise ConfigError(
-                f"init: {config.init} has not learnt {', '.join(unknown)}, which {config.data} has"
+                f"init: {who} has not learnt {', '.join(unknown)}, which {plan.config.data.store} has"
             )
-        if config.task != "energy" and "fock" in network.heads:
+        if plan.config.task != "energy" and "fock" in heads:
             try:
                 learnt.check_data(store.level, basis)
             except HelmolError as error:
                 raise ConfigError(f"init: {error}") from error
             if learnt.target != target:
                 raise ConfigError(
-                    f"init: {config.init} learnt the target {learnt.target!r}, the run wants {target!r}"
+                    f"init: {who} learnt the target {learnt.target!r}, the run wants {target!r}"
                 )
             basis = learnt.basis
             states |= {*(learnt.states or itertools.product(learnt.charges, learnt.spins))}

@@ -9,8 +9,9 @@ from typing import Any
 
 from helmol.basis import BasisSet
 from helmol.evaluate import ErrorTable
+from helmol.evaluate.network import predictions
 from helmol.files import write_json
-from helmol.model import Model, load_model, predict_fock
+from helmol.model import Model, load_model
 from helmol.store import Store
 from helmol.system import Sample
 from helmol.target import damped, reference_matrix, reference_name
@@ -46,15 +47,15 @@ def best_floor(model: Model, samples: Sequence[Sample], basis: BasisSet) -> dict
     """
     if reference_name(model.domain.target) is None or not samples:
         return {"floor": 0.0}
-    target, known = model.fock_target, [sample.matrices.known for sample in samples]
+    target = model.fock_target
     before = float(target.overlap_floor)
     target.overlap_floor.zero_()
     try:
-        predicted = predict_fock(model, [sample.molecule for sample in samples], known)
+        predicted = list(predictions(model, samples))
     finally:
         target.overlap_floor.fill_(before)
     table = ErrorTable(basis)
-    for sample, fock in zip(samples, predicted, strict=True):
+    for sample, fock, _ in predicted:
         start = reference_matrix(sample.matrices.references, model.domain.target)
         overlap = sample.matrices.known["overlap"]
         table.add(sample, {str(s): start + damped(fock - start, overlap, s) for s in FLOORS})

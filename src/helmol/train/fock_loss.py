@@ -12,7 +12,7 @@ from helmol.model import Output
 from helmol.model.losses import Orbitals, hamiltonian_loss, molecule_key, orbital_loss, true_orbitals
 from helmol.store import Store
 from helmol.target import FockOutput
-from helmol.train.config import TrainConfig
+from helmol.train.config import FockLossConfig
 
 
 class FockLoss:
@@ -24,7 +24,7 @@ class FockLoss:
         orbitals: of the training molecules, see :func:`training_orbitals`.
     """
 
-    def __init__(self, config: TrainConfig, basis: BasisSet, orbitals: Mapping[bytes, Orbitals]) -> None:
+    def __init__(self, config: FockLossConfig, basis: BasisSet, orbitals: Mapping[bytes, Orbitals]) -> None:
         self._config, self._basis, self._orbitals = config, basis, orbitals
 
     def __call__(self, network: Callable[..., Output], batch: Batch, done: float) -> Tensor:
@@ -41,22 +41,22 @@ class FockLoss:
         """Return the loss of an output; arguments as of a call."""
         config = self._config
         loss = hamiltonian_loss(
-            output, batch, kind=config.loss, weights=config.loss_weights,
+            output, batch, kind=config.kind, weights=config.weights,
             diagonal_only=config.blocks == "diagonal",
         )  # fmt: skip
-        if config.orbital_loss is None or done < 1 - config.orbital_stage:
+        if config.orbital is None or done < 1 - config.orbital_stage:
             return loss
-        orbital = orbital_loss(output, batch, self._orbitals, kind=config.orbital_loss, basis=self._basis)
+        orbital = orbital_loss(output, batch, self._orbitals, kind=config.orbital, basis=self._basis)
         return loss + config.orbital_weight * orbital
 
 
-def training_orbitals(store: Store, config: TrainConfig, ids: list[str]) -> dict[bytes, Orbitals]:
+def training_orbitals(store: Store, config: FockLossConfig, ids: list[str]) -> dict[bytes, Orbitals]:
     """Return the true orbitals of the training molecules, if the configuration has a use for them.
 
     Raises:
         InputError: a molecule has no overlap.
     """
-    if config.orbital_loss is None:
+    if config.orbital is None:
         return {}
     wanted = set(ids)
     places = [k for k, identity in enumerate(store.ids) if identity in wanted]

@@ -21,14 +21,16 @@ from helmol.errors import ConfigError, InputError
 from helmol.files import entries, plain, write_json, write_text
 from helmol.repeats import filtered
 from helmol.train.checkpoint import NEW, OLD, recover
+from helmol.train.updates import SCHEMA
 
 log = logging.getLogger("helmol.train")
 
-FREE_TO_CHANGE = ("data", "device", "n_threads", "cache_mb", "checkpoint_every")
+FREE_TO_CHANGE = ("data.store", "data.cache_mb", "run.device", "run.n_threads", "run.checkpoint_every")
 """Keys that may differ when a run is resumed: a store may have moved (its content hash must agree); the
 others change no number but for rounding."""
 
 
+SPLIT = "split.json"
 RECORD, BASELINES = "overlap_floor.json", "baselines.json"
 """What was chosen at the end of a run, and what it has to beat."""
 
@@ -36,7 +38,7 @@ RESULTS = ("card.md", "plots/learning_curve.png", RECORD, BASELINES)
 """What a run leaves at its end, besides its checkpoints."""
 
 OWN = (
-    "config.yaml", "split.json", "environment.json", "log.txt", "metrics.csv", "card.md", "plots", RECORD,
+    "config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots", RECORD,
     BASELINES,
 )  # fmt: skip
 """What may stand in a folder in which a run begins: an earlier one left it whose checkpoints are gone."""
@@ -106,8 +108,9 @@ def describe(
     folder: Path, config: Mapping[str, Any], split: Mapping[str, Any], *, device: torch.device
 ) -> None:
     """Write ``config.yaml``, ``split.json`` and ``environment.json``."""
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    write_json(folder / "split.json", split)
+    settings = {"schema": SCHEMA, **config}
+    write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    write_json(folder / SPLIT, split)
     write_json(folder / "environment.json", environment(device))
 
 
@@ -169,11 +172,22 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path
         )
 
 
+def trained_on(folder: Path) -> dict[str, list[str]]:
+    """Return the ids of the molecules that a run trains (``train``) and validates (``val``) on.
+
+    Raises:
+        InputError: ``split.json`` is not there, or damaged.
+    """
+    found = read_json(folder / SPLIT)
+    with understood(str(folder / SPLIT)):
+        return {role: [str(id) for id in found[role]] for role in ("train", "val")}
+
+
 def check_split(folder: Path, split: Mapping[str, list[str]]) -> None:
     """Raise ConfigError if the run was started with other molecules (the store's splits were changed)."""
-    saved = read_json(folder / "split.json")
+    saved = trained_on(folder)
     for role, ids in split.items():
-        if saved.get(role) != ids:
+        if saved[role] != ids:
             raise ConfigError(
                 f"cannot resume {folder}: the molecules of the split {role!r} have changed since the start "
                 "(split.json has the old ones); restore them, or train anew with another --out"

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from helmol.damage import read_json, understood
+from helmol.devices import resolve_device
 from helmol.digests import read_description
-from helmol.errors import ConfigError, TrainingError
+from helmol.errors import TrainingError
 from helmol.evaluate import METRICS
 from helmol.evaluate.remarks import no_better
 from helmol.files import plain, write_json
@@ -23,7 +24,7 @@ from helmol.locks import Claim
 from helmol.model import Model, load_model
 from helmol.store import Store
 from helmol.train import metrics
-from helmol.train.config import TrainConfig
+from helmol.train.config import RunConfig, TrainConfig
 from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
 from helmol.train.floor import FloorChoice, settle_floor
 from helmol.train.fock_loss import training_orbitals
@@ -40,9 +41,11 @@ from helmol.train.folder import (
     logging_to,
     open_folder,
     refuse_several_processes,
+    trained_on,
 )
 from helmol.train.loop import Surroundings, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
+from helmol.train.plan import Plan, make_plan
 from helmol.train.report import errors_text, plot_learning_curve, write_card
 from helmol.train.start import starting_model
 from helmol.train.state import Counters, TrainingState, read_record
@@ -88,7 +91,8 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
 
 def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
     """Train in a folder that is held."""
-    settings = config.resolved()
+    plan = make_plan(config)
+    settings = plan.resolved()
     resuming = open_folder(out, resume)
     last = out / "checkpoints" / "last"
     if resuming:
@@ -96,31 +100,33 @@ def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
         check_same(fingerprint, {"config": settings}, folder=out)
         if counters.finished:
             log.info("the run in %s is finished: nothing to do", out)
-            _check_data(out, config, fingerprint)
+            _check_data(out, config.data.store, settings, fingerprint)
             unsettled = config.task != "energy" and not (out / RECORD).exists()
-            if unsettled or (config.data.exists() and not (out / BASELINES).exists()):  # killed just before
-                with Store.open(config.data) as store, torch_settings(config) as device:
+            if unsettled or (
+                config.data.store.exists() and not (out / BASELINES).exists()
+            ):  # killed just before
+                with Store.open(config.data.store) as store, torch_settings(config.run) as device:
                     _complete(out, config, store, trained_on(out)["val"], device)
             counters = _counters(out)
             return _finish(out, config, counters, resumed_from=counters.step)
-    with Store.open(config.data) as store, torch_settings(config) as device:
+    with Store.open(config.data.store) as store, torch_settings(config.run) as device:
         now = {"config": settings, "content_hash": store.content_hash}
-        split = choose_split(store, config)
+        split = choose_split(store, config.data)
         if resuming:
             check_same(fingerprint, now, folder=out)
             check_split(out, {"train": split.train, "val": split.val})
         # Nothing is written before the data are known to be good.
-        data = prepare_data(store, config, split)
+        data = prepare_data(store, plan, split)
         out.mkdir(parents=True, exist_ok=True)
         with logging_to(out / "log.txt"):
-            state = _resume(out, config, device) if resuming else _begin(out, config, data, now, device)
+            state = _resume(out, config, device) if resuming else _begin(out, plan, data, now, device)
             if resuming and "fock" in state.network.heads:
                 data.items.change(state.network.fock_target.subtract)
             first = state.counters.step
             metrics.start(out / "metrics.csv", up_to_step=first)
             _introduce(state.network, data, out, first if resuming else None)
             around = _surroundings(config, data, store, out, now, device)
-            if not resuming and (config.init is not None or config.task != "hamiltonian"):
+            if not resuming and (plan.source is not None or config.task != "hamiltonian"):
                 _report_start(state, around)
             train(state, around)
             _complete(out, config, store, data.split.val, device)
@@ -131,7 +137,7 @@ def _complete(out: Path, config: TrainConfig, store: Store, ids: list[str], devi
     """Settle what validation molecules choose at the end, and note what the model has to beat on them."""
 
     def ready(model: Model) -> Model:
-        return model.to(device).set_precision(config.precision)
+        return model.to(device).set_precision(config.run.precision)
 
     found = {}
     if config.task != "energy":
@@ -142,16 +148,16 @@ def _complete(out: Path, config: TrainConfig, store: Store, ids: list[str], devi
     write_json(out / BASELINES, found)
 
 
-def _check_data(out: Path, config: TrainConfig, fingerprint: dict[str, Any]) -> None:
+def _check_data(out: Path, data: Path, settings: dict[str, Any], fingerprint: dict[str, Any]) -> None:
     """Raise ConfigError if a finished run is given other data than it was trained on; none at all will do."""
-    if config.data.exists():
-        with Store.open(config.data) as store:
-            now = {"config": config.resolved(), "content_hash": store.content_hash}
+    if data.exists():
+        with Store.open(data) as store:
+            now = {"config": settings, "content_hash": store.content_hash}
         check_same(fingerprint, now, folder=out)
 
 
 def _begin(
-    out: Path, config: TrainConfig, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
+    out: Path, plan: Plan, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
 ) -> TrainingState:
     """Describe the run in its folder and make a network with random weights and fitted statistics."""
     for name in CHECKPOINTS:
@@ -159,13 +165,13 @@ def _begin(
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     record = {
-        "data": config.data, "content_hash": fingerprint["content_hash"],
+        "data": plan.config.data.store, "content_hash": fingerprint["content_hash"],
         "train": data.split.train, "val": data.split.val,
     }  # fmt: skip
     describe(out, fingerprint["config"], record, device=device)
-    model, seconds = starting_model(config, data)
-    torch.manual_seed(config.seed)
-    state = TrainingState.begin(model.to(device), config)
+    model, seconds = starting_model(plan, data)
+    torch.manual_seed(plan.config.run.seed)
+    state = TrainingState.begin(model.to(device), plan.config)
     state.counters.cpu = seconds
     return state
 
@@ -200,7 +206,7 @@ def _surroundings(
     device: torch.device,
 ) -> Surroundings:
     """Wire the data to the loop."""
-    stream = MoleculeStream(data.n_edges, budget=config.edges_per_batch, seed=config.seed)
+    stream = MoleculeStream(data.n_edges, budget=config.schedule.edges_per_batch, seed=config.run.seed)
 
     def batch_after(drawn: int) -> tuple[Batch, int]:
         molecules = stream.take(drawn)
@@ -209,7 +215,9 @@ def _surroundings(
     return Surroundings(
         config=config,
         batch_after=batch_after,
-        loss=objective(config, data.domain.basis, training_orbitals(store, config, data.split.train)),
+        loss=objective(
+            config, data.domain.basis, training_orbitals(store, config.loss.fock, data.split.train)
+        ),
         settle=(lambda model: None) if config.task == "energy" else FloorChoice(store, data.split.val),
         validate=_validation(config, store, data.split.val),
         criterion=criterion(config),
@@ -242,7 +250,7 @@ def _report_start(state: TrainingState, around: Surroundings) -> None:
 
 def _energies_alone(config: TrainConfig) -> bool:
     """Return whether nothing but energies is learnt."""
-    return config.task == "energy" and config.force_weight == 0
+    return config.task == "energy" and config.loss.force_weight == 0
 
 
 def _finish(
@@ -252,7 +260,7 @@ def _finish(
     network = load_model(out / "checkpoints" / "last")
     baselines = read_json(out / BASELINES) if (out / BASELINES).exists() else {}
     metrics.correct(out / "metrics.csv", [counters.best, counters.validation])
-    write_card(out, network, counters, baselines, precision=config.precision)
+    write_card(out, network, counters, baselines, precision=config.run.precision)
     plot_learning_curve(out)
     log.info("the best model, step %s, validation: %s", counters.best.get("step"), errors_text(counters.best))
     for line in no_better(counters.best, baselines):
@@ -280,13 +288,6 @@ def _finish(
     }
 
 
-def trained_on(out: Path) -> dict[str, list[str]]:
-    """Return the ids of the molecules that a run trains and validates on."""
-    found = read_json(out / "split.json")
-    with understood(str(out / "split.json")):
-        return {role: [str(id) for id in found[role]] for role in ("train", "val")}
-
-
 def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int | None) -> None:
     """Say what is about to be trained."""
     log.info(
@@ -300,19 +301,21 @@ def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int 
 
 def _warn_of_versions(out: Path, device: torch.device) -> None:
     """Say what makes a resumed run differ in rounding from an uninterrupted one."""
-    old, new = read_json(out / "environment.json"), environment(device)
+    path = out / "environment.json"
+    old, new = read_json(path), environment(device)
     for key in ("device_name", "threads", "versions"):
-        if old.get(key) != new[key]:
+        with understood(str(path)):
+            before = old[key]
+        if before != new[key]:
             log.warning(
-                "resumed with another %s (%s, was %s): not bit for bit the same run",
-                key, new[key], old.get(key),
-            )  # fmt: skip
+                "resumed with another %s (%s, was %s): not bit for bit the same run", key, new[key], before
+            )
 
 
 @contextmanager
-def torch_settings(config: TrainConfig) -> Iterator[torch.device]:
+def torch_settings(config: RunConfig) -> Iterator[torch.device]:
     """Set threads and deterministic algorithms, yield the device, and put everything back."""
-    device = choose_device(config.device)
+    device = torch.device(resolve_device(config.device))
     if config.precision != "fp32" and device.type != "cuda":
         log.warning(
             "precision %s is emulated on %s: its errors, but slower than fp32", config.precision, device.type
@@ -332,14 +335,3 @@ def torch_settings(config: TrainConfig) -> Iterator[torch.device]:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
         torch.utils.deterministic.fill_uninitialized_memory = fill
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ConfigError: no such device on this machine.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda: torch sees no CUDA device here; use device cpu or auto")
-    return torch.device("cuda" if name in ("auto", "cuda") and torch.cuda.is_available() else "cpu")

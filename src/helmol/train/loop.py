@@ -22,7 +22,7 @@ from helmol.progress import Progress
 from helmol.train import metrics
 from helmol.train.average import update_average
 from helmol.train.checkpoint import replacing_folder
-from helmol.train.config import ENDS, TrainConfig
+from helmol.train.config import TrainConfig
 from helmol.train.interrupts import deferred_interrupt
 from helmol.train.objective import Loss
 from helmol.train.schedule import ema_weight, lr_factor, progress
@@ -67,45 +67,42 @@ def train(state: TrainingState, around: Surroundings) -> None:
         KeyboardInterrupt: Ctrl-C; ``checkpoints/last`` holds the last finished step.
     """
     config, counters, network = around.config, state.counters, state.network
+    schedule, init = config.schedule, config.init
     last = around.folder / "checkpoints" / "last"
-    ends = _ends(config)
+    ends = schedule.ends
     start, start_cpu = time.perf_counter() - counters.elapsed, time.process_time() - counters.cpu
     with deferred_interrupt() as interrupted, _progress_bar(config, counters, around.criterion) as bar:
         while not counters.finished:
             done = progress(counters.step, counters.elapsed, counters.cpu, **ends)
             counters.lr = state.optimizers.set_lr(
-                lr_factor(counters.step, done, warmup_steps=config.warmup_steps),
-                backbone=0.0 if counters.step < config.head_warmup_steps else config.backbone_lr_factor,
+                lr_factor(counters.step, done, warmup_steps=schedule.warmup_steps),
+                backbone=0.0 if counters.step < init.head_warmup_steps else init.backbone_lr_factor,
             )
             batch, n_molecules = around.batch_after(counters.drawn)
             state.optimizers.zero_grad()
             loss = around.loss(network, batch, done)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip_norm)
             counters.step += 1
             counters.drawn += n_molecules
             if _count(counters, loss.item(), norm.item(), config):
                 state.optimizers.step()
-                update_average(state.average, network, keep=ema_weight(counters.step, decay=config.ema_decay))
+                keep = ema_weight(counters.step, decay=schedule.ema_decay)
+                update_average(state.average, network, keep=keep)
             counters.elapsed = time.perf_counter() - start
             counters.cpu = time.process_time() - start_cpu
             done = progress(counters.step, counters.elapsed, counters.cpu, **ends)
             counters.finished = done >= 1
-            if counters.finished or counters.step % config.validate_every == 0:
+            if counters.finished or counters.step % config.run.validate_every == 0:
                 _validate(state, around)
                 counters.elapsed = time.perf_counter() - start
                 start_cpu = time.process_time() - counters.cpu
-            if counters.finished or interrupted() or counters.step % config.checkpoint_every == 0:
+            if counters.finished or interrupted() or counters.step % config.run.checkpoint_every == 0:
                 state.save(last, around.fingerprint)
             bar(done)
             if interrupted() and not counters.finished:
                 log.info("interrupted; step %d is saved, the same command goes on from there", counters.step)
                 raise KeyboardInterrupt
-
-
-def _ends(config: TrainConfig) -> dict[str, Any]:
-    """Return the limits of a run."""
-    return {end: getattr(config, end) for end in ENDS}
 
 
 def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) -> bool:
@@ -120,10 +117,11 @@ def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) ->
         return True
     counters.skipped, counters.skipped_in_a_row = counters.skipped + 1, counters.skipped_in_a_row + 1
     log.warning("step %d skipped: loss %g, gradient norm %g", counters.step, loss, norm)
-    if counters.skipped_in_a_row >= config.max_skipped:
+    if counters.skipped_in_a_row >= config.run.max_skipped:
         raise DivergedError(
             f"the loss or its gradient was not finite in {counters.skipped_in_a_row} steps in a row (up to "
-            f"step {counters.step}): lower lr and muon_lr, raise warmup_steps, or use dtype float64, "
+            f"step {counters.step}): lower optimizer.lr and optimizer.muon_lr, raise "
+            "schedule.warmup_steps, or use run.dtype float64, "
             "with another --out"
         )
     return False
@@ -184,9 +182,9 @@ def _progress_bar(
 ) -> Iterator[Callable[[float], None]]:
     """Yield a function that shows the share of the run that is done: steps, or percent by the clock."""
     metric = METRICS[criterion]
-    by_steps = all(limit is None for end, limit in _ends(config).items() if end != "max_steps")
-    total = config.max_steps if by_steps and config.max_steps else 100
-    ends = _ends(config)
+    ends = config.schedule.ends
+    by_steps = all(limit is None for end, limit in ends.items() if end != "max_steps")
+    total = ends["max_steps"] if by_steps else 100
     first = (
         counters.step
         if by_steps

@@ -31,7 +31,7 @@ def objective(config: TrainConfig, basis: BasisSet, orbitals: Mapping[bytes, Orb
         basis: shells of the elements.
         orbitals: of the training molecules, see :func:`helmol.train.fock_loss.training_orbitals`.
     """
-    fock = FockLoss(config, basis, orbitals)
+    fock = FockLoss(config.loss.fock, basis, orbitals)
     if config.task == "hamiltonian":
         return fock
     return partial(_energy, config) if config.task == "energy" else partial(_both, config, fock)
@@ -41,22 +41,22 @@ def criterion(config: TrainConfig) -> str:
     """Return the validation error that chooses the best model."""
     if config.task == "hamiltonian":
         return "h_mae_uEh"
-    return "energy_mae_meV" if config.energy_weight else "force_mae_meV_per_angstrom"
+    return "energy_mae_meV" if config.loss.energy_weight else "force_mae_meV_per_angstrom"
 
 
 def _energy(config: TrainConfig, network: Network, batch: Batch, done: float) -> Tensor:
-    output = network(batch, ("energy",), forces=config.force_weight > 0, create_graph=True)
+    output = network(batch, ("energy",), forces=config.loss.force_weight > 0, create_graph=True)
     return _energy_loss(config, output.energy, batch)
 
 
 def _both(config: TrainConfig, fock: FockLoss, network: Network, batch: Batch, done: float) -> Tensor:
-    output = network(batch, ("fock", "energy"), forces=config.force_weight > 0, create_graph=True)
+    output = network(batch, ("fock", "energy"), forces=config.loss.force_weight > 0, create_graph=True)
     loss = _energy_loss(config, output.energy, batch)
-    return loss + config.hamiltonian_weight * fock.of(output.fock, batch, done).to(loss.dtype)
+    return loss + config.loss.fock_weight * fock.of(output.fock, batch, done).to(loss.dtype)
 
 
 def _energy_loss(config: TrainConfig, output: EnergyOutput, batch: Batch) -> Tensor:
     return energy_loss(
-        output, batch, kind=config.energy_loss,
-        energy_weight=config.energy_weight, force_weight=config.force_weight,
+        output, batch, kind=config.loss.energy,
+        energy_weight=config.loss.energy_weight, force_weight=config.loss.force_weight,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from helmol.errors import TrainingError
-from helmol.train.config import TrainConfig
+from helmol.train.config import OptimizerConfig
 from helmol.train.muon import Muon
 
 BACKBONE = ("backbone.", "matrix_input.")
@@ -32,7 +32,7 @@ class Optimizers:
         config: rates, momenta, decay.
     """
 
-    def __init__(self, network: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, network: nn.Module, config: OptimizerConfig) -> None:
         modules = dict(network.named_modules())
         hidden: list[tuple[str, nn.Parameter]] = []
         others: dict[tuple[bool, bool], list[tuple[str, nn.Parameter]]] = {
@@ -42,7 +42,7 @@ class Optimizers:
             if not parameter.requires_grad:
                 continue
             owner = modules.get(name.rpartition(".")[0])
-            if config.optimizer == "muon" and is_hidden_matrix(name, parameter, owner):
+            if config.kind == "muon" and is_hidden_matrix(name, parameter, owner):
                 hidden.append((name, parameter))
             else:
                 others[name.startswith(BACKBONE), parameter.ndim > 1].append((name, parameter))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from helmol import markdown
-from helmol.damage import read_json
+from helmol.damage import read_json, understood
 from helmol.elements import SYMBOLS
 from helmol.evaluate import METRICS
 from helmol.evaluate.metrics import rows as error_table
@@ -16,6 +17,7 @@ from helmol.evaluate.remarks import no_better
 from helmol.files import replacing, write_text
 from helmol.model import Model
 from helmol.train import metrics
+from helmol.train.folder import SPLIT
 from helmol.train.state import Counters
 
 log = logging.getLogger("helmol.train")
@@ -54,15 +56,19 @@ def write_card(
     precision: str = "fp32",
 ) -> None:
     """Write what was trained on what, and how well it does beside cheap guesses."""
-    split = read_json(folder / "split.json")
+    split = read_json(folder / SPLIT)
     environment = read_json(folder / "environment.json")
     domain = network.domain
     best, last = counters.best, counters.validation
-    n_molecules = f"{len(split['train'])} training, {len(split['val'])} validation"
-    versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
+    with understood(f"{folder / SPLIT} or {folder / 'environment.json'}"):
+        data = f"`{split['data']}`, content hash `{split['content_hash']}`"
+        n_molecules = f"{len(split['train'])} training, {len(split['val'])} validation"
+        place = f"{environment['device']}, {environment['threads']} threads"
+        versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
+        versions = f"{versions}; commit {environment['commit'] or 'unknown'}"
     products = "" if precision == "fp32" else f", matrix products in {precision}"
     facts = [
-        ("data", f"`{split['data']}`, content hash `{split['content_hash']}`"),
+        ("data", data),
         ("molecules", f"{n_molecules} (ids in `split.json`)"),
         ("level of theory", f"{domain.level.label} ({domain.level.xc_resolved}; {domain.level.code})"),
         ("elements", ", ".join(SYMBOLS[z] for z in domain.basis.elements)),
@@ -70,13 +76,10 @@ def write_card(
         ("task", _task(network)),
         ("parameters", f"{network.n_parameters:,} ({str(network.dtype).removeprefix('torch.')}{products})"),
         ("steps", f"{counters.step} ({counters.skipped} skipped)"),
-        (
-            "training time",
-            f"{counters.elapsed:.0f} s on {environment['device']}, {environment['threads']} threads",
-        ),
-        ("versions", f"{versions}; commit {environment['commit'] or 'unknown'}"),
+        ("training time", f"{counters.elapsed:.0f} s on {place}"),
+        ("versions", versions),
     ]
-    lines = [f"# {folder.resolve().name}", "", "| | |", "|---|---|"]
+    lines = [f"# {Path(os.path.realpath(folder)).name}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts]
     lines += ["", "Errors on the validation molecules (they chose the best step; they are no test set):", ""]
     lines += [markdown.table(*error_columns(best, last, baselines)), ""]

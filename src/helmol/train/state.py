@@ -20,6 +20,7 @@ from helmol.train.average import averaged_copy
 from helmol.train.checkpoint import read_state, replacing_folder, write_state
 from helmol.train.config import TrainConfig
 from helmol.train.optimizers import Optimizers
+from helmol.train.updates import config_v2 as settings_v2
 
 SCHEMA = 2
 """Of a training state. 1: helmol 0.1."""
@@ -87,7 +88,7 @@ class TrainingState:
     @classmethod
     def begin(cls, network: Model, config: TrainConfig) -> TrainingState:
         """Start from a network whose statistics are fitted."""
-        return cls(network, averaged_copy(network), Optimizers(network, config), Counters())
+        return cls(network, averaged_copy(network), Optimizers(network, config.optimizer), Counters())
 
     def save(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         """Replace the checkpoint ``folder`` as a whole.
@@ -118,10 +119,10 @@ class TrainingState:
         """
         tensors, record = read_state(folder)
         schema = _schema(record, folder)
-        average = load_model(folder, device).requires_grad_(False).set_precision(config.precision)
-        network = load_model(folder, device).train().set_precision(config.precision)
+        average = load_model(folder, device).requires_grad_(False).set_precision(config.run.precision)
+        network = load_model(folder, device).train().set_precision(config.run.precision)
         weights, moments = _under("network/", tensors), _under("optimizer/", tensors)
-        optimizers = Optimizers(network, config)
+        optimizers = Optimizers(network, config.optimizer)
         try:
             if schema == 1:
                 known = {n: t for n, t in average.state_dict().items() if n.startswith(NOT_WEIGHTS)}
@@ -149,9 +150,10 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Counters]:
     record = read_state(folder)[1]
     with understood(str(folder / "state.json"), TrainingError):
         fingerprint, counters = dict(record["fingerprint"]), Counters.of(record)
+        settings = dict(fingerprint["config"])
         if _schema(record, folder) == 1:
-            settings = dict(fingerprint["config"])
-            fingerprint["config"] = {**settings, "model": config_v2(settings["model"])}
+            settings["model"] = config_v2(settings["model"])
+        fingerprint["config"] = settings_v2(settings)
     return fingerprint, counters
 
 

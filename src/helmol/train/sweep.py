@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from helmol.config import Config, parse
+from helmol.config import Config, parse, read_yaml, with_overrides
 from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, DivergedError
 from helmol.evaluate import FOCK_METRICS, evaluate_model
-from helmol.evaluate.run import split_indices
 from helmol.files import short_name, write_json, write_text
 from helmol.locks import Claim
 from helmol.model import load_model
-from helmol.store import Store
+from helmol.store import Store, split_indices
 from helmol.train.config import TrainConfig
-from helmol.train.folder import refuse_several_processes
-from helmol.train.launch import run, torch_settings, trained_on
+from helmol.train.folder import refuse_several_processes, trained_on
+from helmol.train.launch import run, torch_settings
+from helmol.train.plan import make_plan
 from helmol.train.sweep_table import markdown, summarise
+from helmol.train.updates import combined, config_v2, setting_v2
 
 log = logging.getLogger("helmol.train")
 
@@ -39,10 +40,11 @@ class SweepConfig(Config):
     title: str = "Sweep"
     """Heading of the table."""
     base: dict[str, Any]
-    """Training configuration that all cases share, budget included (``max_cpu_minutes`` is the fairest)."""
+    """Training configuration that all cases share, budget included (``schedule.max_cpu_minutes`` is the
+    fairest)."""
     cases: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name of each case and the keys in which it differs from ``base``; the first is what the others are
-    compared with. The key ``model`` is merged, other keys replace."""
+    compared with. Sections are merged, other values replace."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
     """Seeds of weights and data order; each case is trained once with each."""
     split: str = "test"
@@ -63,16 +65,36 @@ class SweepConfig(Config):
         Raises:
             ConfigError: unknown key or bad value, or ``seed`` set by hand.
         """
-        changes = self.cases[case]
-        if "seed" in self.base or "seed" in changes:
+        try:
+            data = combined(self.base, self.cases[case])
+        except ConfigError as error:
+            raise ConfigError(f"case {case!r}: {error}") from error
+        if "seed" in data.get("run", {}):
             raise ConfigError(f"case {case!r}: 'seed' is set by the sweep; list seeds under 'seeds'")
-        merged = {**self.base, **changes, "seed": seed}
-        merged["model"] = {**(self.base.get("model") or {}), **(changes.get("model") or {})}
-        config = parse(TrainConfig, merged, source=f"case {case!r}")
+        config = parse(TrainConfig, combined(data, {"run": {"seed": seed}}), source=f"case {case!r}")
         if config.task == "energy":
             raise ConfigError(f"case {case!r}: a sweep compares errors of Fock matrices, not task 'energy'")
-        config.network()
+        make_plan(config)
         return config
+
+
+def read_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """Return the sweep of a YAML file with ``key.sub=value`` settings applied.
+
+    Raises:
+        InputError: there is no such file, or no YAML in it.
+        ConfigError: unknown key or bad value.
+    """
+    data = read_yaml(path)
+    places = ["base."]
+    if isinstance(base := data.get("base"), dict):
+        data["base"] = config_v2(base)
+    if isinstance(cases := data.get("cases"), dict):
+        data["cases"] = {k: config_v2(v) if isinstance(v, dict) else v for k, v in cases.items()}
+        places += [f"cases.{name}." for name in cases]
+    for place in places:
+        overrides = [setting_v2(setting, inside=place) for setting in overrides]
+    return parse(SweepConfig, with_overrides(data, overrides), source=str(path))
 
 
 def run_sweep(config: SweepConfig, *, out: Path, runner: Runner | None = None) -> dict[str, Any]:
@@ -99,7 +121,7 @@ def run_sweep(config: SweepConfig, *, out: Path, runner: Runner | None = None) -
     _check_names(config.cases)
     plans = {(case, seed): config.training(case, seed) for seed in config.seeds for case in config.cases}
     if runner is None:
-        _check_split({settings.data for settings in plans.values()}, config.split)
+        _check_split({settings.data.store for settings in plans.values()}, config.split)
     with Claim(out, folder=True):
         return _run_all(config, plans, out, runner)
 
@@ -184,7 +206,7 @@ def train_and_evaluate(config: TrainConfig, folder: Path, *, split: str, choose:
 def _evaluate(config: TrainConfig, folder: Path, *, split: str, choose: str) -> dict[str, Any]:
     """Return the error table of a finished run on a split."""
     chosen = trained_on(folder)
-    with Store.open(config.data) as store, torch_settings(config) as device:
+    with Store.open(config.data.store) as store, torch_settings(config.run) as device:
         network = load_model(folder / "checkpoints" / choose, device)
         places = split_indices(store, split, seen={*chosen["train"], *chosen["val"]})
         return evaluate_model(network, (store[k] for k in places), total=len(places))

@@ -63,13 +63,13 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def compare(
-    runs: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]
+    runs: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]]
 ) -> tuple[float | None, tuple[float, float] | None]:
     """Return the geometric mean over seeds of the ratio of H errors, and its 95 % interval.
 
     Runs of the same seed are compared with each other: they had the same molecules in the same order.
     """
-    there = {run["seed"]: run["h_mae_uEh"] for run in reference}
+    there = {run["seed"]: run["h_mae_uEh"] for run in first}
     logs = [float(np.log(run["h_mae_uEh"] / there[run["seed"]])) for run in runs if run["seed"] in there]
     if not logs:
         return None, None

@@ -8,11 +8,9 @@ from typing import Any
 
 from helmol.evaluate import ErrorTable, evaluate_energies
 from helmol.evaluate.energies import read_label
-from helmol.model import Model, predict_fock
+from helmol.evaluate.network import predictions
+from helmol.model import Model
 from helmol.store import Store
-
-AT_A_TIME = 64
-"""Molecules in memory at once."""
 
 
 class EnergyValidation:
@@ -67,12 +65,8 @@ class Validation:
         """Return the scalar keys of :func:`helmol.evaluate.errors` and ``seconds``."""
         start = time.perf_counter()
         table = ErrorTable(self._store.basis)
-        for k in range(0, len(self._places), AT_A_TIME):
-            samples = [self._store[place] for place in self._places[k : k + AT_A_TIME]]
-            molecules = [sample.molecule for sample in samples]
-            references = [sample.matrices.known for sample in samples]
-            for sample, fock in zip(samples, predict_fock(network, molecules, references), strict=True):
-                table.add(sample, {"model": fock})
+        for one in predictions(network, (self._store[place] for place in self._places)):
+            table.add(one.sample, {"model": one.fock})
         return {**scalars(table.summary("model")), "seconds": time.perf_counter() - start}
 
 

@@ -227,6 +227,39 @@ def test_an_ensemble_of_models_with_and_without_energies_is_refused(folder):
             HelmolCalculator(models)
 
 
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"electric_field": [0, 0, 0.01]}, "an external field"),
+        ({"solvent": "water"}, "a solvent"),
+        ({"mol_charge": 2}, "mol_charge = 2 is a name that helmol does not know"),
+        ({"total_charge": 2, "charge": 0}, "contradict"),
+    ],
+)
+def test_what_atoms_state_is_never_dropped(calculator, info, message):
+    atoms = water()
+    atoms.calc = calculator
+    atoms.info.update(info)
+    with pytest.raises(InputError, match=message):
+        atoms.get_potential_energy()
+    ghost = Atoms("X", positions=[[0, 0, 5]])
+    with pytest.raises(InputError, match=r"atom 4 .X. is a dummy or ghost atom"):
+        calculator.calculate(water() + ghost)
+
+
+@pytest.mark.parametrize("state", ["total_charge", "initial_charges"])
+def test_charge_under_any_name_is_outside_the_domain(calculator, state):
+    atoms = water()
+    atoms.calc = calculator
+    atoms.get_potential_energy()
+    if state == "total_charge":
+        atoms.info[state] = 2
+    else:
+        atoms.set_initial_charges([2.0, 0.0, 0.0])
+    with pytest.raises(DomainError, match="charge 2"):
+        atoms.get_potential_energy()
+
+
 def test_charge_and_spin_are_part_of_the_system(calculator):
     atoms = water()
     atoms.calc = calculator

@@ -78,12 +78,23 @@ def test_a_model_of_both_is_compared_with_what_there_is(trained, tmp_path, monke
     assert result["energy_mae_meV"] > 0
     assert result["n_molecules"] == len(samples)
     assert "no Fock matrices" in result["missing"]["h_mae_uEh"]
+    # A molecule without one of the labels is compared in the other, and named.
+    some = make_energy_store(tmp_path / "some.h5", [*samples[:3], *no_energy[3:5], *no_fock[5:]])
+    result = evaluate_store(networks["both"], some, split="all", out=tmp_path)
+    alone = make_energy_store(tmp_path / "alone.h5", [*samples[:3], samples[5]])
+    wanted = evaluate_store(networks["both"], alone, split="all", out=tmp_path)
+    assert (result["n_molecules"], wanted["n_molecules"]) == (6, 4)
+    assert result["energy_mae_meV"] == pytest.approx(wanted["energy_mae_meV"], rel=1e-6)
+    lacking = {(entry["row"], entry["reason"]) for entry in result["skipped"]}
+    no_label = "it has no {} to compare with"
+    assert lacking == {
+        (3, no_label.format("energy")), (4, no_label.format("energy")), (5, no_label.format("Fock matrix")),
+    }  # fmt: skip
+    with pytest.raises(InputError, match="no energy to compare with"):
+        evaluate_store(networks["both"], some, split="all", out=tmp_path, strict=True)
     # What cannot be compared is refused before anything is computed.
     monkeypatch.setattr(evaluation, "evaluate_model", None)
-    some = make_energy_store(tmp_path / "some.h5", [*samples[:3], *no_energy[3:]])
-    with pytest.raises(InputError, match=r"no energy to compare with \(3 of 6 lack it\)"):
-        evaluate_store(networks["both"], some, split="all", out=tmp_path)
-    with pytest.raises(InputError, match="no energy to compare with"):
+    with pytest.raises(InputError, match="has an energy to compare with"):
         evaluate_store(
             networks["both"], tmp_path / "no_energy.h5", split="all", out=tmp_path, energy_from_h=2
         )

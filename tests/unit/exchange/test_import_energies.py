@@ -99,7 +99,9 @@ def test_another_level_is_refused(tmp_path: Path, frames: list[Frame]) -> None:
 
 def test_several_labels_must_be_named(tmp_path: Path, frames: list[Frame]) -> None:
     path = written(tmp_path / "f.extxyz", frames, xtb_energy=-5.07)
-    with pytest.raises(InputError, match="several labels of energy: .*name those of the level with --energy"):
+    with pytest.raises(
+        InputError, match=r"several labels of energy: .*name those of the level with --energy"
+    ):
         import_energies(path, out=tmp_path / "out.h5", level=LEVEL)
     with pytest.raises(InputError, match="no energy called 'mp2_energy': there are"):
         import_energies(path, out=tmp_path / "out.h5", level=LEVEL, energy="mp2_energy")
@@ -120,15 +122,19 @@ def test_what_cannot_be_read_is_skipped_and_named(tmp_path: Path, frames: list[F
     path.write_text("\n".join(lines) + "\n")
     result = import_energies(path, out=tmp_path / "out.h5", level=LEVEL)
     assert (result["n_selected"], result["n_stored"], result["n_skipped"]) == (5, 3, 2)
-    assert any("frame 3 of 5" in reason and "solvent" in reason for reason in result["skipped"])
-    assert any("its energy is nan" in reason for reason in result["skipped"])
+    assert [(entry["item"], entry["row"]) for entry in result["skipped"]] == [("f-00002", 3), ("f-00001", 2)]
+    assert "solvent" in result["skipped"][0]["reason"]
+    assert "its energy is nan" in result["skipped"][1]["reason"]
+    assert {entry["file"] for entry in result["skipped"]} == {str(path)}
+    with pytest.raises(InputError, match=r"row 3, 'f-00002': .*solvent"):
+        import_energies(path, out=tmp_path / "strict.h5", level=LEVEL, strict=True)
 
 
 def test_a_store_of_something_else_is_left_alone(tmp_path: Path, frames: list[Frame]) -> None:
     out = tmp_path / "out.h5"
     import_energies(written(tmp_path / "f.extxyz", frames), out=out, level=LEVEL)
+    other = LEVEL.model_copy(update={"xc": "b3lyp"})
     with pytest.raises(StoreError, match="another level"):
-        other = LEVEL.model_copy(update={"xc": "b3lyp"})
         import_energies(tmp_path / "f.extxyz", out=out, level=other, n_checked=0)
     trusted = import_energies(
         written(tmp_path / "f.extxyz", frames[:1]), out=tmp_path / "t.h5", level=LEVEL, n_checked=0

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import sqlite3
 
 import h5py
@@ -44,50 +45,87 @@ def md17(tmp_path, change, *, labels=None, row=2):
 @pytest.mark.parametrize(
     ("change", "value", "words"),
     [
-        ("N = ?", None, "row 'qh9-1': N is None"),
-        ("Z = ?", np.array([8, 1, 0], "<i4").tobytes(), "'qh9-1': atomic number 0 is not an element"),
-        ("Z = ?", np.array([255, 1, 1], "<i4").tobytes(), "'qh9-1': atomic number 255 is not"),
-        ("Z = ?", np.array([7, 1, 1], "<i4").tobytes(), r"set\.db, 'qh9-1': 9 electrons .* cannot"),
-        ("Z = ?", np.array([92, 1, 1], "<i4").tobytes(), r"set\.db, .*no functions for U"),
-        ("pos = ?", np.full((3, 3), np.nan).tobytes(), r"set\.db, 'qh9-1': atom 1 \(O\) has a coordinate"),
-        ("pos = ?", np.zeros((3, 3)).tobytes(), r"set\.db, 'qh9-1': atoms 1 .* are 0\.000 Å apart"),
-        ("Ham = ?", np.full((24, 24), np.nan).tobytes(), "row 'qh9-1': Ham holds values that are not finite"),
-        ("Ham = ?", np.full((24, 24), np.inf).tobytes(), "row 'qh9-1': Ham holds values that are not finite"),
-        ("Ham = ?", np.zeros((24, 24)).tobytes(), "row 'qh9-1': Ham holds nothing but zeros"),
-        ("Ham = ?", np.triu(np.ones((24, 24))).tobytes(), "row 'qh9-1': Ham differs from its transpose"),
+        ("N = ?", None, "N is None, expected a number of atoms"),
+        ("Z = ?", None, "Z is missing"),
+        ("pos = ?", None, "pos is missing"),
+        ("Ham = ?", None, "Ham is missing"),
+        ("Z = ?", np.array([8, 1, 0], "<i4").tobytes(), "atomic number 0 is not an element"),
+        ("Z = ?", np.array([255, 1, 1], "<i4").tobytes(), "atomic number 255 is not"),
+        ("Z = ?", np.array([7, 1, 1], "<i4").tobytes(), "9 electrons .* cannot"),
+        ("Z = ?", np.array([92, 1, 1], "<i4").tobytes(), "no functions for U"),
+        ("pos = ?", np.full((3, 3), np.nan).tobytes(), r"atom 1 \(O\) has a coordinate"),
+        ("pos = ?", np.zeros((3, 3)).tobytes(), r"atoms 1 .* are 0\.000 Å apart"),
+        ("Ham = ?", np.full((24, 24), np.nan).tobytes(), "Ham holds values that are not finite"),
+        ("Ham = ?", np.full((24, 24), np.inf).tobytes(), "Ham holds values that are not finite"),
+        ("Ham = ?", np.zeros((24, 24)).tobytes(), "Ham holds nothing but zeros"),
+        ("Ham = ?", np.triu(np.ones((24, 24))).tobytes(), "Ham differs from its transpose"),
     ],
 )
-def test_a_damaged_row_of_qh9_is_named(change, value, words, tmp_path):
+def test_a_damaged_row_of_qh9_is_skipped_and_named(change, value, words, tmp_path):
     format, path = qh9(tmp_path, change, value)
-    with pytest.raises(InputError, match=words):
-        import_file(format, path, out=tmp_path / "x.h5")
-    assert not (tmp_path / "x.h5").exists()
+    result = import_file(format, path, out=tmp_path / "x.h5")
+    assert (result["n_selected"], result["n_stored"]) == (2, 1)
+    is_skipped(result, path, "qh9-1", 1, words)
+    with pytest.raises(InputError, match=rf"set\.db, row 1, 'qh9-1': .*{words}"):
+        import_file(format, path, out=tmp_path / "y.h5", strict=True)
+
+
+def is_skipped(result, path, item, row, words):
+    """Compare the one record of what was skipped."""
+    (entry,) = result["skipped"]
+    assert result["n_skipped"] == 1
+    assert (entry["item"], entry["file"], entry["row"]) == (item, str(path), row)
+    assert re.search(words, entry["reason"])
+    assert str(path) not in entry["reason"]
 
 
 def test_rows_of_qh9_dynamic_have_ids(tmp_path):
-    foreign.write_qh9_dynamic(tmp_path / "set.db", [label(FLUORIDE, "b3lyp5"), label(WATER, "b3lyp5")])
-    with sqlite3.connect(tmp_path / "set.db") as db:
+    path = tmp_path / "set.db"
+    foreign.write_qh9_dynamic(path, [label(FLUORIDE, "b3lyp5"), label(WATER, "b3lyp5")])
+    with sqlite3.connect(path) as db:
         db.execute("UPDATE data SET id = NULL WHERE geo_id = 1")
-    with pytest.raises(InputError, match=r"set\.db has a row without id"):
-        import_file("qh9-dynamic", tmp_path / "set.db", out=tmp_path / "x.h5")
+    result = import_file("qh9-dynamic", path, out=tmp_path / "x.h5")
+    is_skipped(result, path, "row 2", 2, "it has no id")
+
+
+def test_a_file_of_damaged_rows_leaves_nothing(tmp_path):
+    path = tmp_path / "set.db"
+    foreign.write_qh9_stable(path, [label(FLUORIDE, "b3lyp5"), label(WATER, "b3lyp5")])
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE data SET Ham = NULL")
+    with pytest.raises(InputError, match="'qh9-0': Ham is missing"):
+        import_file("qh9-stable", path, out=tmp_path / "x.h5")
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE data SET Z = NULL")
+    with pytest.raises(InputError, match=r"none of 2 rows can be used; the first: .*row 0, 'qh9-0': Z is"):
+        import_file("qh9-stable", path, out=tmp_path / "x.h5")
+    assert not (tmp_path / "x.h5").exists()
+
+
+def test_what_was_skipped_is_told_again_by_a_rerun(tmp_path):
+    format, path = qh9(tmp_path, "Ham = ?", None)
+    first, again = (import_file(format, path, out=tmp_path / "x.h5") for _ in range(2))
+    assert (again["n_new"], again["skipped"]) == (0, first["skipped"])
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"energy": np.zeros(0)}, "row 2: energy has shape"),
-        ({"energy": np.array([np.nan])}, "'set-00002': energy holds values that are not finite"),
-        ({"forces": np.zeros((2, 3), "f4")}, r"row 2: forces has shape \(2, 3\), expected \(3, 3\)"),
-        ({"forces": np.full((3, 3), np.inf, "f4")}, "'set-00002': forces holds values that are not finite"),
-        ({"hamiltonian": np.ones((23, 24), "f4")}, r"row 2: hamiltonian has shape \(23, 24\)"),
-        ({"hamiltonian": np.ones((23, 23), "f4")}, r"'set-00002': a matrix of shape \(23, 23\)"),
-        ({"overlap": np.zeros((0, 0), "f4")}, "row 2: overlap holds nothing but zeros"),
-        ({"hamiltonian": None}, r"has no hamiltonian \(it has energy, forces, overlap\)"),
+        ({"energy": np.zeros(0)}, "energy has shape"),
+        ({"energy": np.array([np.nan])}, "energy holds values that are not finite"),
+        ({"forces": np.zeros((2, 3), "f4")}, r"forces has shape \(2, 3\), expected \(3, 3\)"),
+        ({"forces": np.full((3, 3), np.inf, "f4")}, "forces holds values that are not finite"),
+        ({"hamiltonian": np.ones((23, 24), "f4")}, r"hamiltonian has shape \(23, 24\)"),
+        ({"hamiltonian": np.ones((23, 23), "f4")}, r"a matrix of shape \(23, 23\)"),
+        ({"overlap": np.zeros((0, 0), "f4")}, "overlap holds nothing but zeros"),
+        ({"hamiltonian": None}, r"it has no hamiltonian \(it has energy, forces, overlap\)"),
     ],
 )
-def test_a_damaged_row_of_md17_is_named(change, words, tmp_path):
-    with pytest.raises(InputError, match=words):
-        import_file("md17", md17(tmp_path, change), out=tmp_path / "x.h5")
+def test_a_damaged_row_of_md17_is_skipped_and_named(change, words, tmp_path):
+    path = md17(tmp_path, change)
+    result = import_file("md17", path, out=tmp_path / "x.h5")
+    assert result["n_stored"] == 1
+    is_skipped(result, path, "set-00002", 2, words)
 
 
 @pytest.mark.parametrize("text", ["{broken", "[]", '{"mean_energy": "much"}'])

@@ -154,37 +154,45 @@ def test_the_100k_file_has_the_later_b3lyp(tmp_path):
     assert level.xc == "b3lyp"
 
 
-def test_duplicate_ids_are_refused(tmp_path):
+def test_of_two_rows_with_one_id_the_second_is_skipped(tmp_path):
     known = labels("qh9-dynamic")
     foreign.write_qh9_dynamic(tmp_path / "set.db", known)
     with sqlite3.connect(tmp_path / "set.db") as db:
         db.execute("UPDATE data SET id = (SELECT id FROM data LIMIT 1), geo_id = 0")
-    with pytest.raises(InputError, match="twice"):
-        import_file("qh9-dynamic", tmp_path / "set.db", out=tmp_path / "x.h5")
+    result, samples, _, _ = imported("qh9-dynamic", tmp_path / "set.db", tmp_path / "x.h5")
+    assert [s.id for s in samples] == ["qh9d-0-0"]
+    (entry,) = result["skipped"]
+    assert (entry["item"], entry["row"]) == ("qh9d-0-0", 2)
+    assert "another row has the same id" in entry["reason"]
 
 
 def test_what_did_not_converge_is_left_out(tmp_path):
     foreign.write_qh9_dynamic(tmp_path / "set.db", labels("qh9-dynamic"), converged=[0, 1])
     result, samples, _, _ = imported("qh9-dynamic", tmp_path / "set.db", tmp_path / "x.h5")
     assert result["n_unconverged"] == 1
+    (entry,) = result["skipped"]
+    assert (entry["item"], entry["row"], entry["reason"]) == (
+        "qh9d-0-0", 1, "its SCF did not converge, the file says",
+    )  # fmt: skip
     assert [s.id for s in samples] == ["qh9d-1-1"]
 
 
-def test_a_damaged_row_keeps_what_came_before_and_a_mended_file_goes_on(tmp_path):
+def test_a_damaged_row_leaves_the_others_and_a_mended_file_goes_on(tmp_path):
     known = labels("qh9-stable", WATER, SECOND, FLUORIDE, FLUORIDE)
     path, out = tmp_path / "set.db", tmp_path / "x.h5"
     foreign.write_qh9_stable(path, known[:3])
     with sqlite3.connect(path) as db:
         (whole,) = db.execute("SELECT Ham FROM data WHERE id = 1").fetchone()
         db.execute("UPDATE data SET Ham = substr(Ham, 1, 100) WHERE id = 1")
-    with pytest.raises(InputError, match=r"row 'qh9-1': Ham has 100 bytes"):
-        import_file("qh9-stable", path, out=out, n_checked=1)
+    (entry,) = import_file("qh9-stable", path, out=out, n_checked=1)["skipped"]
+    assert (entry["item"], entry["row"]) == ("qh9-1", 1)
+    assert entry["reason"].startswith("Ham has 100 bytes")
     with Store.open(out) as store:
-        assert store.ids == ["qh9-0"]
+        assert store.ids == ["qh9-0", "qh9-2"]
     with sqlite3.connect(path) as db:
         db.execute("UPDATE data SET Ham = ? WHERE id = 1", (whole,))
     result = import_file("qh9-stable", path, out=out)
-    assert (result["n_new"], result["n_stored"]) == (2, 3)
+    assert (result["n_new"], result["n_stored"], result["n_skipped"]) == (1, 3, 0)
     assert import_file("qh9-stable", path, out=out)["n_new"] == 0
     (tmp_path / "other.db").write_bytes(path.read_bytes())
     with pytest.raises(StoreError, match=r"data of set\.db"):

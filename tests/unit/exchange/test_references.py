@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from helmol.dft import LevelConfig
 from helmol.errors import InputError, StoreError
 from helmol.exchange import add_references, references
 from helmol.store import Store
-from helmol.system import Molecule
+from helmol.system import Molecule, outdated_references
+from helmol.train import TrainConfig
+from helmol.train.data import Split, prepare_data
 
 LEVEL = LevelConfig(xc="pbe", basis="sto-3g", grid_level=1)
 WATER = np.array([[0.0, 0.0, 0.1], [0.0, 1.43, -0.98], [0.0, -1.43, -0.98]])
@@ -73,3 +76,41 @@ def test_what_cannot_be_added_is_said_and_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(StoreError, match="exists already"):
         add_references(bare, ["minao"], out=bare)
     assert [path.name for path in tmp_path.iterdir()] == ["bare.h5"]
+
+
+def test_references_of_densities_that_lacked_electrons_are_made_anew(tmp_path: Path) -> None:
+    level = LevelConfig(xc="lda,vwn", grid_level=0, conv_tol=1e-6)
+    names = ("minao", "minao-coarse", "sap")
+    iodide, basis = dft.run(
+        Molecule([53, 1], [[0, 0, 0], [0, 0, 3.04]]), level, id="hi", references=names[:2]
+    )
+    water, other = dft.run(Molecule([8, 1, 1], WATER), level, id="w", references=names)
+    older = {key: value for key, value in iodide.provenance.items() if key != "reference_densities"}
+    wrong = {name: matrix + np.eye(matrix.shape[-1]) for name, matrix in iodide.matrices.references.items()}
+    iodide = replace(iodide, provenance=older, matrices=replace(iodide.matrices, references=wrong))
+    assert outdated_references(names, np.array([53, 1]), basis, older) == names[:2]
+    path, new = tmp_path / "old.h5", tmp_path / "new.h5"
+    theory = dft.level_of_theory(level, method="rks")
+    with Store.create(path, level=theory, basis=basis.merged(other)) as store:
+        store.append([iodide, water])
+        store.set_splits({"train": ["hi", "w"]})
+    with pytest.raises(InputError, match=r"'minao' of 'hi'.* lacks electrons.*'--add minao'"):
+        _prepare(path)
+    result = add_references(path, ["minao"], out=new)
+    # The other outdated one, too, and nothing of water.
+    assert (result["n_new"], result["n_renewed"]) == (2, 2)
+    with Store.open(new) as store:
+        found = store[0]
+        for name, matrix in found.matrices.references.items():
+            np.testing.assert_allclose(matrix, wrong[name] - np.eye(matrix.shape[-1]), atol=1e-9)
+        assert store[1].matrices.references.keys() == set(names)
+        assert outdated_references(names, np.array([53, 1]), store.basis, found.provenance) == ()
+    _prepare(new)
+    assert add_references(new, ["minao"], out=tmp_path / "again.h5")["n_new"] == 0
+
+
+def _prepare(path: Path) -> None:
+    """Read a store for training."""
+    config = TrainConfig(data=path, train="train", target="fock-minus-minao", preset="nano", linear="none")
+    with Store.open(path) as store:
+        prepare_data(store, config, Split(train=["hi", "w"], val=[]))

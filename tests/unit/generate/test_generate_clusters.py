@@ -18,7 +18,7 @@ from helmol import generate
 from helmol.dft import LevelConfig
 from helmol.errors import InputError
 from helmol.generate import ExecutorConfig, GenerateConfig, StructuresConfig
-from helmol.generate.engine import Engine, cluster_outcomes
+from helmol.generate.cluster import Workforce, cluster_outcomes
 from helmol.generate.records import Records
 from helmol.generate.worker import Outcome, Task, label
 from helmol.store import Store
@@ -123,12 +123,12 @@ def test_what_kills_its_workers_is_listed(cluster: Any, monkeypatch: pytest.Monk
             os._exit(3)
         return label(work, task)
 
-    monkeypatch.setattr("helmol.generate.engine.label", deadly)
+    monkeypatch.setattr("helmol.generate.cluster.label", deadly)
     works = [Structure(f"m{k}", hydrogen(k)) for k in range(4)]
     with distributed.Client(cluster) as client, client.get_executor(pure=False) as executor:
-        engine = Engine(executor, lambda: 2)
+        workforce = Workforce(executor, lambda: 2)
         task = Task(HF, False, (), False)
-        found = [o for o in cluster_outcomes(works, task, engine, attempts=2) if o is not None]
+        found = [o for o in cluster_outcomes(works, task, workforce, attempts=2) if o is not None]
     assert sorted(o.work.id for o in found) == ["m0", "m1", "m2", "m3"]
     (failed,) = [o for o in found if o.sample is None]
     assert failed.work.id == "m1"
@@ -155,8 +155,8 @@ class Forgetful(Executor):
 def test_lost_work_is_tried_again(attempts: int, n_failed: int) -> None:
     works, executor = [Structure(f"m{k}", hydrogen(k)) for k in range(3)], Forgetful()
     with executor.threads:
-        task, engine = Task(HF, False, (), False), Engine(executor, lambda: 1)
-        found = [o for o in cluster_outcomes(works, task, engine, attempts=attempts) if o is not None]
+        task, workforce = Task(HF, False, (), False), Workforce(executor, lambda: 1)
+        found = [o for o in cluster_outcomes(works, task, workforce, attempts=attempts) if o is not None]
     assert sorted(o.work.id for o in found) == ["m0", "m1", "m2"]
     assert [o.reason for o in found if o.reason] == [
         "its worker died or failed: OSError: node gone"

@@ -189,6 +189,18 @@ def test_part_is_saved_with_the_model(network, tmp_path):
     np.testing.assert_allclose(predict(again, molecule), predict(network, molecule), rtol=1e-10)
 
 
+def test_numbers_of_one_part_fit_another_whatever_the_order_of_its_maps(network):
+    part = network.fock_target.parts["linear"]
+    maps = {label: part.map_of(label) for label in reversed(part.shapes)}
+    again = LinearPart.of_maps(part.elements, 4, CUTOFF, part.functions, maps)
+    assert torch.equal(again.maps, part.maps)
+    description = part.description()
+    description["maps"] = dict(reversed(description["maps"].items()))
+    blank = LinearPart.blank(description, network.domain, network.fock_target.sizes)
+    blank.load_state_dict(part.state_dict())
+    assert all(torch.equal(blank.map_of(label), part.map_of(label)) for label in part.shapes)
+
+
 def test_labels_are_needed_and_rare_maps_are_left_out():
     molecule = random_items(1, np.random.default_rng(0))[0].molecule
     with pytest.raises(InputError, match="target"):

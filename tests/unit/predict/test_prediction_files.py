@@ -37,7 +37,7 @@ def result(tmp_path):
 
 def usable(molecule, file, fingerprint="abc", **more):
     model = SimpleNamespace(fingerprint=fingerprint)
-    return _usable(SimpleNamespace(molecule=molecule), file, model, **{"residual": False, **more})
+    return _usable(molecule, file, model, **{"residual": False, **more})
 
 
 def test_a_result_is_of_one_model_geometry_charge_and_spin(result):
@@ -67,7 +67,7 @@ def test_results_of_before_are_made_again_and_other_files_left_alone(result):
 
 def test_a_fingerprint_tells_models_apart_that_predict_differently():
     def other_unit(model):
-        model.network.fock_target.parts["means"].elements.of(8).add_(1e-3)
+        model.network.fock_target.scale.elements.of(8).add_(1e-3)
 
     def other_target(model):
         model.network.domain = replace(model.domain, target="fock")
@@ -107,5 +107,13 @@ def test_elements_of_other_molecules_of_a_store_do_not_matter(tmp_path):
         store.set_splits({"test": [s.id for s in waters]})
     table = evaluate_store(network(), tmp_path / "mixed.h5", out=tmp_path / "e")
     assert table["n_molecules"] == 2
-    with pytest.raises(DomainError, match=r"f \(F\): the model has not learnt F"):
-        evaluate_store(network(charges=(0, -1)), tmp_path / "mixed.h5", split="all", out=tmp_path / "e")
+    both = evaluate_store(network(charges=(0, -1)), tmp_path / "mixed.h5", split="all", out=tmp_path / "e")
+    (entry,) = both["skipped"]
+    assert (entry["item"], entry["file"], entry["row"]) == ("f", str(tmp_path / "mixed.h5"), 2)
+    assert entry["reason"].startswith("the model has not learnt F (it knows H, O)")
+    # Whoever is left makes the same table.
+    assert both["h_mae_uEh"] == pytest.approx(table["h_mae_uEh"], rel=1e-6)
+    with pytest.raises(DomainError, match=r"mixed\.h5, row 2, 'f': the model has not learnt F"):
+        evaluate_store(
+            network(charges=(0, -1)), tmp_path / "mixed.h5", split="all", out=tmp_path / "e", strict=True
+        )

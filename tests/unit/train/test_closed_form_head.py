@@ -16,6 +16,7 @@ from helmol.system import Matrices
 from helmol.target import target_matrix
 from helmol.train import TrainConfig, run
 from helmol.train.data import choose_split, prepare_data
+from helmol.train.plan import make_plan
 from helmol.train.start import starting_model
 from toy_store import make_store
 
@@ -30,10 +31,10 @@ def data(tmp_path_factory):
 
 
 def start(data, **changes):
-    config = parse(TrainConfig, energy_settings(data, **changes))
+    plan = make_plan(parse(TrainConfig, energy_settings(data, **changes)))
     with Store.open(data) as store:
-        prepared = prepare_data(store, config, choose_split(store, config))
-        return starting_model(config, prepared)[0], prepared
+        prepared = prepare_data(store, plan, choose_split(store, plan.config.data))
+        return starting_model(plan, prepared)[0], prepared
 
 
 def test_the_fit_is_the_ridge_solution_and_the_head_says_the_same(data):

@@ -45,7 +45,7 @@ def test_a_run_chooses_and_keeps_it(finished, tmp_path):
 def test_predictions_are_damped_where_the_overlap_is_known(finished):
     config, out, _ = finished
     network = load_model(out / "checkpoints/best")
-    with Store.open(config.data) as store:
+    with Store.open(config.data.store) as store:
         sample = store[0]
     known, start = sample.matrices.known, sample.matrices.references["minao"]
     plain, with_floor = [], []
@@ -63,7 +63,7 @@ def test_predictions_are_damped_where_the_overlap_is_known(finished):
 
 def test_large_molecules_are_few(finished, monkeypatch):
     config, *_ = finished
-    with Store.open(config.data) as store:
+    with Store.open(config.data.store) as store:
         ids = store.ids[:10]
         assert len(floor._some(store, ids)) == 10
         monkeypatch.setattr(floor, "WORK", 3.5 * len(store[0].matrices.overlap) ** 3)

@@ -8,6 +8,7 @@ import pytest
 
 from helmol.config import parse
 from helmol.errors import ConfigError, DivergedError, InputError, TrainingError
+from helmol.train.plan import make_plan
 from helmol.train.sweep import SweepConfig, run_sweep, slug
 from helmol.train.sweep_table import compare, interval
 from toy_store import settings
@@ -25,10 +26,10 @@ def sweep(toy, **changes):
 def test_cases_differ_in_their_keys_alone(toy):
     config = sweep(toy)
     default, wide = config.training("default", 3), config.training("wide", 3)
-    assert wide.network().channels == 5
-    assert wide.network().n_radial == default.network().n_radial
+    assert make_plan(wide).network.channels == 5
+    assert make_plan(wide).network.n_radial == make_plan(default).network.n_radial
     assert default.model_copy(update={"model": wide.model}) == wide
-    assert default.seed == 3
+    assert default.run.seed == 3
 
 
 def test_a_wrong_case_is_refused_before_anything_is_trained(toy, tmp_path):
@@ -93,7 +94,7 @@ def test_a_case_that_diverges_is_said_and_the_others_are_compared(toy, tmp_path)
     }  # fmt: skip
 
     def runner(training, folder):
-        if training.lr == 0.5:
+        if training.optimizer.lr == 0.5:
             raise DivergedError("the loss was not finite")
         return row
 

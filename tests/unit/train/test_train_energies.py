@@ -15,6 +15,7 @@ from helmol.evaluate.energies import energy_errors, evaluate_energies, read_labe
 from helmol.model import build, describe_model, find_model, load_model, predict_energies, predict_fock
 from helmol.store import Store
 from helmol.train import TrainConfig, launch, loop, metrics, run
+from helmol.train.plan import make_plan
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 from toy_store import LEVEL, TINY, make_store, settings, toy_samples
 
@@ -121,7 +122,7 @@ def test_the_network_is_that_of_init(data, pretrained, tmp_path):
     mine, theirs = describe_model(out / "checkpoints/best")[0], describe_model(find_model(pretrained))[0]
     assert (mine.channels, mine.cutoff) == (theirs.channels, theirs.cutoff)
     with pytest.raises(ConfigError, match=r"model\.channels is 6, but 4"):
-        config(data, init=str(pretrained), model={"channels": 6}).network()
+        make_plan(config(data, init=str(pretrained), model={"channels": 6}))
 
 
 def test_both_at_once(data, tmp_path):

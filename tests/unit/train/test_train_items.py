@@ -11,14 +11,15 @@ from helmol.graph import prepare
 from helmol.store import Store
 from helmol.target import target_matrix
 from helmol.train import TrainConfig, data, run
+from helmol.train.plan import make_plan
 from store_samples import BASIS, LEVEL, water
 from toy_store import make_store, settings, toy_samples
 
 
 def prepared(path, **changes):
-    config = parse(TrainConfig, settings(path, linear="none", **changes))
+    plan = make_plan(parse(TrainConfig, settings(path, linear="none", **changes)))
     store = Store.open(path)
-    return store, config, data.prepare_data(store, config, data.choose_split(store, config))
+    return store, plan, data.prepare_data(store, plan, data.choose_split(store, plan.config.data))
 
 
 def same(item, known):
@@ -34,9 +35,9 @@ def same(item, known):
 @pytest.mark.parametrize("values", [data.VALUES_PER_PORTION, 3 * 24**2])
 def test_items_are_bit_for_bit_those_prepared_one_by_one(toy, monkeypatch, changes, values):
     monkeypatch.setattr(data, "VALUES_PER_PORTION", values)
-    store, config, found = prepared(toy, **changes)
+    store, plan, found = prepared(toy, **changes)
     with store:
-        cutoff = config.network().cutoff
+        cutoff = plan.network.cutoff
         samples = [store[store.row(id)] for id in found.split.train]
         known = [
             prepare(s.molecule, store.basis, cutoff=cutoff, matrix=target_matrix(s, "fock-minus-minao"))

@@ -19,6 +19,7 @@ from helmol.train.average import averaged_copy, update_average
 from helmol.train.data import MoleculeStream, choose_split
 from helmol.train.muon import Muon, orthogonalise
 from helmol.train.optimizers import Optimizers
+from helmol.train.plan import make_plan
 from helmol.train.schedule import ema_weight, lr_factor, progress
 from toy_store import settings
 
@@ -76,7 +77,7 @@ def test_epochs_and_seeds_differ():
 
 
 def split_of(store, **changes):
-    return choose_split(store, parse(TrainConfig, settings(store.path, **changes)))
+    return choose_split(store, parse(TrainConfig, settings(store.path, **changes)).data)
 
 
 def test_drawn_splits_are_disjoint_and_reproducible(toy):
@@ -113,7 +114,7 @@ class Network(nn.Module):
 
 
 def optimizers_of(network, **changes):
-    return Optimizers(network, TrainConfig(data="x", **changes))
+    return Optimizers(network, TrainConfig(data="x", **changes).optimizer)
 
 
 def test_muon_takes_hidden_matrices_and_adamw_the_rest():
@@ -225,12 +226,11 @@ def test_a_closed_form_part_is_taken_where_a_trial_shows_that_it_holds(toy, monk
 
     monkeypatch.setattr(linear, "fit_linear", fit)
     monkeypatch.setattr(linear, "FEWEST_TRIED", 2)
-    chosen = TrainConfig(**{**settings(toy), "linear": "auto"})
-    with Store.open(chosen.data) as store:
-        split = choose_split(store, chosen)
-        prepared = data.prepare_data(store, chosen.model_copy(update={"linear": "none"}), split)
+    plan = make_plan(parse(TrainConfig, settings(toy)))
+    with Store.open(toy) as store:
+        prepared = data.prepare_data(store, plan, choose_split(store, plan.config.data))
     monkeypatch.setattr(linear, "EDGES_TRIED", sum(prepared.n_edges) - 1)
-    part = LinearPart.fit(prepared.items, prepared.domain, Sizes(2, 28.0), chosen.linear)
+    part = LinearPart.fit(prepared.items, prepared.domain, Sizes(2, 28.0), "auto")
     assert sizes[0][0] == "small"
     assert 2 <= sizes[0][1] < len(prepared.items)
     assert sizes[1:] == ([("large", len(prepared.items))] if taken else [])

@@ -22,4 +22,13 @@ READERS: dict[str, type[Reader]] = {
 }
 """Readers by the name of their format."""
 
-__all__ = ["ARRANGEMENTS", "READERS", "Arrangement", "Entry", "Reader", "Source", "read_sample", "select"]
+__all__ = [
+    "ARRANGEMENTS",
+    "READERS",
+    "Arrangement",
+    "Entry",
+    "Reader",
+    "Source",
+    "read_sample",
+    "select",
+]

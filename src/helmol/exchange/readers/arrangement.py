@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.basis import BasisSet, house_order
 from helmol.errors import InputError
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+Integers = IntArray
 
 ARRANGEMENTS: dict[str, str] = {
     "house": "m = -l ... l in every shell",

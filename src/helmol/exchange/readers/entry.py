@@ -8,17 +8,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.damage import DAMAGE, one_line, understood
 from helmol.elements import SYMBOLS
 from helmol.errors import HelmolError, InputError
 from helmol.exchange.readers.arrangement import Arrangement
+from helmol.skipped import LONGEST_REASON, Skips
 from helmol.system import Sample
-
-Array = npt.NDArray[np.float64]
 
 ASYMMETRY_TOLERANCE = 1e-4
 """Largest ``|M − Mᵀ|`` of a foreign matrix, Eh; below it the two halves are averaged."""
@@ -69,7 +69,20 @@ class Entry:
 
     id: str
     key: int | str
-    numbers: npt.NDArray[np.int64]
+    numbers: IntArray
+
+
+class RowError(InputError):
+    """A row of a foreign file that cannot be read.
+
+    Attributes:
+        item: what its sample would be called.
+        key: where it stands.
+    """
+
+    def __init__(self, message: str, *, item: str, key: int | str) -> None:
+        super().__init__(message)
+        self.item, self.key = item, key
 
 
 class Reader(ABC):
@@ -90,8 +103,29 @@ class Reader(ABC):
         """What is known about the labels."""
 
     @abstractmethod
-    def entries(self) -> Iterator[Entry]:
-        """Yield the molecules in the order they stand, without their matrices."""
+    def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
+        """Yield where each row stands and what it says of its molecule, without the matrices."""
+
+    @abstractmethod
+    def entry(self, key: int | str, *cells: Any) -> Entry:
+        """Return the molecule of a row.
+
+        Raises:
+            InputError: a damaged row.
+        """
+
+    def name(self, key: int | str) -> str:
+        """Return what to call a row that cannot be read."""
+        return f"row {key}"
+
+    def entries(self) -> Iterator[Entry | RowError]:
+        """Yield the molecules in the order they stand, without their matrices; or why a row is none."""
+        for key, cells in self.rows():
+            try:
+                found: Entry | RowError = self.entry(key, *cells)
+            except (InputError, OSError, *DAMAGE) as error:
+                found = RowError(one_line(error, longest=LONGEST_REASON), item=self.name(key), key=key)
+            yield found
 
     @abstractmethod
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
@@ -136,23 +170,36 @@ def select(
     elements: Collection[int] | None = None,
     max_atoms: int | None = None,
     limit: int | None = None,
+    skips: Skips,
 ) -> list[Entry]:
     """Return the molecules to read: the first ``limit`` that consist of ``elements`` only.
 
-    Raises:
-        InputError: one id stands twice in the file, or atoms that are none.
+    Args:
+        reader: of the file.
+        elements: atomic numbers.
+        max_atoms: of a molecule.
+        limit: of molecules.
+        skips: takes rows that name no molecule: another one's id, atoms that are none, damage.
     """
     chosen: list[Entry] = []
     seen: set[str] = set()
     for entry in _entries(reader):
         if limit is not None and len(chosen) >= limit:
             break
-        if entry.id in seen:
-            raise InputError(
-                f"{reader.path} holds {entry.id!r} twice: the file is damaged, or two were joined"
-            )
-        seen.add(entry.id)
-        _check_atoms(reader, entry)
+        try:
+            if isinstance(entry, RowError):
+                raise entry
+            if entry.id in seen:
+                raise RowError(
+                    "another row has the same id: the file is damaged, or two were joined",
+                    item=entry.id,
+                    key=entry.key,
+                )
+            seen.add(entry.id)
+            _check_atoms(entry)
+        except RowError as error:
+            skips.add(error, item=error.item, file=reader.path, row=error.key)
+            continue
         if max_atoms is not None and len(entry.numbers) > max_atoms:
             continue
         if elements is None or set(entry.numbers.tolist()) <= set(elements):
@@ -160,18 +207,18 @@ def select(
     return chosen
 
 
-def _entries(reader: Reader) -> Iterator[Entry]:
-    """Yield the molecules; whatever damage does to a row that only names one is one line."""
+def _entries(reader: Reader) -> Iterator[Entry | RowError]:
+    """Yield the molecules; damage of the file as a whole is one line."""
     with understood(str(reader.path)):
         yield from reader.entries()
 
 
-def _check_atoms(reader: Reader, entry: Entry) -> None:
-    """Raise if a molecule has no atoms or one that is no element."""
+def _check_atoms(entry: Entry) -> None:
+    """Raise RowError if a molecule has no atoms or one that is no element."""
     wrong = [int(n) for n in entry.numbers if not 0 < n < len(SYMBOLS)]
     if wrong or not len(entry.numbers):
         problem = f"atomic number {wrong[0]} is not an element" if wrong else "it has no atoms"
-        raise InputError(f"{reader.path}, {entry.id!r}: {problem}; the row is damaged")
+        raise RowError(f"{problem}; the row is damaged", item=entry.id, key=entry.key)
 
 
 def read_sample(reader: Reader, entry: Entry, arrangement: Arrangement) -> Sample | None:

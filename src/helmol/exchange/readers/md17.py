@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import Array
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 from helmol.exchange.readers import official
@@ -60,10 +61,16 @@ class Md17Reader(Reader):
     def _id(self, key: int) -> str:
         return f"{self.path.stem}-{key:05d}"
 
-    def entries(self) -> Iterator[Entry]:
+    def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
         # Not `natoms`: it stands behind the matrices, SQLite would read through them to find it.
         for key, numbers in self._database.rows("SELECT id, numbers FROM systems ORDER BY id"):
-            yield Entry(self._id(key), int(key), atomic_numbers(numbers, f"{self.path}, row {key}: numbers"))
+            yield int(key), (numbers,)
+
+    def name(self, key: int | str) -> str:
+        return self._id(int(key))
+
+    def entry(self, key: int | str, *cells: Any) -> Entry:
+        return Entry(self.name(key), key, atomic_numbers(cells[0], f"{self.path}, row {key}: numbers"))
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, row {entry.key}", len(entry.numbers)
@@ -159,16 +166,16 @@ def _array(data: dict[str, Any], name: str, what: str) -> npt.NDArray[Any] | Non
         ) from error
 
 
-def _shaped(values: npt.NDArray[Any], shape: tuple[int, ...], what: str) -> npt.NDArray[np.float64]:
+def _shaped(values: npt.NDArray[Any], shape: tuple[int, ...], what: str) -> Array:
     """Return numbers in float64 and a shape; a release that keeps an axis of one too many is right, too."""
     if values.size != np.prod(shape, dtype=int):
         raise InputError(f"{what} has shape {values.shape}, expected {shape or (1,)}")
     return values.astype(np.float64).reshape(shape)
 
 
-def _matrix(data: dict[str, Any], name: str, what: str) -> npt.NDArray[np.float64]:
+def _matrix(data: dict[str, Any], name: str, what: str) -> Array:
     value = _array(data, name, what)
     if value is None:
         have = ", ".join(k for k, v in data.items() if not k.startswith("_") and v is not None) or "nothing"
-        raise InputError(f"{what} has no {name} (it has {have})")
+        raise InputError(f"{what}: it has no {name} (it has {have})")
     return value.astype(np.float64)

@@ -51,9 +51,15 @@ class NablaDftReader(Reader):
     def source(self) -> Source:
         return SOURCE
 
-    def entries(self) -> Iterator[Entry]:
+    def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
         for key, numbers in self._database.rows("SELECT id, Z FROM data ORDER BY id"):
-            yield Entry(f"nabla-{key}", int(key), atomic_numbers(numbers, f"{self.path}, row {key}: Z"))
+            yield int(key), (numbers,)
+
+    def name(self, key: int | str) -> str:
+        return f"nabla-{key}"
+
+    def entry(self, key: int | str, *cells: Any) -> Entry:
+        return Entry(self.name(key), key, atomic_numbers(cells[0], f"{self.path}, row {key}: Z"))
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, row {entry.key}", len(entry.numbers)

@@ -10,11 +10,11 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.errors import InputError
 
-Positions = npt.NDArray[np.int64]
+Positions = IntArray
 NAMES = ("train", "val", "test")
 
 MD17_SIZES = {4999: (500, 500), 30000: (25000, 500), 26978: (25000, 500)}

@@ -16,8 +16,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from helmol.arrays import Array, IntArray
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 from helmol.exchange.readers.arrangement import Arrangement
@@ -63,21 +63,34 @@ class OmolCshReader(Reader):
     def source(self) -> Source:
         return SOURCE
 
-    def entries(self) -> Iterator[Entry]:
+    def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
         yield from self._walk(self._file, "")
 
-    def _walk(self, group: Any, name: str) -> Iterator[Entry]:
-        """Yield the molecules in and below a group, without opening what comes later."""
+    def name(self, key: int | str) -> str:
+        return str(key).strip("/") or "molecule"
+
+    def entry(self, key: int | str, *cells: Any) -> Entry:
+        where = str(key)
+        elements = _dataset(self._file[where], "elements", self.path, where)
+        return Entry(self.name(key), key, _numbers(elements, f"{self.path}, group {where}"))
+
+    def _walk(self, group: Any, name: str) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
+        """Yield the groups in and below a group that hold a molecule, without opening what comes later."""
         if "fock" in group:
-            where = name or "/"
-            numbers = _numbers(_dataset(group, "elements", self.path, where), f"{self.path}, group {where}")
-            yield Entry(name.strip("/") or "molecule", where, numbers)
+            yield name or "/", ()
             return
         for key in group:
-            # Soft links would show a molecule twice, or lead in a circle.
-            hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
-            if hard and isinstance(child := group.get(key), h5py.Group):
-                yield from self._walk(child, f"{name}/{key}")
+            where = f"{name}/{key}"
+            try:
+                # Soft links would show a molecule twice, or lead in a circle.
+                hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
+                child = group.get(key) if hard else None
+            except (OSError, *DAMAGE):
+                # Opening it again says what is wrong, and names it.
+                yield where, ()
+                continue
+            if isinstance(child, h5py.Group):
+                yield from self._walk(child, where)
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, group {entry.key}", len(entry.numbers)
@@ -127,7 +140,7 @@ def _dataset(group: Any, name: str, path: Path, where: str) -> Any:
         raise InputError(f"{path}, group {where}: {name} cannot be read: {one_line(error)}") from error
 
 
-def _floats(values: Any, what: str) -> npt.NDArray[np.float64]:
+def _floats(values: Any, what: str) -> Array:
     """Return an array of numbers as float64."""
     try:
         return np.asarray(values, dtype=np.float64)
@@ -135,7 +148,7 @@ def _floats(values: Any, what: str) -> npt.NDArray[np.float64]:
         raise InputError(f"{what} holds no numbers: {error}") from error
 
 
-def _numbers(values: Any, what: str) -> npt.NDArray[np.int64]:
+def _numbers(values: Any, what: str) -> IntArray:
     """Return atomic numbers; fractions are an error, not rounded."""
     found = _floats(values, f"{what}: elements")
     if found.ndim != 1 or not np.array_equal(found, np.rint(found)):

@@ -82,9 +82,16 @@ class Qh9StableReader(_Qh9Reader):
     def source(self) -> Source:
         return SOURCE
 
-    def entries(self) -> Iterator[Entry]:
-        for key, n, numbers in self._database.rows("SELECT id, N, Z FROM data ORDER BY rowid"):
-            yield Entry(f"qh9-{key}", int(key), self._numbers(numbers, n, f"qh9-{key}"))
+    def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
+        for key, *cells in self._database.rows("SELECT id, N, Z FROM data ORDER BY rowid"):
+            yield int(key), tuple(cells)
+
+    def name(self, key: int | str) -> str:
+        return f"qh9-{key}"
+
+    def entry(self, key: int | str, *cells: Any) -> Entry:
+        n, numbers = cells
+        return Entry(self.name(key), key, self._numbers(numbers, n, self.name(key)))
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         cells = self._database.one("SELECT pos, Ham FROM data WHERE id = ?", (entry.key,))
@@ -128,15 +135,19 @@ class Qh9DynamicReader(_Qh9Reader):
         if isinstance(geometry, bytes):
             geometry = int.from_bytes(geometry, "little", signed=True)
         if molecule is None or geometry is None:
-            raise InputError(f"{self.path} has a row without id or geo_id (id {molecule}, geo_id {geometry})")
+            raise InputError(f"it has no id or geo_id (id {molecule}, geo_id {geometry})")
         return f"qh9d-{molecule}-{geometry}"
 
-    def entries(self) -> Iterator[Entry]:
+    def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
         # Not `converged`: it stands behind the matrix, SQLite would read through it to find it.
         query = "SELECT rowid, id, geo_id, N, Z FROM data ORDER BY rowid"
-        for key, id, geometry, n, numbers in self._database.rows(query):
-            name = self._id(id, geometry)
-            yield Entry(name, int(key), self._numbers(numbers, n, name))
+        for key, *cells in self._database.rows(query):
+            yield int(key), tuple(cells)
+
+    def entry(self, key: int | str, *cells: Any) -> Entry:
+        id, geometry, n, numbers = cells
+        name = self._id(id, geometry)
+        return Entry(name, key, self._numbers(numbers, n, name))
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         query = "SELECT converged, pos, Ham, ekin, epot, etot, time FROM data WHERE rowid = ?"
@@ -153,7 +164,9 @@ class Qh9DynamicReader(_Qh9Reader):
 
     def splits(self, scheme: str, ids: Sequence[str]) -> dict[str, list[str]]:
         rule = official.qh9_dynamic_geo if scheme == "geo" else official.qh9_dynamic_mol
-        names = [self._id(*row) for row in self._database.rows("SELECT id, geo_id FROM data ORDER BY rowid")]
+        rows = self._database.rows("SELECT id, geo_id FROM data ORDER BY rowid")
+        # A row without id is in no store, but the others' places count it.
+        names = [f"row {k}" if None in row else self._id(*row) for k, row in enumerate(rows)]
         if len(names) != self._n:
             raise InputError(f"{self.path} changed while it was read")
         return official.by_id(rule(self._n), names)

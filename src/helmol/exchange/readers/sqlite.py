@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from helmol.arrays import IntArray
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import InputError
 
@@ -29,7 +31,7 @@ class Database:
 
     def __init__(self, path: Path, tables: dict[str, Sequence[str]]) -> None:
         self._path = path
-        uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+        uri = f"file:{quote(os.fsencode(os.path.realpath(path)))}?mode=ro"
         try:
             self._connection = sqlite3.connect(uri, uri=True)
         except sqlite3.Error as error:
@@ -83,7 +85,7 @@ def array(cell: Any, dtype: str, shape: tuple[int, ...], what: str) -> npt.NDArr
     return np.frombuffer(cell, np.dtype(dtype)).reshape(shape)
 
 
-def atomic_numbers(cell: Any, what: str) -> npt.NDArray[np.int64]:
+def atomic_numbers(cell: Any, what: str) -> IntArray:
     """Return the atomic numbers in a cell of int32 whose length nothing else tells.
 
     Raises:

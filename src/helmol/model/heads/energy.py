@@ -54,7 +54,8 @@ class EnergySettings(Config):
     readout: Literal["linear", "convolution", "elements"] = "convolution"
     """``linear``: energy of an atom = a linear map of its scalar features. ``convolution``: one more
     convolution over its neighbours, then two hidden layers. ``elements``: a linear map, of each element's
-    own, of the scalar features and the lengths of the others; fitted in closed form before training."""
+    own, of the scalar features and the lengths of the others after every layer, which starts from the
+    least-squares fit to the training energies (for few labels and a good start)."""
     forces: Literal["conservative", "direct"] = "conservative"
     """``conservative``: minus the derivative of the energy. ``direct``: read from the l = 1 features;
     cheaper, but no energy belongs to them, so not for dynamics."""

@@ -180,13 +180,12 @@ class FockHead(Head):
             nodes: final node features ``[N, K, C]``, gated by :attr:`node_gate`.
             buckets: signature and atoms of each kind.
         """
-        read = self._readouts()
+        read, sizes = self._readouts(), [2 * l + 1 for l in range(self.lmax + 1)]
         blocks = []
         for bucket in buckets:
-            table, x = table_of(bucket.key), nodes.index_select(0, bucket.index)
-            parts = [
-                x[:, l * l : (l + 1) ** 2] @ read.weight(l, bucket.key).T for l in range(len(table.counts))
-            ]
+            table = table_of(bucket.key)
+            degrees = nodes.index_select(0, bucket.index).split(sizes, dim=1)
+            parts = [x @ read.weight(l, bucket.key).T for l, x in enumerate(degrees[: len(table.counts)])]
             parts[0] = parts[0] + read.bias[bucket.key]
             blocks.append(join_degrees(parts, table, self.n_spins))
         return blocks
@@ -214,7 +213,8 @@ class FockHead(Head):
         """Read blocks of one kind from ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major."""
         table, parts = table_of(key), []
         bias = read.bias[key]
-        for l in range(len(table.counts)):
+        degrees = ends.split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
+        for l, x in enumerate(degrees[: len(table.counts)]):
             weight = read.weight(l, key)
             if key in self.exchange:
                 order, sign = self.exchange[key][l]
@@ -224,7 +224,6 @@ class FockHead(Head):
                     bias = 0.5 * (bias + bias[order] * sign)
             else:
                 other = read.weight(l, key[::-1])
-            x = ends[:, l * l : (l + 1) ** 2]
             parts.append(0.5 * (x @ torch.cat([weight, other], dim=1).T))
         parts[0] = parts[0] + bias
         return join_degrees(parts, table, self.n_spins)

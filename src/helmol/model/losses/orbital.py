@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from helmol import properties
+from helmol.arrays import Array, IntArray
 from helmol.basis import BasisSet
 from helmol.brief import brief
 from helmol.errors import ConfigError, InputError
@@ -26,7 +26,6 @@ from helmol.graph import Batch
 from helmol.graph.blocks import assemble, rotate_pairs
 from helmol.model.losses.fock import block_errors
 from helmol.system import Molecule, Sample
-from helmol.system.sample import Array
 from helmol.target import FockOutput
 
 OrbitalLoss = Literal["energies", "occupied"]
@@ -47,7 +46,7 @@ class Orbitals:
 
     coefficients: Array
     n_occupied: tuple[int, ...]
-    levels: npt.NDArray[np.int64]
+    levels: IntArray
 
     __repr__ = brief
 

@@ -65,7 +65,7 @@ class ExecutorConfig(Config):
 
 
 @dataclass(frozen=True)
-class Engine:
+class Workforce:
     """Hold an executor and how many molecules to give it at a time.
 
     Attributes:
@@ -78,18 +78,18 @@ class Engine:
 
 
 @contextmanager
-def started(config: ExecutorConfig, *, workers: int) -> Iterator[Engine]:
+def started(config: ExecutorConfig, *, workers: int) -> Iterator[Workforce]:
     """Provide the workers of a cluster.
 
     Raises:
         InputError: Dask or Parsl is missing, or what the spec names does not exist.
     """
-    with one_thread(), (_dask if config.kind == "dask" else _parsl)(config, workers) as engine:
-        yield engine
+    with one_thread(), (_dask if config.kind == "dask" else _parsl)(config, workers) as workforce:
+        yield workforce
 
 
 def cluster_outcomes(
-    works: Sequence[Work], task: Task, engine: Engine, *, attempts: int = 3
+    works: Sequence[Work], task: Task, workforce: Workforce, *, attempts: int = 3
 ) -> Generator[Outcome | None, None, None]:
     """Label structures on a cluster; yield each outcome as it comes, ``None`` now and then.
 
@@ -103,7 +103,7 @@ def cluster_outcomes(
         batches = [[one] for one in lost] if alone else [lost]
         lost = []
         for batch in batches:
-            lost += yield from _round(deque(work for work, _ in batch), task, engine)
+            lost += yield from _round(deque(work for work, _ in batch), task, workforce)
         if not lost:
             return
         log.info("%d molecules lost their worker, %s first", len(lost), lost[0][0].id)
@@ -111,16 +111,18 @@ def cluster_outcomes(
         yield Outcome(work, None, f"its worker died or failed: {reason}", 0.0)
 
 
-def _round(todo: deque[Work], task: Task, engine: Engine) -> Generator[Outcome | None, None, list[_Lost]]:
+def _round(
+    todo: deque[Work], task: Task, workforce: Workforce
+) -> Generator[Outcome | None, None, list[_Lost]]:
     """Hand out work once and return what came back without outcome, with the reasons."""
     running: dict[Future[Outcome], Work] = {}
     lost: list[_Lost] = []
     try:
         while todo or running:
             # Twice as many as there are workers, so that none waits for this process.
-            while todo and len(running) < 2 * max(1, engine.capacity()):
+            while todo and len(running) < 2 * max(1, workforce.capacity()):
                 work = todo.popleft()
-                running[engine.executor.submit(label, work, task)] = work
+                running[workforce.executor.submit(label, work, task)] = work
             done, _ = wait(running, timeout=SECONDS_BETWEEN_TICKS, return_when=FIRST_COMPLETED)
             if not done:
                 yield None
@@ -153,7 +155,7 @@ def _line(error: BaseException) -> str:
 
 
 @contextmanager
-def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
+def _dask(config: ExecutorConfig, workers: int) -> Iterator[Workforce]:
     """Connect to a Dask cluster, or start one."""
     try:
         from distributed import Client
@@ -164,8 +166,8 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
             client = Client(config.address, timeout=20)
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise InputError(f"no Dask scheduler answers at {config.address}: {_line(error)}") from error
-        with client, _executor(client) as engine:
-            yield engine
+        with client, _executor(client) as workforce:
+            yield workforce
         return
     kind = _cluster_class(config.cluster)
     options = dict(config.options)
@@ -173,13 +175,13 @@ def _dask(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0", **options}
     try:
         started = kind(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
         raise InputError(f"{config.cluster} cannot be started with these options: {_line(error)}") from error
     with started as cluster:
         if config.jobs is not None:
             cluster.scale(jobs=config.jobs)
-        with Client(cluster) as client, _executor(client) as engine:
-            yield engine
+        with Client(cluster) as client, _executor(client) as workforce:
+            yield workforce
 
 
 CLUSTER_PACKAGES = re.compile(r"(distributed|dask\w*|coiled)(\.\w+)*\.\w+")
@@ -213,20 +215,20 @@ def _cluster_class(path: str) -> Any:
 
 
 @contextmanager
-def _executor(client: Any) -> Iterator[Engine]:
+def _executor(client: Any) -> Iterator[Workforce]:
     """Provide the executor of a Dask client; at the end nothing is waited for.
 
     Not ``pure``: else work that is handed out again would get the old failure back.
     """
     executor = client.get_executor(pure=False)
     try:
-        yield Engine(executor, lambda: sum(client.nthreads().values()))
+        yield Workforce(executor, lambda: sum(client.nthreads().values()))
     finally:
         executor.shutdown(wait=False)
 
 
 @contextmanager
-def _parsl(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
+def _parsl(config: ExecutorConfig, workers: int) -> Iterator[Workforce]:
     """Start Parsl."""
     try:
         import parsl
@@ -254,7 +256,7 @@ def _parsl(config: ExecutorConfig, workers: int) -> Iterator[Engine]:
             executors=[local], initialize_logging=False, run_dir=tempfile.mkdtemp(prefix="helmol-parsl-")
         )
     with ParslPoolExecutor(config=settings) as executor:
-        yield Engine(executor, lambda: _parsl_workers(settings, workers))
+        yield Workforce(executor, lambda: _parsl_workers(settings, workers))
 
 
 def _parsl_workers(settings: Any, workers: int) -> int:
