@@ -90,64 +90,6 @@ class Pairs:
         """Return zeros of this shape for each part."""
         return like.new_zeros(call.n_parts(self.geometry.n_pairs), *like.shape)
 
-    def gather_scale(
-        self, nodes: Float[Tensor, "N K C"], radial: Float[Tensor, "E L 2*C"], mmax: int
-    ) -> Float[Tensor, "E rows 2*C"]:
-        """Return both ends of each directed edge in its frame, times its radial weights.
-
-        Args:
-            nodes: ``[N, K, C]`` l-major.
-            radial: ``[2P, L+1, 2C]``, one weight per degree and channel.
-            mmax: components of higher order are left out.
-
-        Returns:
-            ``[2P, K', 2C]``, the m-major rows with |m| ≤ mmax, channels ``[x_i ‖ x_j]``.
-        """
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
-        rows = sum(m_sizes(lmax)[: mmax + 1])
-        if not self.native:
-            weights = radial.index_select(1, self.degree[:rows])
-            return self.geometry.to_edges(nodes)[:, :rows] * weights
-        scaled = nodes.new_empty(2 * p, rows, 2 * c)
-        inputs = [
-            nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._rows(), self.degree,
-        ]  # fmt: skip
-        self._run("gather_scale", inputs, (p, lmax, c, rows), [self._scratch(c, 1)], [scaled])
-        return scaled
-
-    def gather_scale_gradient(
-        self,
-        gradient: Float[Tensor, "E rows C2"],
-        nodes: Float[Tensor, "N K C"],
-        radial: Float[Tensor, "E L C2"],
-    ) -> tuple[Float[Tensor, "N K C"], Float[Tensor, "E L C2"]]:
-        """Return the gradients of :meth:`gather_scale` with respect to nodes and radial weights."""
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
-        rows = gradient.shape[1]
-        if not self.native:
-            return self._plain_gradient(gradient, nodes, radial)
-        g_nodes, g_radial = self._sums(nodes), torch.empty_like(radial)
-        inputs = [
-            gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._rows(),
-            self.degree,
-        ]  # fmt: skip
-        own = [self._scratch(c, 2), g_nodes]
-        self._run("gather_scale_backward", inputs, (p, lmax, c, rows), own, [g_radial])
-        return _added(g_nodes), g_radial
-
-    def _plain_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients by torch operations."""
-        rows, (n, k, c) = gradient.shape[1], nodes.shape
-        local = self.geometry.to_edges(nodes)[:, :rows]
-        g_radial = torch.zeros_like(radial).index_add(1, self.degree[:rows], gradient * local)
-        g_local = gradient * radial.index_select(1, self.degree[:rows])
-        g_local = torch.cat([g_local, g_local.new_zeros(len(g_local), k - rows, 2 * c)], dim=1)
-        # What belongs to j on the edge i→j goes to the source of the edge j→i, seen from its frame.
-        own, other = g_local.split(c, dim=2)
-        forward, backward = other.split(len(other) // 2) if len(other) else (other, other)
-        turned = torch.cat([backward, forward]) * self.flip[:, None]
-        return self.geometry.to_nodes(own + turned, n), g_radial
-
     def ends_folded(
         self, ends: Float[Tensor, "P K C2"], radial: Float[Tensor, "2*P L C"], mmax: int
     ) -> Float[Tensor, "2*P rows C"]:
@@ -226,8 +168,8 @@ class Pairs:
             gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(),
             *self._fold_rows(),
         ]  # fmt: skip
-        own = [self._scratch(c, 2), g_nodes]
-        self._run("gather_fold_backward", inputs, (p, lmax, c, rows), own, [g_radial])
+        scratch = [self._scratch(c, 2), g_nodes]
+        self._run("gather_fold_backward", inputs, (p, lmax, c, rows), scratch, [g_radial])
         return _added(g_nodes), g_radial
 
     def fold(self, x: Float[Tensor, "E rows C"], *, plain: bool = False) -> Float[Tensor, "E rows C"]:
