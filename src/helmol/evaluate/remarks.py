@@ -71,7 +71,10 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
     """Return what to say about a result of :func:`helmol.evaluate.run.evaluate_store`."""
     gaps = "a small or negative predicted gap where DFT has none"
     far = "a predicted density far from its first SCF step"
+    n, some = result["n_molecules"], result.get("energy_from_h_n_molecules", 0)
+    few = [f"energies of predicted Fock matrices are of {some} of {n} molecules"] if 0 < some < n else []
     return [
+        *few,
         *no_better(result, result["baselines"]),
         *flagged(result.get("flags", []), result["n_molecules"], gaps),
         *flagged(result.get("energy_from_h_flags", []), result.get("energy_from_h_n_molecules", 0), far),
