@@ -10,6 +10,8 @@ from helmol.evaluate.metrics import METRICS
 COMPARED = (
     "h_mae_uEh",
     "eps_occ_mae_uEh",
+    "homo_mae_uEh",
+    "lumo_mae_uEh",
     "gap_mae_uEh",
     "density_error",
     "dipole_mae_debye",

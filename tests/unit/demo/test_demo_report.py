@@ -105,7 +105,7 @@ def test_the_report_shows_the_numbers_and_every_figure(tmp_path):
     assert "**NO BETTER THAN THE START 'minao'**" in text
     assert "<strong>the unseen geometry: small gap</strong>" in page
     # Published for the same molecule at the same level; of another level nothing is published.
-    assert "HELM 9.33, QHFlow 4.93; here 20." in text
+    assert "HELM: 9.33; QHFlow: 4.93. Here 20." in text
     other = {**result, "config": {**result["config"], "xc": "b3lyp"}}
     write_report(tmp_path, other, {"labels": 1.5})
     assert "Published" not in (tmp_path / "report.md").read_text()
