@@ -82,7 +82,11 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
 def _error_table(evaluation: Mapping[str, Any]) -> Table:
     """Return the errors of the model beside those of the cheap guesses."""
     head, rows = error_columns(evaluation)
-    return head, [[cell if isinstance(cell, str) else markdown.number(cell) for cell in row] for row in rows]
+    texts = [
+        [markdown.number(cell) if isinstance(cell, float) or cell is None else str(cell) for cell in row]
+        for row in rows
+    ]
+    return head, texts
 
 
 def _said_aloud(result: Mapping[str, Any]) -> list[str]:

@@ -101,7 +101,7 @@ def _run(config: DemoConfig, out: Path) -> dict[str, Any]:
     title = "SCF of that geometry, from minao and from the model"
     guess = watch("guess", title, lambda: stages.guess(out, frames))
     bars = judge(evaluation, guess)
-    result = plain(
+    result: dict[str, Any] = plain(
         {
             **evaluation,
             "evaluate": evaluation,

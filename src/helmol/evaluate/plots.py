@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from helmol.arrays import Array
 from helmol.basis import BasisSet
@@ -201,7 +202,7 @@ def _level_errors(
     above = axes.get_xaxis_transform()
     axes.text(n_occupied + 0.5, 1.01, "HOMO | LUMO", transform=above, ha="center", fontsize=8)
     axes.set(xlabel="orbital", ylabel=f"|Δε| against DFT / µEh{cut}", xlim=(0.5, len(orbital) + 0.5))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="best")
     _tidy(axes)
 
@@ -332,7 +333,7 @@ def scf_convergence(runs: Mapping[str, Mapping[str, Any]], path: Path, *, title:
     left.set(xlabel="SCF cycle", ylabel=f"E − lowest energy / Eh{cut}")
     right.set(xlabel="SCF cycle", ylabel="norm of the orbital gradient / Eh")
     for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes)
     right.legend(frameon=False, title="start")
     figure.suptitle(title)
