@@ -142,7 +142,7 @@ class BasisSet:
                 return f"{SYMBOLS[number]} {what}"
         return None
 
-    def part(self, numbers: Iterable[int]) -> BasisSet:
+    def part(self, numbers: Iterable[int] | Int64[IntArray, " n"]) -> BasisSet:
         """Return the basis of those of some elements that are there."""
         wanted = {int(number) for number in numbers}
         return BasisSet(self.name, {z: entry for z, entry in self.elements.items() if z in wanted})

@@ -42,7 +42,7 @@ class Model:
         def check(molecule):
             pass
 
-    def predict(self, samples, *, residual=False, max_edges=0):
+    def predict_each(self, samples, *, residual=False, max_edges=0):
         time.sleep(self.seconds)
         self.asked += [sample.id for sample in samples]
         found = []
