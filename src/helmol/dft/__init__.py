@@ -1,7 +1,8 @@
-"""Run PySCF on a molecule and hand back a checked, converged sample, or raise.
+"""What PySCF says of a molecule: a checked, converged sample; integrals, cheap Fock matrices, energies.
 
-Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files, stores, torch.
-Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
+Knows: PySCF and its checkpoint files, gpu4pyscf, levels of theory, what a label must satisfy. Does not
+know: stores, models, torch. Everything that leaves this room is in house order and atomic units; PySCF's
+order ends here.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""Carry data into stores and out of them: published files, conversions, splits.
+"""Carry data into stores and out of them, complete them with cheap Fock matrices, and divide them.
 
-Knows: what to recompute with PySCF so that a wrong orbital order, unit or functional cannot pass, and
-how to name the likely cause. Does not know: the foreign formats (:mod:`helmol.exchange.readers`).
+Knows: what to recompute with PySCF so that a wrong orbital order, unit or functional cannot pass, how to
+name the likely cause, and the containers that it writes itself. Does not know: the formats of published
+files (:mod:`helmol.exchange.readers`), models.
 """
 
 from helmol.exchange.check import check_fock, check_overlaps
