@@ -59,7 +59,7 @@ class HelmolCalculator(Calculator):
         dtype: str | None = None,
     ) -> None:
         super().__init__()
-        models = list(model) if isinstance(model, (list, tuple)) else [model]
+        models: list[Any] = list(model) if isinstance(model, (list, tuple)) else [model]
         self.models = [
             m if isinstance(m, TrainedModel) else TrainedModel.load(m, device=device) for m in models
         ]

@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Return the next value, and measure it before anything is made of it."""
         alias = self.check_event(yaml.AliasEvent)
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        mark = self.peek_event().start_mark
         self._open += 1
         if self._open > DEEPEST:
             raise yaml.MarkedYAMLError(None, None, f"more than {DEEPEST} levels inside each other", mark)

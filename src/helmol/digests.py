@@ -32,7 +32,7 @@ def tensor_digests(data: bytes) -> dict[str, str]:
         ValueError: not the content of a safetensors file.
     """
     try:
-        tensors = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+        tensors = safetensors.deserialize(data)
     except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from error
     found = {}

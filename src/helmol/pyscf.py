@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # First: it loads PySCF's libraries with kernels that fit the processor.
 from helmol import dft
@@ -142,13 +142,23 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
     return mf
 
 
-class _LearntStart:
+if TYPE_CHECKING:
+    _Scf: Any
+else:
+    _Scf = object
+"""What mix-ins inherit from: some class of PySCF, which has no types."""
+
+
+class _LearntStart(_Scf):
     """Mix-in for SCF classes (PySCF's own way of adding behaviour, see ``lib.set_class``).
 
     A string in ``mf.init_guess`` would not do: PySCF runs minao for every string it does not know.
     """
 
     __name_mixin__ = "Helmol"
+    helmol_info: StartInfo | None
+    _helmol_start: StartInfo | None
+    _helmol_ready: Any
     _keys = {"helmol_info"}  # noqa: RUF012 - PySCF's protocol
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
@@ -236,11 +246,11 @@ def _class(recipe: Any) -> type:
 
 def _blank(recipe: Any) -> Any:
     """Return an object of a class without attributes."""
-    kind = _class(recipe)
+    kind: Any = _class(recipe)
     return kind.__new__(kind)
 
 
-class _FreshStart:
+class _FreshStart(_Scf):
     """Mix-in for scanners: without ``dm0`` they would reuse the last density and skip the model."""
 
     __name_mixin__ = "Fresh"
@@ -363,7 +373,7 @@ def _step(mf: Any, mol: Any, density: Any) -> _Step:
     return _Step(potential, residual, properties.electrons_moved(plain, after, overlap))
 
 
-class _Counting:
+class _Counting(_Scf):
     """Mix-in for SCF classes that counts Fock builds."""
 
     __name_mixin__ = "Counting"

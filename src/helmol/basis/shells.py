@@ -15,7 +15,7 @@ from helmol.arrays import Int64, IntArray
 from helmol.elements import SYMBOLS, some_symbols
 from helmol.errors import InputError
 
-LETTERS = "spdfghiklm"
+LETTERS = "spdfghiklmnoq"
 """Names of the angular momenta."""
 
 Signature = tuple[int, ...]

@@ -132,6 +132,8 @@ def _stages(
     stream = stream.requires_grad_()
     output = network(batch).fock
     parts = [part.detach().requires_grad_() for part in output.normalised]
+    node_block: Any
+    edge_block: Any
     node_block, edge_block = backbone.node_blocks[0], backbone.edge_blocks[0]
     gated_nodes = states.final.clone().requires_grad_()
 

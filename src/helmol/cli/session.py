@@ -172,7 +172,7 @@ def _configure_logging(verbose: bool) -> ExitStack:
     return logs
 
 
-def _log_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _log_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Log a library's warning in one line, instead of two with a line of its code."""
     log.warning("%s: %s", category.__name__, " ".join(str(message).split()))
 

@@ -1,8 +1,8 @@
-"""What PySCF says of a molecule: a checked, converged sample; integrals, cheap Fock matrices, energies.
+"""PySCF on one molecule: checked labels, cheap Fock matrices, and what a Fock matrix implies.
 
-Knows: PySCF and its checkpoint files, gpu4pyscf, levels of theory, what a label must satisfy. Does not
-know: stores, models, torch. Everything that leaves this room is in house order and atomic units; PySCF's
-order ends here.
+Knows: PySCF and its checkpoint files, levels of theory, what a label must satisfy. Does not know: stores,
+torch. What is no label raises.
+Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 
 import os

@@ -122,7 +122,7 @@ def keep_orbitals(mf: Any, level: LevelConfig) -> None:
     mf._numint = KeptOrbitals(mf.grids, limit_mb=SHARE_FOR_ORBITALS * level.max_memory_mb)
 
 
-class KeptOrbitals(numint.NumInt):  # type: ignore[misc]
+class KeptOrbitals(numint.NumInt):
     """PySCF's numerical integration, with the values of the basis functions on one grid kept.
 
     ``8 · 4 · n_points · n_ao`` bytes for a GGA; beyond the limit they are evaluated anew every time, as

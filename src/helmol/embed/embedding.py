@@ -161,19 +161,19 @@ def umap_plane(features: Array, *, seed: int = 0) -> Array:
 def _standardised(features: Array) -> Array:
     """Centre every channel and divide it by its standard deviation."""
     spread = features.std(axis=0)
-    return (features - features.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
+    return np.asarray((features - features.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0))
 
 
 def _distances(features: Array) -> Array:
     """Return all distances of standardised features."""
     scaled = _standardised(features)
     squares = np.square(scaled).sum(axis=1)
-    return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * scaled @ scaled.T, 0.0))
+    return np.asarray(np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * scaled @ scaled.T, 0.0)))
 
 
 def _allowed(embedding: Embedding, atoms: IntArray) -> BoolArray:
     """Return who may be whose neighbour: atoms of other formulas; of other samples if there is one."""
-    groups = embedding.formulas[atoms]
+    groups: npt.NDArray[Any] = embedding.formulas[atoms]
     if len(set(groups.tolist())) < 2:
         groups = embedding.molecules[atoms]
     return np.asarray(groups[:, None] != groups[None])

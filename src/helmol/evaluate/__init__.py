@@ -1,8 +1,8 @@
-"""How wrong a predicted Fock matrix, energy or force is, in named units, beside what it has to beat.
+"""How wrong a predicted Fock matrix, energy or force is, in named units, beside the error of cheap guesses.
 
 Knows: the metrics (:mod:`helmol.evaluate.metrics`), where the error sits (:mod:`helmol.evaluate.blocks`),
-cheap guesses, published errors, plots and the page that shows them. Does not know: how a network is
-trained, file formats of data. Validation during training is the same code as the final table.
+plots and pages, published errors. Does not know: how a network is trained. Validation during training is the
+same code as the final table.
 
 PySCF is used only where a sample lacks an overlap or where dipoles are asked for, and its absence
 leaves those numbers out with a reason, never a zero.

@@ -35,7 +35,7 @@ def write(folder: Path, result: Mapping[str, Any]) -> None:
     write_text(folder / PAGE, page(result, figures))
 
 
-def error_columns(result: Mapping[str, Any]) -> tuple[list[str], list[list[object]]]:
+def error_columns(result: Mapping[str, Any]) -> tuple[list[str], list[list[str | float]]]:
     """Return head and rows of the table of errors: the model, then every cheap guess.
 
     A guess that was made for some of the molecules only has their number in the head.
@@ -44,7 +44,7 @@ def error_columns(result: Mapping[str, Any]) -> tuple[list[str], list[list[objec
     for name, table in result["baselines"].items():
         n = table.get("n_molecules", result["n_molecules"])
         tables[name if n == result["n_molecules"] else f"{name} ({n} of {result['n_molecules']})"] = table
-    rows: list[list[object]] = [
+    rows: list[list[str | float]] = [
         [metric.heading, *["-" if value is None else float(value) for value in values]]
         for metric, values in metrics.rows(list(tables.values()))
     ]

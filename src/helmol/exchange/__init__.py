@@ -1,8 +1,8 @@
-"""Carry data into stores and out of them, complete them with cheap Fock matrices, and divide them.
+"""Carry data into stores and out of them: foreign files, conversions, cheap Fock matrices, splits.
 
-Knows: what to recompute with PySCF so that a wrong orbital order, unit or functional cannot pass, how to
-name the likely cause, and the containers that it writes itself. Does not know: the formats of published
-files (:mod:`helmol.exchange.readers`), models.
+Knows: the foreign formats (:mod:`helmol.exchange.readers`), what to recompute with PySCF so that a wrong
+orbital order, unit or functional cannot pass, and how to name the likely cause. Does not know: torch,
+networks.
 """
 
 from helmol.exchange.check import check_fock, check_overlaps

@@ -160,8 +160,8 @@ def prepare(
     edges_of: dict[Key, list[tuple[int, bool]]] = {}
     for k, (i, j) in enumerate(pairs.tolist()):
         reverse = signatures[i] > signatures[j]
-        key = (signatures[j], signatures[i]) if reverse else (signatures[i], signatures[j])
-        edges_of.setdefault(key, []).append((k, reverse))
+        kind = (signatures[j], signatures[i]) if reverse else (signatures[i], signatures[j])
+        edges_of.setdefault(kind, []).append((k, reverse))
     buckets: dict[Key, ItemBucket] = {}
     for key, atoms in atoms_of.items():
         index = np.array(atoms)

@@ -170,8 +170,8 @@ class Pairs:
             gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(),
             *self._fold_rows(),
         ]  # fmt: skip
-        own = [self._scratch(c, 2), g_nodes]
-        self._run("gather_fold_backward", inputs, (p, lmax, c, rows), own, [g_radial])
+        scratch = [self._scratch(c, 2), g_nodes]
+        self._run("gather_fold_backward", inputs, (p, lmax, c, rows), scratch, [g_radial])
         return _added(g_nodes), g_radial
 
     def fold(self, x: Float[Tensor, "E rows C"], *, plain: bool = False) -> Float[Tensor, "E rows C"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load, save
@@ -33,7 +33,7 @@ def save_model(folder: Path, model: Model, *, extra: dict[str, Any] | None = Non
         "dtype": str(model.dtype).removeprefix("torch."),
         "model": model.config.model_dump(mode="json"),
         "domain": model.domain.to_json(),
-        "targets": {name: target.description() for name, target in model.targets.items()},
+        "targets": {name: cast(Any, target).description() for name, target in model.targets.items()},
         **(extra or {}),
     }
     write_described(folder, NAME, save(model_tensors(model)), description)

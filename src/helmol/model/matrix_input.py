@@ -39,7 +39,9 @@ class Standard(Known):
         super().__init__()
         self.mean = OfElements(basis, n_matrices, 0.0)
         self.inverse = OfElements(basis, n_matrices, 0.0)
-        self.pair_slots = Slots({key: pair_table(*key).dim for key in keys_of(basis) if len(key) == 2})
+        self.pair_slots: Slots[Key] = Slots(
+            {key: pair_table(*key).dim for key in keys_of(basis) if len(key) == 2}
+        )
         shape = n_matrices, self.pair_slots.total
         self.register_buffer("pair_inverse", torch.zeros(shape, dtype=torch.float64))
 

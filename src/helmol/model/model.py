@@ -19,7 +19,7 @@ from helmol.model.backbone.layers import FeedForward
 from helmol.model.backbone.products import check_precision
 from helmol.model.backbone.so2 import SO2Convolution
 from helmol.model.config import ModelConfig
-from helmol.model.heads import HEADS, Ask, EnergyHead, Features, FockHead
+from helmol.model.heads import HEADS, Ask, EnergyHead, Features, FockHead, Head
 from helmol.model.heads.energy import EnergyOutput
 from helmol.model.matrix_input import MatrixInput
 from helmol.system import Molecule
@@ -199,7 +199,7 @@ class Model(nn.Module):
         if missing := [name for name in names if name not in self.heads]:
             raise ConfigError(WITHOUT.get(missing[0], f"this model has no head {missing[0]!r}"))
         ask = Ask(forces, create_graph, pairs_at_once, checkpoint)
-        moving = any(self.heads[name].moves_atoms(ask) for name in names)
+        moving = any(self._found(self.heads, name, Head).moves_atoms(ask) for name in names)
         if moving:
             batch = replace(batch, positions=batch.positions.detach().requires_grad_())
         with torch.set_grad_enabled(moving or torch.is_grad_enabled()):

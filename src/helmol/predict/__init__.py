@@ -1,8 +1,8 @@
-"""A trained model as a user holds it: molecules in; Fock matrices, what follows from them, energies out.
+"""A trained model as a user holds it: molecules in, Fock matrices and what follows from them out.
 
-Knows: which inputs are accepted, the model's domain, the change to PySCF's AO order, several models as
-one ensemble, the files that a prediction of many molecules leaves. Does not know: training, how an SCF
-goes on. A prediction from a store needs no PySCF; one from a bare geometry needs it for the overlap.
+Knows: which inputs are accepted, the model's domain, the change to PySCF's AO order, files and tables of
+results. Does not know: training, SCF, labels. A prediction from a store needs no PySCF; one from a bare
+geometry needs it for the overlap.
 """
 
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies

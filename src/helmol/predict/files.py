@@ -227,7 +227,7 @@ def _usable(molecule: Molecule, file: Path, model: TrainedModel, *, residual: bo
     """
     if not file.is_file():
         return False
-    wanted = {
+    wanted: dict[str, Any] = {
         "numbers": molecule.numbers, "positions": molecule.positions,
         "charge": molecule.charge, "spin": molecule.spin,
     }  # fmt: skip

@@ -118,7 +118,7 @@ class Prediction:
         Raises:
             InputError: no such file, damage, or no result of a prediction.
         """
-        arrays = read_npz(path)
+        arrays: dict[str, Any] = read_npz(path)
         with understood(str(path)):
             molecule = Molecule(
                 arrays["numbers"], arrays["positions"], charge=int(arrays["charge"]), spin=int(arrays["spin"])
@@ -128,7 +128,8 @@ class Prediction:
                 molecule=molecule,
                 **{name: arrays[name] for name in MATRICES},
                 dipole=arrays.get("dipole"),
-                **{name: float(arrays[name]) for name in ("residual", "moved") if name in arrays},
+                residual=None if "residual" not in arrays else float(arrays["residual"]),
+                moved=None if "moved" not in arrays else float(arrays["moved"]),
             )
 
 
@@ -163,4 +164,5 @@ def make_prediction(
     state = properties.electronic_state(fock, overlap, molecule, basis)
     dipole = None if dipole_integrals is None else DEBYE_PER_AU * state.dipole(dipole_integrals)
     turned = from_house(fock, basis.shells(molecule.numbers), "pyscf")
-    return Prediction(id=id, molecule=molecule, fock=turned, dipole=dipole, **state.arrays("pyscf"))
+    found: dict[str, Any] = {"fock": turned, "dipole": dipole, **state.arrays("pyscf")}
+    return Prediction(id=id, molecule=molecule, **found)

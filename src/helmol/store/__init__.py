@@ -1,7 +1,7 @@
-"""Write and read labelled molecules without loss: one packed HDF5 file with splits by id, or several as one.
+"""Labelled molecules in one packed HDF5 file: written and read without loss, split by id, described.
 
-Knows: columns, transactions that survive ``kill -9``, checksums, and what a data card says of the
-samples. Does not know: PySCF, torch, how a label was made.
+Knows: columns, transactions that survive ``kill -9``, checksums, the data card. Does not know:
+PySCF, torch, how a label was made.
 
 A store is one HDF5 file. While an append is being committed there is a journal beside it
 (``NAME.h5.journal``); one that a killed writer left is completed or dropped at the next opening.

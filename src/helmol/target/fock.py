@@ -75,9 +75,9 @@ class FockTarget(Known):
         self, domain: Domain, sizes: Sizes, parts: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
         super().__init__()
-        self.domain, self.sizes = domain, sizes
+        self.domain, self.sizes, known = domain, sizes, parts or {}
         self.parts = nn.ModuleDict(
-            {name: PARTS[name].blank(parts[name], domain, sizes) for name in PARTS if name in (parts or {})}
+            {name: PARTS[name].blank(known[name], domain, sizes) for name in PARTS if name in known}
         )
         self.scale = Scale(domain.basis, domain.n_spins)
         self.register_buffer("overlap_floor", torch.zeros((), dtype=torch.float64))

@@ -66,8 +66,9 @@ def stored_items(
                     for column in read
                 }
                 matrices = input_matrices(inputs, target, known, molecule, store.basis)
-                read_matrices.append(pack_triangle(matrices))
-                count = len(matrices)
+                if matrices is not None:
+                    read_matrices.append(pack_triangle(matrices))
+                    count = len(matrices)
             packed = np.concatenate([packed, np.stack(read_matrices)], axis=1)
         prepared = prepare_many(molecules, store.basis, cutoff=cutoff, packed=packed, n_inputs=count)
         items.update(zip(places, prepared, strict=True))

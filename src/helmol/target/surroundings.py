@@ -215,8 +215,8 @@ class Surroundings:
         table, index, target = table_of(bucket.key), bucket.index.cpu(), bucket.target.cpu()
         odd = _parities(table, target.shape[1])
         if len(bucket.key) == 2 and bucket.key[0] == bucket.key[1]:
-            order, sign = (torch.from_numpy(values) for values in table.exchange)
-            target = torch.cat([target, target[..., order] * sign])
+            exchanged, sign = (torch.from_numpy(values) for values in table.exchange)
+            target = torch.cat([target, target[..., exchanged] * sign])
             index = torch.cat([index, (index + self.geometry.n_pairs) % (2 * self.geometry.n_pairs)])
         if len(bucket.key) == 2:
             target = rotate_pairs(target, bucket.key, index, self.geometry, to_edge=True)

@@ -266,9 +266,10 @@ def _check_labels(store: Store, plan: Plan, rows: Sequence[int], target: str | N
     """Raise InputError if a molecule lacks a label that the task needs."""
     wanted = {} if target is None else {"fock": "Fock matrix: it is of use for task energy alone"}
     config, inputs = plan.config, plan.network.inputs
-    for reference in () if target is None else needed_references(target, inputs):
-        who = f"target {target!r}" if reference == reference_name(target) else "input 'change'"
-        wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which {who} needs"
+    if target is not None:
+        for reference in needed_references(target, inputs):
+            who = f"target {target!r}" if reference == reference_name(target) else "input 'change'"
+            wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which {who} needs"
     if needs_overlap(inputs):
         wanted["overlap"] = "overlap matrix, which the model reads"
     if config.task != "hamiltonian":

@@ -101,10 +101,9 @@ def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
         if counters.finished:
             log.info("the run in %s is finished: nothing to do", out)
             _check_data(out, config.data.store, settings, fingerprint)
+            # Killed just before, or of before it was done.
             unsettled = config.task != "energy" and not (out / RECORD).exists()
-            if unsettled or (
-                config.data.store.exists() and not (out / BASELINES).exists()
-            ):  # killed just before
+            if unsettled or (config.data.store.exists() and not (out / BASELINES).exists()):
                 with Store.open(config.data.store) as store, torch_settings(config.run) as device:
                     _complete(out, config, store, trained_on(out)["val"], device)
             counters = _counters(out)
@@ -139,7 +138,7 @@ def _complete(out: Path, config: TrainConfig, store: Store, ids: list[str], devi
     def ready(model: Model) -> Model:
         return model.to(device).set_precision(config.run.precision)
 
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     if config.task != "energy":
         settle_floor(out, store, ids, _validation(config, store, ids), ready=ready)
         found |= fock_baselines(store, ids)
@@ -323,15 +322,16 @@ def torch_settings(config: RunConfig) -> Iterator[torch.device]:
     if device.type == "cuda":
         # cuBLAS is deterministic only with a fixed workspace, chosen before its first call.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threads, fill = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
+    deterministic: Any = torch.utils.deterministic
+    threads, fill = torch.get_num_threads(), deterministic.fill_uninitialized_memory
     strict = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(config.n_threads or threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    deterministic.fill_uninitialized_memory = False
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield device
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        deterministic.fill_uninitialized_memory = fill

@@ -74,9 +74,10 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), alike in shapes.items():
                 scale = group["lr"] * RMS_OF_ADAMW * max(rows, columns) ** 0.5
                 updates = orthogonalise(self._momentum(alike, group["momentum"]))
+                tensors: list[Tensor] = [*alike]
                 if group["weight_decay"]:
-                    torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(alike, list(updates.unbind()), alpha=-scale)
+                    torch._foreach_mul_(tensors, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(tensors, list(updates.unbind()), alpha=-scale)
 
     def _momentum(self, alike: list[nn.Parameter], decay: float) -> Tensor:
         """Advance the momentum of parameters of one shape and return the update it gives, stacked."""

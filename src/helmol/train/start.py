@@ -124,12 +124,12 @@ def _check_energies(
         except DomainError as error:
             raise ConfigError(f"init: {error}; or start a new head with init.new_head: true") from error
         rest.append((label.energy - per_element[label.molecule.numbers].sum()) / label.molecule.n_atoms**0.5)
-    error = float(np.sqrt(np.mean(np.square(rest))))
+    off = float(np.sqrt(np.mean(np.square(rest))))
     allowed = LARGEST_MISMATCH * max(float(theirs.scale), float(mine.scale))
-    if error > allowed:
+    if off > allowed:
         raise ConfigError(
             f"the energies of {config.data.store} are off the element energies of {config.init.model} by "
-            f"{error:.3g} Eh per root of the atoms, where {float(theirs.scale):.3g} is its own spread: "
+            f"{off:.3g} Eh per root of the atoms, where {float(theirs.scale):.3g} is its own spread: "
             "they are energies of another level of theory or zero; use data of that level, or "
             "init.new_head: true"
         )

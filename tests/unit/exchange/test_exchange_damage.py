@@ -24,6 +24,8 @@ from helmol.store import Store
 from helmol.system import Molecule
 from store_samples import assert_same
 
+pytestmark = pytest.mark.faults
+
 KINDS = ("npz", "qh9", "extxyz")
 
 

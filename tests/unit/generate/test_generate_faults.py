@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from helmol.generate.engine import started
 
 from forked import killed_after, together, tried
 from helmol import generate
 from helmol.dft import LevelConfig
 from helmol.errors import InputError
 from helmol.generate import ExecutorConfig, GenerateConfig, StructuresConfig, read_spec
+from helmol.generate.cluster import started
 from helmol.generate.records import Records
 from helmol.store import Store
+
+pytestmark = pytest.mark.faults
 
 HF = LevelConfig(xc="hf", basis="sto-3g", grid_level=0)
 

@@ -24,6 +24,9 @@ class EquivariantNorm(nn.Module):
     l = 0. Source: EquiformerV2's separable norm, arXiv 2306.12059, in HELM's form.
     """
 
+    degree: Tensor
+    balance: Tensor
+
     def __init__(self, lmax: int, channels: int, *, edges: bool, eps: float = 1e-8) -> None:
         super().__init__()
         self.eps, self.edges = eps, edges
@@ -47,6 +50,8 @@ class EquivariantNorm(nn.Module):
 class DegreeLinear(nn.Module):
     """Map channels of each degree by its own matrix; bias on l = 0 only."""
 
+    degree: Tensor
+
     def __init__(self, lmax: int, channels_in: int, channels_out: int, *, edges: bool) -> None:
         super().__init__()
         self.weights = nn.ParameterList(
@@ -68,6 +73,8 @@ class FeedForward(nn.Module):
     l = 0 gives new scalars and one gate per (l > 0, channel); scalars pass SiLU, the rest is
     multiplied by the squashed gates.
     """
+
+    degree: Tensor
 
     def __init__(self, lmax: int, channels: int, *, edges: bool) -> None:
         super().__init__()

@@ -16,6 +16,8 @@ class EdgeScalars(nn.Module):
     ``g_k(r) = exp(−(r − r_k)² / 2Δ²)`` with centres ``r_k`` spread evenly over [0, cutoff], Δ apart.
     """
 
+    centres: Tensor
+
     def __init__(self, cutoff: float, n_radial: int, element_channels: int) -> None:
         super().__init__()
         self.source = nn.Embedding(MAX_NUMBER + 1, element_channels)

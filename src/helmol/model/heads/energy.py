@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -121,13 +121,18 @@ class EnergyHead(Head):
             self.register_buffer("mean", torch.zeros(MAX_NUMBER + 1, n_features))
             self.register_buffer("inverse_std", torch.ones(MAX_NUMBER + 1, n_features))
         else:
-            nn.init.zeros_(self.readout[-1].weight)
+            nn.init.zeros_(self._last_weight)
         self.direct = nn.Parameter(torch.zeros(c)) if energy.forces == "direct" else None
+
+    @property
+    def _last_weight(self) -> Tensor:
+        """Weight of the read-out's last map, which a new head has at zero."""
+        return cast(nn.Linear, self.readout[-1]).weight
 
     @property
     def trained(self) -> bool:
         """Whether energies, or direct forces if these are wanted, are more than the zeros of a new head."""
-        last = self.readout[-1].weight if self.elements is None else self.elements.weight
+        last = self._last_weight if self.elements is None else self.elements.weight
         return bool((last if self.direct is None else self.direct).any())
 
     @classmethod

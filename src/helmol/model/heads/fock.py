@@ -33,6 +33,8 @@ from helmol.target.parts import Slots
 class Gate(nn.Module):
     """``scalars ← SiLU(linear)``, ``x_l ← x_l · sigmoid(gate_l)`` with gates read from the scalars."""
 
+    degree: Tensor
+
     def __init__(self, lmax: int, channels: int, *, edges: bool) -> None:
         super().__init__()
         self.lmax, self.channels = lmax, channels
