@@ -126,8 +126,7 @@ def test_omol_groups_in_a_circle_end(tmp_path):
     written(tmp_path / "set.h5", "omol-csh")
     with h5py.File(tmp_path / "set.h5", "r+") as file:
         file["part0/back"] = file["/"]
-    with READERS["omol-csh"](tmp_path / "set.h5") as reader:
-        assert len(list(reader.entries())) < 10
+    assert "holds itself" in tried(read_all, "omol-csh", tmp_path / "set.h5")[1]
 
 
 @pytest.mark.parametrize("format", sorted(READERS))
@@ -193,7 +192,7 @@ def test_a_changed_number_is_named(store, tmp_path):
     path = tmp_path / "out" / "mol_1.npz"
     arrays = dict(np.load(path))
     np.savez(path, **{**arrays, "fock": arrays["fock"] * (1 + 1e-15)})
-    with pytest.raises(InputError, match=r"sample 'mol/1': molecule or labels have changed since"):
+    with pytest.raises(InputError, match=r"'mol/1': molecule or labels have changed since"):
         import_store(tmp_path / "out", out=tmp_path / "back.h5", strict=True)
     np.savez(path, **{name: value for name, value in arrays.items() if name != "digest"})
     import_store(tmp_path / "out", out=tmp_path / "back.h5")  # written by helmol 0.1

@@ -64,7 +64,7 @@ class OmolCshReader(Reader):
         return SOURCE
 
     def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
-        yield from self._walk(self._file, "")
+        yield from self._walk(self._file, "", frozenset())
 
     def name(self, key: int | str) -> str:
         return str(key).strip("/") or "molecule"
@@ -74,11 +74,16 @@ class OmolCshReader(Reader):
         elements = _dataset(self._file[where], "elements", self.path, where)
         return Entry(self.name(key), key, _numbers(elements, f"{self.path}, group {where}"))
 
-    def _walk(self, group: Any, name: str) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
+    def _walk(
+        self, group: Any, name: str, above: frozenset[int]
+    ) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
         """Yield the groups in and below a group that hold a molecule, without opening what comes later."""
         if "fock" in group:
             yield name or "/", ()
             return
+        here = int(h5py.h5o.get_info(group.id).addr)
+        if here in above:
+            raise InputError(f"{self.path}: a group holds itself: the file is damaged")
         for key in group:
             where = f"{name}/{key}"
             try:
@@ -90,7 +95,7 @@ class OmolCshReader(Reader):
                 yield where, ()
                 continue
             if isinstance(child, h5py.Group):
-                yield from self._walk(child, where)
+                yield from self._walk(child, where, above | {here})
 
     def read(self, entry: Entry, arrangement: Arrangement) -> Sample | None:
         what, n = f"{self.path}, group {entry.key}", len(entry.numbers)
