@@ -13,13 +13,14 @@ import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from helmol.damage import DAMAGE, one_line, read_text
 from helmol.errors import ConfigError, InputError
+from helmol.places import PathLike
 
 LARGEST_FILE = 1 << 22
 """Bytes of a configuration file at most."""
@@ -36,6 +37,22 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+
+def _as_text(value: Any) -> Any:
+    """Return a path as text."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _as_several(value: Any) -> Any:
+    """Return one path as a tuple of one."""
+    return (value,) if isinstance(value, (str, os.PathLike)) else value
+
+
+PathText = Annotated[str, BeforeValidator(_as_text)]
+"""Path as text; a ``pathlib.Path`` becomes one."""
+
+Files = Annotated[tuple[PathText, ...], BeforeValidator(_as_several)]
+"""Paths as text; one alone needs no list."""
 
 C = TypeVar("C", bound=Config)
 
@@ -103,12 +120,13 @@ def _load(text: str) -> Any:
         raise ValueError(one_line(error)) from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: PathLike) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
     Raises:
         InputError: the file is missing, too large, or no valid YAML mapping.
     """
+    path = Path(path)
     if not os.path.exists(path):
         raise InputError(f"configuration file {path} does not exist")
     text = read_text(path, largest=LARGEST_FILE)

@@ -55,6 +55,7 @@ class Skips:
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
+        self._raised: HelmolError | None = None
         self._found: dict[Skipped, type[HelmolError]] = {}
 
     def add(
@@ -71,14 +72,15 @@ class Skips:
             HelmolError: of the kind of ``error``, if this is strict.
             BusyError: as it is: what another process holds is no fault of an item.
         """
-        if isinstance(error, BusyError):
+        if isinstance(error, BusyError) or error is self._raised:
             raise error
         kind = _kind(error)
         text = one_line(error, longest=LONGEST_REASON)
         place = None if file is None else os.fspath(file)
         entry = Skipped(item, place, row, text if place is None else _without(place, text))
         if self._strict:
-            raise kind(str(entry)) from error
+            self._raised = kind(str(entry))
+            raise self._raised from error
         self._found.setdefault(entry, kind)
 
     @property

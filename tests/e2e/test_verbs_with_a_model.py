@@ -20,9 +20,22 @@ from helmol.graph import prepare
 from helmol.store import Store
 from helmol.structures import Structure
 from helmol.system import Molecule
+from helmol.target import Domain
 
 LEVEL = dft.LevelConfig(xc="pbe", basis="def2-svp", grid_level=1)
 FRAMES = 4
+BAD_FRAMES = [
+    "1\n", "charge=0\n", "He 0 0 0\n",
+    "2\n", "a dummy atom\n", "H 0 0 0\n", "X 0 0 0.9\n",
+    "1\n", "multiplicity=2\n", "H 0 0 0\n",
+    "2\n", "no element\n", "Qq 0 0 0\n", "H 0 0 1\n",
+    "2\n", "no number\n", "H 0 0 zero\n", "H 0 0 1\n",
+]  # fmt: skip
+BAD = [
+    (2, "the model has not learnt He"), (3, "atom 2 (X) is a dummy or ghost atom"),
+    (4, "the model has not learnt spin 2S = 1"), (5, "unknown element 'Qq'"), (6, "'H 0 0 zero'"),
+]  # fmt: skip
+"""Frames 2 to 6 of a file, and what is wrong with them."""
 
 
 def _waters() -> list[Molecule]:
@@ -48,6 +61,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "helium.xyz",
         [Structure("atom", Molecule.from_angstrom([2], [[0, 0, 0]]), {})],
     )
+    (folder / "many").mkdir()
+    frames = (folder / "water.xyz").read_text().splitlines(keepends=True)
+    (folder / "many" / "a.xyz").write_text("".join(frames[:5] + BAD_FRAMES + frames[5:10]))
+    (folder / "many" / "b.extxyz").write_text("".join(frames[10:]))
+    (folder / "many" / "c.xyz").write_text("no structure at all\n")
+    (folder / "many" / "notes.txt").write_text("other things lie here, too\n")
     config = model.MODEL_PRESETS["nano"].model_copy(update={"channels": 4, "n_layers": 1})
     domain = target.Domain(level, basis, "fock-minus-minao", (0,), (0,))
     network = model.build(config, domain, seed=0)
@@ -140,11 +159,148 @@ def test_predict(place: Path, tmp_path: Path, source: str) -> None:
 def test_predict_refuses_what_was_not_learnt(place: Path, tmp_path: Path) -> None:
     answer = _call("predict", place / "run", place / "helium.xyz", "--out", tmp_path / "p")
     assert answer.exit_code == 1
-    assert "atom (He): the model has not learnt He" in answer.output
+    assert "'atom': the model has not learnt He" in answer.output
     assert not (tmp_path / "p").exists()
     missing = _call("predict", place / "nothing", place / "water.xyz", "--out", tmp_path / "p")
     assert missing.exit_code == 1
     assert "no model in" in missing.output
+
+
+@pytest.mark.parametrize("how", ["a folder", "a pattern", "files"])
+def test_one_bad_molecule_does_not_end_the_predictions(place: Path, tmp_path: Path, how: str) -> None:
+    many, out, record = place / "many", tmp_path / "p", tmp_path / "p.json"
+    names = {
+        "a folder": [many], "a pattern": [f"{many}/*xyz"],
+        "files": [many / "a.xyz", many / "b.extxyz", many / "c.xyz", many / "a.xyz"],
+    }[how]  # fmt: skip
+    arguments = ("predict", place / "run", *names, "--out", out, "--json", record)
+    answer = _call(*arguments)
+    assert answer.exit_code == 3, answer.output
+    assert "4 predicted, 0 already there, 6 skipped" in answer.output
+    result = json.loads(record.read_text())
+    _is_what_was_skipped(result, many)
+    assert [row["id"] for row in result["molecules"]] == ["a-00000", "a-00006", "w2", "w3"]
+    # The same bits as without the others; nothing is predicted twice.
+    _call("predict", place / "run", place / "water.xyz", "--out", tmp_path / "alone")
+    for name, same in (("a-00000", "w0"), ("w3", "w3")):
+        with np.load(out / f"{name}.npz") as one, np.load(tmp_path / "alone" / f"{same}.npz") as other:
+            assert np.array_equal(one["fock"], other["fock"])
+    again = _call(*arguments)
+    assert again.exit_code == 3
+    assert "0 predicted, 4 already there, 6 skipped" in again.output
+    strict = _call("predict", place / "run", *names, "--strict", "--out", tmp_path / "strict")
+    assert strict.exit_code == 1
+    assert not (tmp_path / "strict").exists()
+
+
+def _is_what_was_skipped(result: dict, many: Path) -> None:
+    """Compare the records of the folder of structures."""
+    skipped = {(entry["file"], entry["row"]): entry for entry in result["skipped"]}
+    assert result["n_skipped"] == len(skipped) == 6
+    for row, reason in BAD:
+        entry = skipped[str(many / "a.xyz"), row]
+        assert reason in entry["reason"]
+        assert entry["item"] == f"a-{row - 1:05d}"
+    assert skipped[str(many / "c.xyz"), None]["item"] == "c.xyz"
+
+
+def test_a_model_of_unrestricted_labels_takes_closed_and_open_shells(place: Path, tmp_path: Path) -> None:
+    level = dft.level_of_theory(LEVEL, method="uks")
+    domain = Domain(level, helmol.load(place / "run").domain.basis, "fock", (0,), (0, 1))
+    config = model.MODEL_PRESETS["nano"].model_copy(update={"channels": 4, "n_layers": 1})
+    model.save_model(tmp_path / "uks", model.build(config, domain, seed=0))
+    record = tmp_path / "p.json"
+    answer = _call("predict", tmp_path / "uks", place / "many", "--out", tmp_path / "p", "--json", record)
+    assert answer.exit_code == 3, answer.output
+    result = json.loads(record.read_text())
+    assert len(result["molecules"]) == 5
+    assert 4 not in {entry["row"] for entry in result["skipped"]}
+    with np.load(tmp_path / "p" / "a-00003.npz") as radical:
+        assert radical["mo_occ"].sum(axis=1).tolist() == [1, 0]
+
+
+def test_one_damaged_sample_does_not_end_evaluate_and_predict(place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.h5"
+    with Store.open(place / "water.h5") as store:
+        fock, reference = store.values("fock", 3).tobytes(), store[2].matrices.fock
+    data = bytearray((place / "water.h5").read_bytes())
+    data[data.index(fock) + 100] ^= 4
+    path.write_bytes(data)
+    wanted = {"item": "w3", "file": str(path), "row": 3}
+    for verb in ("evaluate", "predict"):
+        record = tmp_path / f"{verb}.json"
+        arguments = (verb, place / "run", path, "--out", tmp_path / verb, "--json", record)
+        answer = _call(*arguments)
+        assert answer.exit_code == 3, answer.output
+        assert "fock does not match its checksum" in " ".join(answer.output.split())
+        result = json.loads(record.read_text())
+        (entry,) = result["skipped"]
+        assert {name: entry[name] for name in wanted} == wanted
+        assert result["n_molecules"] == (1 if verb == "evaluate" else 3)
+        strict = _call(*arguments, "--strict")
+        assert strict.exit_code == 1
+        assert "row 3, 'w3': fock does not match" in strict.output
+    with np.load(tmp_path / "predict" / "w2.npz") as data:
+        predicted = data["fock"]
+    result = json.loads((tmp_path / "evaluate.json").read_text())
+    assert result["h_mae_uEh"] == pytest.approx(1e6 * np.abs(_house(predicted) - reference).mean(), rel=1e-4)
+
+
+def _house(matrix: np.ndarray) -> np.ndarray:
+    """Return a matrix of water in def2-SVP in the order of the store."""
+    from helmol.basis import to_house
+
+    return to_house(matrix, [0, 0, 0, 1, 1, 2, 0, 0, 1, 0, 0, 1], "pyscf")
+
+
+def test_several_stores_make_one_table(place: Path, tmp_path: Path) -> None:
+    for name, ids in (("a", ["w0", "w1"]), ("b", ["w2", "w3"])):
+        with (
+            Store.open(place / "water.h5") as store,
+            Store.create(tmp_path / "stores" / f"{name}.h5", level=store.level, basis=store.basis) as part,
+        ):
+            part.append([store[store.row(id)] for id in ids])
+    results = []
+    for names in ([place / "water.h5"], [tmp_path / "stores"], [f"{tmp_path}/stores/*.h5"]):
+        record = tmp_path / "e.json"
+        answer = _call(
+            "evaluate", place / "run", *names, "--split", "all", "--out", tmp_path / "e", "--json", record
+        )
+        assert answer.exit_code == 0, answer.output
+        results.append(json.loads(record.read_text()))
+    for result in results[1:]:
+        assert result["n_molecules"] == 4
+        assert result["h_mae_uEh"] == pytest.approx(results[0]["h_mae_uEh"], rel=1e-12)
+        assert result["baselines"]["minao"]["gap_mae_uEh"] == results[0]["baselines"]["minao"]["gap_mae_uEh"]
+
+
+def test_one_bad_molecule_does_not_end_the_embedding(place: Path, tmp_path: Path) -> None:
+    record = tmp_path / "e.json"
+    arguments = ("embed", place / "run", place / "many", "--out", tmp_path / "e", "--json", record)
+    answer = _call(*arguments)
+    assert answer.exit_code == 3, answer.output
+    result = json.loads(record.read_text())
+    _is_what_was_skipped(result, place / "many")
+    assert (result["n_molecules"], result["n_atoms"]) == (4, 12)
+    assert _call(*arguments, "--strict").exit_code == 1
+
+
+def test_what_is_named_must_be_there(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, words in (
+        ("nothing.xyz", "nothing.xyz does not exist"), (f"{tmp_path}/*.xyz", "no file matches"),
+        (tmp_path / "empty", "holds no structure files"),
+    ):  # fmt: skip
+        for verb in ("predict", "embed"):
+            answer = _call(verb, place / "run", place / "water.xyz", name, "--out", tmp_path / "p")
+            assert answer.exit_code == 1
+            assert words in answer.output
+    answer = _call("predict", place / "run", place / "water.xyz", "--split", "test", "--out", tmp_path / "p")
+    assert answer.exit_code == 1
+    assert "water.xyz is a structure file" in answer.output
+    answer = _call("evaluate", place / "run", place / "water.xyz", "--out", tmp_path / "p")
+    assert answer.exit_code == 1
+    assert not (tmp_path / "p").exists()
 
 
 def test_without_pyscf_and_ase_a_store_suffices(place: Path, tmp_path: Path) -> None:

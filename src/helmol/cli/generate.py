@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import JsonFile, Sets, Verbose
+from helmol.cli.options import JsonFile, Sets, Strict, Verbose
 from helmol.cli.session import session
 
 
 def generate(
-    spec: Annotated[Path, typer.Argument(help="YAML spec, or a structure file (xyz, extxyz, ...).")],
+    spec: Annotated[
+        list[Path],
+        typer.Argument(help="YAML spec, or structures (xyz, extxyz, ...): files, folders, patterns."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Store to make or continue.")] = Path("data.h5"),
     workers: Annotated[
         int | None,
@@ -25,6 +28,10 @@ def generate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed before.")
     ] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu or cuda: over the spec's engine.")
+    ] = None,
+    strict: Strict = False,
     json_file: JsonFile = None,
     sets: Sets = None,
     verbose: Verbose = False,
@@ -33,13 +40,15 @@ def generate(
     with session("generate", json_file=json_file, verbose=verbose) as s:
         from helmol.generate import read_spec, run
 
-        config = read_spec(spec, overrides=sets or [])
+        engine = [] if device is None else [f"engine={_engine(device)}"]
+        config = read_spec(spec, overrides=[*(sets or []), *engine])
         result = run(
-            config, out=out, workers=workers, seed=seed, retry_failed=retry_failed, shard=_part(shard)
-        )
+            config, out=out, workers=workers, seed=seed, retry_failed=retry_failed, shard=_part(shard),
+            strict=strict,
+        )  # fmt: skip
         s.say(
             f"{result['n_labelled']} of {result['n_structures']} molecules in {out} ({result['level']}), "
-            f"{result['n_new']} of them new, {result['n_failed']} failed"
+            f"{result['n_new']} of them new, {result['n_failed']} failed; {result['n_skipped']} skipped"
         )
         if result["n_failed"]:
             s.say(f"reasons in {out}.failed.jsonl; --retry-failed tries them again")
@@ -49,6 +58,16 @@ def generate(
             )
         s.result(result)
         s.next(f"helmol inspect {out}")
+
+
+def _engine(device: str) -> str:
+    """Return what computes on a device, as a spec names it."""
+    engines = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
+    if device not in engines:
+        from helmol.errors import InputError
+
+        raise InputError(f"--device {device}: labels are made on {', '.join(engines)}")
+    return engines[device]
 
 
 def _part(shard: str | None) -> tuple[int, int] | None:

@@ -179,18 +179,18 @@ def _what_to_compare(
     Raises:
         InputError: no molecule has anything to compare with.
     """
-    columns = {"fock": "Fock matrix", "energy": "energy"}
+    columns = {"fock": "a Fock matrix", "energy": "an energy"}
     found: dict[str, list[int]] = {"fock": [], "energy": []}
     for name in (name for name in columns if name in network.heads):
         there = stores.has(name)
         found[name] = [index for index in chosen if there[index]]
     if not any(found.values()):
         what = " or ".join(text for name, text in columns.items() if name in network.heads)
-        raise InputError(f"no molecule of {stores.names} has what is compared: {what}")
+        raise InputError(f"no molecule of {stores.names} has {what} to compare with")
     for name, what in columns.items():
         if found[name]:
             for index in sorted({*chosen} - {*found[name]}):
-                _skip(skips, stores, index, InputError(f"it has no {what} to compare with"))
+                _skip(skips, stores, index, InputError(f"it lacks {what} to compare with"))
     return found["fock"], found["energy"]
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from helmol.generate.cluster import cluster_outcomes, started
 from helmol.generate.plans import Work, elements, spin
 from helmol.generate.pool import outcomes
 from helmol.generate.records import SPEC, Records, check_spec
-from helmol.generate.sources import Sources, refuse_equal_ids
+from helmol.generate.sources import Sources, refuse_equal_ids, with_files
 from helmol.generate.spec import GenerateConfig, identity
 from helmol.generate.worker import Outcome, Task
 from helmol.locks import Claim
+from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.skipped import Skips
 from helmol.store import Store, random_split
 from helmol.store.card import remove_beside, write_beside
 from helmol.structures import Structure
@@ -38,16 +40,18 @@ log = logging.getLogger("helmol.generate")
 def run(
     config: GenerateConfig,
     *,
-    out: Path,
+    out: PathLike,
     workers: int | None = None,
     seed: int | None = None,
     progress: bool = True,
     retry_failed: bool = False,
     shard: tuple[int, int] | None = None,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Label all structures of a spec, or those still missing after an interruption.
 
-    At the end the data card and the splits are written beside the store.
+    A structure that cannot be read, is of elements or of a spin that the level is not for, or whose SCF does
+    not converge is left out. At the end the data card and the splits are written beside the store.
 
     Args:
         config: what to generate.
@@ -58,14 +62,16 @@ def run(
         retry_failed: whether to try molecules again that failed before.
         shard: ``(i, n)`` takes the i-th of n parts, i from 1 to n, for the jobs of an array, each with a
             store of its own; splits are drawn after merging, not here.
+        strict: whether the first structure that would be left out is an error.
 
     Returns:
         ``n_structures``, ``n_labelled`` and ``n_failed`` in all, ``n_new`` of this call,
         ``failures`` (id, formula, reason), ``splits`` (sizes), ``seconds``, ``cpu_seconds``,
-        ``molecules_per_core_hour`` (``None`` if nothing was left to do), ``content_hash``, ``level``.
+        ``molecules_per_core_hour`` (``None`` if nothing was left to do), ``content_hash``, ``level``,
+        ``n_skipped`` and ``skipped`` (:class:`helmol.skipped.Skipped`; failures are among them).
 
     Raises:
-        InputError: bad structures, elements or level (before any work), or a store of another spec.
+        InputError: no usable structure, a bad level (before any work), or a store of another spec.
         BusyError, StoreError: another process generates into ``out``.
         ConvergenceError: not one molecule could be labelled.
         OSError: the disk is full; what was written stays readable.
@@ -77,8 +83,10 @@ def run(
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise InputError(f"shard {shard[0]}/{shard[1]}: expected i/n with i from 1 to n")
     seed = config.seed if seed is None else seed
-    sources = Sources(config.structures, seed=seed)
-    config, level, basis = _check(config, sources)
+    out, skips = Path(out), Skips(strict=strict)
+    config = config.model_copy(update={"structures": with_files(config.structures)})
+    sources = Sources(config.structures, seed=seed, skips=skips)
+    config, level, basis = _check(config, sources, skips)
     with contextlib.ExitStack() as held:
         # The name of the spec, before anything is compared with it; the store holds its own.
         held.enter_context(Claim(beside(out, SPEC)))
@@ -94,7 +102,9 @@ def run(
         if missing:
             remove_beside(out)
         n_before = len(store)
-        cpu_seconds = _label(missing, config, records, workers)
+        for entry in records.failed.values():
+            _skip_failed(sources, entry)
+        cpu_seconds = _label(missing, config, records, workers, sources)
         if len(store) == 0 and records.failed:
             first = next(iter(records.failed.values()))
             raise ConvergenceError(
@@ -109,7 +119,7 @@ def run(
             "failures": list(records.failed.values()), "splits": splits, "workers": workers,
             "seconds": time.perf_counter() - begin, "cpu_seconds": cpu_seconds,
             "molecules_per_core_hour": 3600 * (len(store) - n_before) / cpu_seconds if cpu_seconds else None,
-            "content_hash": store.content_hash,
+            "content_hash": store.content_hash, **skips.json(),
         }  # fmt: skip
 
 
@@ -134,10 +144,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check(config: GenerateConfig, sources: Sources) -> tuple[GenerateConfig, LevelOfTheory, BasisSet]:
-    """Refuse before any work what could not be labelled; fix the method for the whole store."""
+def _check(
+    config: GenerateConfig, sources: Sources, skips: Skips
+) -> tuple[GenerateConfig, LevelOfTheory, BasisSet]:
+    """Leave out before any work what could not be labelled; fix the method for the whole store."""
     if config.engine == "gpu" and config.executor.kind == "processes" and (why := dft.gpu_obstacle()):
         raise InputError(f"engine 'gpu': {why}")
+    dft.level_of_theory(config.level, method="rks")  # a functional that is unknown is nobody's fault
+    _leave_out(config, sources)
     known = (*sources.fixed, *sources.starts)
     # "uks" comes last: one open shell makes the whole store unrestricted.
     method = max(dft.method_for(config.level, two_s) for two_s in {spin(work) for work in known})
@@ -147,13 +161,44 @@ def _check(config: GenerateConfig, sources: Sources) -> tuple[GenerateConfig, Le
     level = dft.level_of_theory(
         config.level, method=method, auxbasis=dft.auxiliary_name(config.level, numbers)
     )
-    if "sap" in config.references and any(e.core_electrons for e in basis.elements.values()):
-        raise InputError("the reference 'sap' has no potentials for elements with an ECP: use 'minao'")
     shares = list(config.splits.values())
-    wanted, there = sum(shares), sources.n_structures if isinstance(sum(shares), int) else 1.0
+    n_structures = sources.n_structures + len(skips.found)
+    wanted, there = sum(shares), n_structures if isinstance(sum(shares), int) else 1.0
     if wanted > there + 1e-9:
         raise InputError(f"the splits ask for {wanted} in all, there are {there} structures")
     return config, level, basis
+
+
+def _leave_out(config: GenerateConfig, sources: Sources) -> None:
+    """Leave out what the level of theory is not for.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    numbers = set().union(*map(elements, (*sources.fixed, *sources.starts)))
+    lacking = dft.elements_without(config.level, numbers)
+    if "sap" in config.references:
+        there = (
+            dft.basis_set(config.level, numbers - lacking.keys()).elements if numbers - lacking.keys() else {}
+        )
+        why = "the reference 'sap' has no potentials for elements with an ECP: use 'minao'"
+        lacking |= {number: why for number, entry in there.items() if entry.core_electrons}
+
+    def reason(work: Work) -> str | None:
+        if unknown := lacking.keys() & elements(work):
+            return lacking[min(unknown)]
+        try:
+            dft.method_for(config.level, spin(work))
+        except InputError as error:
+            return str(error)
+        return None
+
+    sources.leave_out(reason)
+
+
+def _skip_failed(sources: Sources, entry: Mapping[str, Any]) -> None:
+    """Leave out what could not be labelled."""
+    sources.skip(str(entry["id"]), ConvergenceError(str(entry["reason"])))
 
 
 def _works(sources: Sources, out: Path, *, progress: bool) -> list[Work]:
@@ -165,6 +210,7 @@ def _works(sources: Sources, out: Path, *, progress: bool) -> list[Work]:
             structures.write(path, sources.sampled(progress=progress))
         # Always what the file says, so that a rerun labels the same geometries to the last bit.
         sampled = structures.read(path)
+        sources.skip_unsampled(sampled)
     # Frames of dynamics are called NAME-00000, as those of a file with several are.
     refuse_equal_ids([*sources.fixed, *sampled])
     works = sources.chosen([*sources.fixed, *sampled])
@@ -190,7 +236,9 @@ def _open(out: Path, level: LevelOfTheory, basis: BasisSet) -> Store:
     return store
 
 
-def _label(missing: Sequence[Work], config: GenerateConfig, records: Records, workers: int) -> float:
+def _label(
+    missing: Sequence[Work], config: GenerateConfig, records: Records, workers: int, sources: Sources
+) -> float:
     """Label what is missing and return the CPU seconds it took."""
     seconds, failed, done = 0.0, 0, 0
     if not missing:
@@ -202,6 +250,8 @@ def _label(missing: Sequence[Work], config: GenerateConfig, records: Records, wo
         for outcome in stream:
             if outcome is not None:
                 records.add(outcome)
+                if outcome.sample is None:
+                    _skip_failed(sources, records.failed[outcome.work.id])
                 for text in outcome.warned:
                     log.warning("%s", text)
                 seconds += outcome.seconds

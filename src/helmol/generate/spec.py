@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +17,7 @@ from helmol.dft import LevelConfig
 from helmol.errors import ConfigError, InputError
 from helmol.generate.cluster import ExecutorConfig
 from helmol.generate.sources import StructuresConfig, with_paths
+from helmol.places import Places, as_list, has_pattern
 
 
 class GenerateConfig(Config):
@@ -71,21 +75,27 @@ class GenerateConfig(Config):
         return value
 
 
-def read_spec(path: Path, *, overrides: Sequence[str] = ()) -> GenerateConfig:
-    """Read a YAML spec, or take a structure file at the default level.
+def read_spec(path: Places, *, overrides: Sequence[str] = ()) -> GenerateConfig:
+    """Read a YAML spec, or take structure files at the default level.
 
     Args:
-        path: ``.yaml`` or ``.yml``, else a structure file.
+        path: ``.yaml`` or ``.yml``, else a structure file, a folder, a pattern, or several of these.
         overrides: ``key.sub=value`` settings.
 
     Raises:
-        InputError: the file is missing or unreadable.
+        InputError: a file is missing or unreadable, or there is a spec among several.
         ConfigError: an unknown key or a value out of range.
     """
+    given = as_list(path)
+    if len(given) > 1:
+        if specs := [one for one in given if one.suffix.lower() in (".yaml", ".yml")]:
+            raise InputError(f"{specs[0]} is a spec: give it alone, or structure files alone")
+        data = with_overrides({"structures": {"files": given}}, overrides)
+        return parse(GenerateConfig, data, source="structures")
+    (path,) = given
     if path.suffix.lower() not in (".yaml", ".yml"):
-        if not path.is_file():
-            problem = "is no file" if path.exists() else "does not exist"
-            raise InputError(f"{path} {problem}: expected a YAML spec or a structure file")
+        if not path.exists() and not has_pattern(path):
+            raise InputError(f"{path} does not exist: expected a YAML spec or structure files")
         data = with_overrides({"structures": {"files": [str(path)]}}, overrides)
         return parse(GenerateConfig, data, source=str(path))
     config = parse(GenerateConfig, with_overrides(read_yaml(path), overrides), source=str(path))
@@ -103,7 +113,14 @@ def read_spec(path: Path, *, overrides: Sequence[str] = ()) -> GenerateConfig:
 def _found(folder: Path, file: str) -> str:
     """Return the path of a file that lies in the spec's folder or, else, in the present one."""
     beside = folder / file
-    return file if not beside.exists() and Path(file).exists() else str(beside)
+    return file if not _is_there(beside) and _is_there(Path(file)) else str(beside)
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a path exists, or a pattern matches something."""
+    if path.exists():
+        return True
+    return has_pattern(path) and next(glob.iglob(str(path), recursive=True), None) is not None
 
 
 NOT_THE_DATA = {"engine", "executor", "memory_per_worker_mb"}
@@ -119,7 +136,10 @@ def identity(config: GenerateConfig, *, seed: int) -> dict[str, Any]:
     Raises:
         InputError: a structure file is missing.
     """
-    hashed = config.model_copy(update={"structures": with_paths(config.structures, _content)})
+    files = Counter(Path(file).name for file in config.structures.files)
+    several = {name for name, n in files.items() if n > 1}
+    content = partial(_content, several=several)
+    hashed = config.model_copy(update={"structures": with_paths(config.structures, content)})
     data = _essence(hashed)
     data["seed"] = seed
     return data
@@ -156,9 +176,10 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> li
     return found
 
 
-def _content(file: str) -> str:
-    """Return a file's name and the hash of its content."""
+def _content(file: str, *, several: Collection[str]) -> str:
+    """Return a file's name, with its folder where ``several`` have that name, and the hash of its content."""
     path = Path(file)
     if not path.is_file():
         raise InputError(f"structure file {path} does not exist")
-    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    name = f"{path.resolve().parent.name}/{path.name}" if path.name in several else path.name
+    return f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"

@@ -57,7 +57,7 @@ def test_missing_labels(trained, tmp_path):
     assert result["force_mae_meV_per_angstrom"] is None
     assert "no force labels" in result["missing"]["force_mae_meV_per_angstrom"]
     data = make_energy_store(tmp_path / "none.h5", [replace(sample, energy=None) for sample in samples])
-    with pytest.raises(InputError, match=r"no molecule of .* has what is compared: energy"):
+    with pytest.raises(InputError, match=r"no molecule of .* has an energy"):
         evaluate_store(networks["energy"], data, split="all", out=tmp_path)
     with pytest.raises(InputError, match="Hamiltonian head"):
         evaluate_store(networks["energy"], data, split="all", out=tmp_path, energy_from_h=1)
@@ -86,11 +86,11 @@ def test_a_model_of_both_is_compared_with_what_there_is(trained, tmp_path, monke
     assert (result["n_molecules"], wanted["n_molecules"]) == (6, 4)
     assert result["energy_mae_meV"] == pytest.approx(wanted["energy_mae_meV"], rel=1e-6)
     lacking = {(entry["row"], entry["reason"]) for entry in result["skipped"]}
-    no_label = "it has no {} to compare with"
+    no_label = "it lacks {} to compare with"
     assert lacking == {
-        (3, no_label.format("energy")), (4, no_label.format("energy")), (5, no_label.format("Fock matrix")),
+        *((row, no_label.format("an energy")) for row in (3, 4)), (5, no_label.format("a Fock matrix")),
     }  # fmt: skip
-    with pytest.raises(InputError, match=r"it has no .* to compare with"):
+    with pytest.raises(InputError, match=r"row 5, .*: it lacks a Fock matrix to compare with"):
         evaluate_store(networks["both"], some, split="all", out=tmp_path, strict=True)
     # What cannot be compared is refused before anything is computed.
     monkeypatch.setattr(evaluation, "evaluate_model", None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from helmol import dft
+from helmol.config import parse
 from helmol.dft import LevelConfig
 from helmol.errors import InputError, StoreError
 from helmol.exchange import add_references, references
@@ -16,6 +17,7 @@ from helmol.store import Store
 from helmol.system import Molecule, outdated_references
 from helmol.train import TrainConfig
 from helmol.train.data import Split, prepare_data
+from helmol.train.plan import make_plan
 
 LEVEL = LevelConfig(xc="pbe", basis="sto-3g", grid_level=1)
 WATER = np.array([[0.0, 0.0, 0.1], [0.0, 1.43, -0.98], [0.0, -1.43, -0.98]])
@@ -111,6 +113,12 @@ def test_references_of_densities_that_lacked_electrons_are_made_anew(tmp_path: P
 
 def _prepare(path: Path) -> None:
     """Read a store for training."""
-    config = TrainConfig(data=path, train="train", target="fock-minus-minao", preset="nano", linear="none")
+    flat = {
+        "data": str(path),
+        "train": "train",
+        "target": "fock-minus-minao",
+        "preset": "nano",
+        "linear": "none",
+    }
     with Store.open(path) as store:
-        prepare_data(store, config, Split(train=["hi", "w"], val=[]))
+        prepare_data(store, make_plan(parse(TrainConfig, flat)), Split(train=["hi", "w"], val=[]))

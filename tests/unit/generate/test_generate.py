@@ -117,6 +117,78 @@ def test_failures_are_recorded_and_stay_out(tmp_path: Path) -> None:
         generate.run(config.model_copy(update={"splits": {}}), out=tmp_path / "none.h5", workers=1)
 
 
+def test_one_bad_structure_does_not_end_the_work_on_the_others(tmp_path: Path) -> None:
+    frames = [
+        _hydrogen(0.74), "2\n\nH 0 0 0\nX 0 0 1\n", "1\n\nU 0 0 0\n", "1\nmultiplicity=2\nH 0 0 0\n",
+        "2\n\nH 0 0 0\nH 0 0 one\n", WATER, _hydrogen(0.8),
+    ]  # fmt: skip
+    path, out = tmp_path / "mixed.xyz", tmp_path / "x.h5"
+    path.write_text("".join(frames))
+    config = GenerateConfig(
+        structures=StructuresConfig(files=path),
+        level=HF.model_copy(update={"max_cycle": 4, "method": "rks"}),
+        splits={"train": 6, "test": 1},
+    )
+    result = generate.run(config, out=out, workers=1)
+    assert (result["n_labelled"], result["n_failed"], result["n_skipped"]) == (2, 1, 5)
+    reasons = {2: "dummy", 3: "no functions for U", 4: "restricted", 5: "one", 6: "4 cycles"}
+    for entry in result["skipped"]:
+        assert reasons.pop(entry["row"]) in entry["reason"]
+        assert (entry["item"], entry["file"]) == (f"mixed-{entry['row'] - 1:05d}", str(path))
+    assert not reasons
+    assert result["splits"] == {"train": 1, "test": 1}
+    # A rerun has nothing to do and tells the same.
+    again = generate.run(config, out=out, workers=1)
+    assert again["n_new"] == 0
+    assert {tuple(e.items()) for e in again["skipped"]} == {tuple(e.items()) for e in result["skipped"]}
+    with pytest.raises(InputError, match="row 2, 'mixed-00001': atom 2"):
+        generate.run(config, out=tmp_path / "y.h5", workers=1, strict=True)
+    assert not (tmp_path / "y.h5").exists()
+    path.write_text(frames[0] + 4 * _hydrogen(1) + frames[5])
+    config = config.model_copy(update={"splits": {}})
+    with pytest.raises(ConvergenceError, match=r"row 6, 'mixed-00005': .*4 cycles"):
+        generate.run(config, out=tmp_path / "s.h5", workers=1, strict=True)
+
+
+def test_closed_and_open_shells_in_one_set_make_an_unrestricted_store(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text(_hydrogen(0.74) + "1\nmultiplicity=2\nH 0 0 0\n")
+    config = GenerateConfig(structures=StructuresConfig(files=tmp_path / "a.xyz"), level=HF)
+    result = generate.run(config, out=tmp_path / "a.h5", workers=1)
+    assert (result["n_labelled"], result["n_skipped"], result["level"]) == (2, 0, "UKS HF/sto-3g")
+    with Store.open(tmp_path / "a.h5") as store:
+        atom = store[store.row("a-00001")]
+        # The exact energy of this basis is that of one electron.
+        assert atom.energy == pytest.approx(-0.46658185, abs=1e-7)
+
+
+def test_folders_patterns_and_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (
+        ("a/opt.xyz", _hydrogen(0.74)), ("b/opt.xyz", _hydrogen(0.76)), ("c/one.xyz", _hydrogen(0.78)),
+        ("c/two.extxyz", _hydrogen(0.8)), ("c/notes.txt", "no structure"),
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "spec.yaml").write_text("structures: {files: '*/opt.xyz'}\nlevel: {xc: hf, basis: sto-3g}\n")
+    wanted = {
+        "pattern": (read_spec(f"{tmp_path}/*/opt.xyz"), ["a-opt", "b-opt"]),
+        "folder": (read_spec(tmp_path / "c"), ["one", "two"]),
+        "files": (read_spec([tmp_path / "a" / "opt.xyz", str(tmp_path / "c")]), ["opt", "one", "two"]),
+        "spec": (read_spec(tmp_path / "spec.yaml"), ["a-opt", "b-opt"]),
+    }
+    for name, (config, ids) in wanted.items():
+        config = config.model_copy(update={"level": HF})
+        generate.run(config, out=tmp_path / f"{name}.h5", workers=1)
+        with Store.open(tmp_path / f"{name}.h5") as store:
+            assert sorted(store.ids) == sorted(ids)
+        assert generate.run(config, out=str(tmp_path / f"{name}.h5"), workers=1)["n_new"] == 0
+    (tmp_path / "c" / "three.xyz").write_text(_hydrogen(0.9))
+    config = wanted["folder"][0].model_copy(update={"level": HF})
+    with pytest.raises(InputError, match="was begun with another spec"):
+        generate.run(config, out=tmp_path / "folder.h5", workers=1)
+    with pytest.raises(InputError, match=r"spec\.yaml is a spec: give it alone"):
+        read_spec([tmp_path / "spec.yaml", tmp_path / "c"])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -291,7 +363,7 @@ def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Sig
         assert store.verify() == []
     assert 0 < n_kept < 200
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{200 - n_kept} of them new, 0 failed" in done.stdout
+    assert f"{200 - n_kept} of them new, 0 failed; 0 skipped" in done.stdout
     with Store.open(out) as store:
         assert sorted(store.ids) == [f"h2-{k:05d}" for k in range(200)]
 
