@@ -20,6 +20,7 @@ from helmol.errors import InputError
 from helmol.exchange import export_store, import_file, import_store
 from helmol.exchange.importing import _expected
 from helmol.exchange.readers import READERS, read_sample, select
+from helmol.skipped import Skips
 from helmol.store import Store
 from helmol.system import Molecule
 from store_samples import assert_same
@@ -47,7 +48,7 @@ def written(path, kind):
 def read_all(format, path, limit=10):
     """Read every sample of a file, without recomputing anything."""
     with READERS[format](path) as reader:
-        entries = select(reader, limit=limit)
+        entries = select(reader, limit=limit, skips=Skips(strict=True))
         if not entries:
             raise InputError("nothing to read")
         arrangement, _ = _expected(reader, entries)

@@ -42,7 +42,7 @@ class Model:
         def check(molecule):
             pass
 
-    def predict(self, samples, *, residual=False, max_edges=0):
+    def predict_each(self, samples, *, residual=False, max_edges=0):
         time.sleep(self.seconds)
         self.asked += [sample.id for sample in samples]
         found = []
@@ -156,7 +156,7 @@ def test_the_table_of_before_does_not_stand_beside_newer_results(store, tmp_path
 
 def test_a_result_comes_back_as_it_was_saved(store, tmp_path):
     with Store.open(store) as opened:
-        (made,) = Model().predict([opened[0]])
+        (made,) = Model().predict_each([opened[0]])
     made.save(tmp_path / "a.npz", model="x")
     back = Prediction.load(tmp_path / "a.npz")
     assert back.id == "a"
