@@ -16,6 +16,7 @@ from helmol.demo.config import DemoConfig
 from helmol.demo.report import write_report
 from helmol.doctor import versions
 from helmol.errors import InputError
+from helmol.evaluate import METRICS
 from helmol.files import entries, plain, write_json, write_text
 from helmol.locks import Claim
 
@@ -148,7 +149,7 @@ def check_folder(config: DemoConfig, out: Path) -> None:
 
 def judge(evaluation: dict[str, Any], guess: dict[str, Any]) -> list[dict[str, Any]]:
     """Compare the result with what a good run reaches; each bar says what was wanted and what was seen."""
-    error = float(evaluation["h_mae_uEh"])
+    error, unit = float(evaluation["h_mae_uEh"]), METRICS["h_mae_uEh"].unit
     gain = float(evaluation["baselines"]["minao"]["h_mae_uEh"]) / error
     cycles = {start: guess[start]["cycles"] for start in ("minao", "model")}
     difference = abs(guess["minao"]["energy_Eh"] - guess["model"]["energy_Eh"])
@@ -156,8 +157,8 @@ def judge(evaluation: dict[str, Any], guess: dict[str, Any]) -> list[dict[str, A
     return [
         {
             "what": "error of the held-out Fock matrices",
-            "wanted": f"at most {LARGEST_H_MAE_UEH:g} µEh",
-            "seen": f"{error:.1f} µEh",
+            "wanted": f"at most {LARGEST_H_MAE_UEH:g} {unit}",
+            "seen": f"{error:.1f} {unit}",
             "passed": error <= LARGEST_H_MAE_UEH,
         },
         {

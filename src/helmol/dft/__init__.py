@@ -1,6 +1,7 @@
-"""Run PySCF on a molecule and hand back a checked, converged sample, or raise.
+"""PySCF on one molecule: checked labels, cheap Fock matrices, and what a Fock matrix implies.
 
-Knows: PySCF, levels of theory, what a label must satisfy. Does not know: files, stores, torch.
+Knows: PySCF and its checkpoint files, levels of theory, what a label must satisfy. Does not know: stores,
+torch. What is no label raises.
 Everything that leaves this room is in house order and atomic units; PySCF's order ends here.
 """
 

@@ -1,7 +1,7 @@
 """How wrong a predicted Fock matrix, energy or force is, in named units, beside the error of cheap guesses.
 
 Knows: the metrics (:mod:`helmol.evaluate.metrics`), where the error sits (:mod:`helmol.evaluate.blocks`),
-plots. Does not know: how a network is trained, file formats of data. Validation during training is the
+plots and pages, published errors. Does not know: how a network is trained. Validation during training is the
 same code as the final table.
 
 PySCF is used only where a sample lacks an overlap or where dipoles are asked for, and its absence

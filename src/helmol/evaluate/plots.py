@@ -291,8 +291,9 @@ def shell_pairs(by_shell_pair: Mapping[str, Mapping[str, Mapping[str, float]]], 
         _write_cells(axes, image, norm)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=letters)
         axes.set_yticks(range(len(names)), names, fontsize=letters)
-        axes.set_title("Same atom" if title == "onsite" else "Two atoms")
-    figure.colorbar(shown, ax=panels, label="mean |ΔF| / µEh", shrink=0.8)
+        axes.set_title("Same atom" if title == "onsite" else "Two atoms", fontsize=9 + side / 2)
+    bar = figure.colorbar(shown, ax=panels, shrink=0.8)
+    bar.set_label("mean |ΔF| / µEh", fontsize=9 + side / 2)
     return _save(figure, path)
 
 

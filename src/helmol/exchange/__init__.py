@@ -1,7 +1,8 @@
-"""Carry data into stores and out of them: published files, conversions, splits.
+"""Carry data into stores and out of them: foreign files, conversions, cheap Fock matrices, splits.
 
-Knows: what to recompute with PySCF so that a wrong orbital order, unit or functional cannot pass, and
-how to name the likely cause. Does not know: the foreign formats (:mod:`helmol.exchange.readers`).
+Knows: the foreign formats (:mod:`helmol.exchange.readers`), what to recompute with PySCF so that a wrong
+orbital order, unit or functional cannot pass, and how to name the likely cause. Does not know: torch,
+networks.
 """
 
 from helmol.exchange.check import check_fock, check_overlaps

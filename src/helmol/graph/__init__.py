@@ -1,4 +1,7 @@
-"""From molecules to tensors: pairs, edge frames, matrix blocks grouped by shell signature.
+"""From molecules to tensors and back: pairs, edge frames, matrix blocks grouped by shell signature.
+
+Knows: what moves between atoms and edges, irreps of blocks, dense matrices made of them. Does not know:
+weights, what a matrix means.
 
 Everything after this room is torch. Molecules of any size stand one after the other (no padding);
 the pairs i < j inside the cutoff come once, the directed edges are ``[i→j for all pairs]`` followed

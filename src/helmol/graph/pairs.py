@@ -27,15 +27,17 @@ class Pairs:
     Attributes:
         geometry: of the pairs.
         native: whether the C kernels are used.
+        twice: whether what is computed will be differentiated twice, which torch operations alone can.
     """
 
     geometry: EdgeGeometry
     native: bool
+    twice: bool = False
 
     @classmethod
-    def of(cls, geometry: EdgeGeometry) -> Pairs:
-        """Choose the kernels for a geometry."""
-        return cls(geometry, call.usable(geometry.flip, lmax=geometry.lmax))
+    def of(cls, geometry: EdgeGeometry, *, twice: bool = False) -> Pairs:
+        """Choose the kernels for a geometry; ``twice`` for second derivatives, which are slower."""
+        return cls(geometry, call.usable(geometry.flip, lmax=geometry.lmax), twice)
 
     @cached_property
     def flip(self) -> Float[Tensor, " K"]:
@@ -208,7 +210,7 @@ class Pairs:
     def weighted_sum(self, edges: Float[Tensor, "E K C"], n_nodes: int) -> Float[Tensor, "{n_nodes} K C"]:
         """Sum edges ``[2P, K, C]``, faded by the envelope, at their atoms, ``[N, K, C]``; for autograd."""
         envelope = self.geometry.envelope
-        if self.geometry.moving or self.geometry.twice:
+        if self.geometry.moving or self.twice:
             return self.geometry.to_nodes(edges * torch.cat([envelope, envelope])[:, None, None], n_nodes)
         out: Tensor = Scatter.apply(edges, envelope, self, n_nodes)
         return out

@@ -1,7 +1,7 @@
 """A trained model as a user holds it: molecules in, Fock matrices and what follows from them out.
 
-Knows: run folders, which inputs are accepted, the model's domain, the change to PySCF's AO order.
-Does not know: training, SCF, tables. A prediction from a store needs no PySCF; one from a bare
+Knows: which inputs are accepted, the model's domain, the change to PySCF's AO order, files and tables of
+results. Does not know: training, SCF, labels. A prediction from a store needs no PySCF; one from a bare
 geometry needs it for the overlap.
 """
 

@@ -1,4 +1,4 @@
-"""Write and read labelled molecules without loss: one packed HDF5 file, and splits by id.
+"""Labelled molecules in one packed HDF5 file: written and read without loss, split by id, described.
 
 Knows: columns, transactions that survive ``kill -9``, checksums, the data card. Does not know:
 PySCF, torch, how a label was made.

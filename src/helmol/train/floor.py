@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from helmol.basis import BasisSet
-from helmol.evaluate import ErrorTable
+from helmol.evaluate import METRICS, ErrorTable
 from helmol.evaluate.network import predictions
 from helmol.files import write_json
 from helmol.model import Model, load_model
@@ -116,11 +116,13 @@ def settle_floor(
             model.fock_target.overlap_floor.fill_(found["floor"])
             replace_model(checkpoints, name, model, validate(model))
     if found["floor"]:
-        (h, h_now), (eps, eps_now) = found["h_mae_uEh"], found["eps_occ_mae_uEh"]
+        changes = [
+            f"{METRICS[key].symbol} {found[key][0]:.4g} → {found[key][1]:.4g} {METRICS[key].unit}"
+            for key in ("h_mae_uEh", "eps_occ_mae_uEh")
+        ]
         log.info(
-            "predictions are damped where the overlap is below %g: on %d validation molecules that makes "
-            "H %.4g → %.4g µEh, ε_occ %.4g → %.4g µEh",
-            found["floor"], found["n_molecules"], h, h_now, eps, eps_now,
+            "predictions are damped where the overlap is below %g: on %d validation molecules that makes %s",
+            found["floor"], found["n_molecules"], ", ".join(changes),
         )  # fmt: skip
     write_json(out / RECORD, found)
     return found

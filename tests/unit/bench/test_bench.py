@@ -38,8 +38,8 @@ def step(network, batch, **options):
 def convolution(network, batch, *, twice=False):
     """Return a function that runs one convolution of the network."""
     with torch.no_grad():
-        states = network.backbone.nodes(batch, twice=twice)
-    pairs = Pairs.of(states.geometry)
+        states = network.backbone.nodes(batch)
+    pairs = Pairs.of(states.geometry, twice=twice)
     return lambda: network.backbone.node_blocks[0].convolution(states.layers[0], states.scalars, pairs)
 
 

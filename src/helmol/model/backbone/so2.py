@@ -169,13 +169,13 @@ class SO2Convolution(nn.Module):
         """
         radial = self.radial(scalars).unflatten(1, (self.lmax + 1, -1))
         geometry = pairs.geometry
-        if geometry.twice or isinstance(self.first, SO2Linear):
+        if pairs.twice or isinstance(self.first, SO2Linear):
             hidden, gates = self._plain_first(nodes, radial, pairs)
         else:
             # Moving frames have gradients of their own: then the rotation is left to autograd.
             x, weights = geometry.to_pairs(nodes) if geometry.moving else nodes, self.first.flat_weights()
             hidden, gates = FusedFirstOfPairs.apply(x, radial, pairs, self.mmax, self.precision, *weights)
-        if geometry.twice:
+        if pairs.twice:
             return self._plain_second(hidden, gates)
         weights = self.second.flat_weights()
         out: Tensor = FusedSecond.apply(
