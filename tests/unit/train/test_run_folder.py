@@ -29,6 +29,9 @@ def no_plots(monkeypatch):
     monkeypatch.setattr("helmol.train.launch.plot_learning_curve", lambda folder: None)
 
 
+QUICK = {"checkpoint_every": 2, "max_steps": 6, "validate_every": 3}
+
+
 def config(toy, **changes):
     return parse(TrainConfig, settings(toy, **changes))
 
@@ -43,7 +46,7 @@ def end_of(folder):
 def whole(toy, tmp_path_factory):
     """A run that was never interrupted."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    run(config(toy, checkpoint_every=2), out=folder)
+    run(config(toy, **QUICK), out=folder)
     return folder
 
 
@@ -89,7 +92,7 @@ def test_one_process_of_a_launcher_trains(toy, tmp_path, monkeypatch):
 
 
 def test_of_two_processes_one_trains_and_the_other_says_who(toy, whole, tmp_path):
-    settings_of = config(toy, checkpoint_every=2)
+    settings_of = config(toy, **QUICK)
     outcomes = together([lambda: run(settings_of, out=tmp_path / "run")["finished"]] * 2)
     assert [outcome.get("ok") for outcome in outcomes].count(True) == 1
     (refused,) = [outcome["refused"] for outcome in outcomes if "refused" in outcome]
@@ -235,8 +238,8 @@ def test_tensors_of_another_checkpoint_are_refused(toy, interrupted):
 
 
 def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(toy, whole, tmp_path, many):
-    rng, settings_of = random.Random(5), config(toy, checkpoint_every=2)
-    for turn in range(many(2, 30)):
+    rng, settings_of = random.Random(5), config(toy, **QUICK)
+    for turn in range(many(1, 30)):
         out, kills = tmp_path / f"run-{turn}", 0
         while (
             outcome := killed_after(lambda out=out: run(settings_of, out=out)["finished"], wait(rng, kills))
@@ -244,13 +247,13 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_bits(toy, whole,
             assert outcome == {"died": -9}
             kills += 1
         assert end_of(out) == end_of(whole)
-        assert in_child(lambda out=out: run(settings_of, out=out)["steps"]) == {"ok": 12}
+        assert in_child(lambda out=out: run(settings_of, out=out)["steps"]) == {"ok": 6}
         assert not [path for path in out.rglob("*") if path.suffix in (".new", ".old", ".part", ".lock")]
 
 
 def wait(rng, kills):
     """Return how long a process lives: longer and longer, so that a slow machine gets to the end as well."""
-    return rng.uniform(0, 0.4) * 1.5**kills
+    return rng.uniform(0, 0.5) * 2**kills
 
 
 def test_a_killed_run_holds_its_folder_no_longer(toy, tmp_path):
