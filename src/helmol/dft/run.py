@@ -131,5 +131,8 @@ def _forces(mf: Any) -> Array:
 def _dipole(mole: Any, density: Array) -> Array:
     """Return the dipole moment about the origin, e·bohr, ``[3]``."""
     return properties.dipole(
-        density, dipole_integrals(mole), positions=mole.atom_coords(unit="Bohr"), charges=mole.atom_charges()
+        density,
+        dipole_integrals(mole),
+        positions=mole.atom_coords(unit="Bohr"),
+        charges=mole.atom_charges().astype(np.float64),
     )
