@@ -1,6 +1,7 @@
 # make demo   the whole story on this machine, in minutes, into demo/
 # make test   all tests, in an environment of their own
 # make lint   format, style, types, who imports whom
+# make stress thousands of damaged files, kills and races (about an hour)
 #
 # Needs Python 3.11 or newer with pip; everything else is installed into .venv and .venv-test.
 
@@ -15,11 +16,11 @@ PIP = -m pip --disable-pip-version-check install --quiet --constraint constraint
 INPUTS = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test stress lint format docs clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -4
 
 # --- environments ---------------------------------------------------------------------------
 # venv needs ensurepip, which bare Debian keeps in a package of its own; virtualenv does not.
@@ -53,6 +54,12 @@ demo: $(VENV)/.installed
 test: $(VENV_TEST)/.installed
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg \
 		$(VENV_TEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+# What `make test` tries some hundred times.
+stress: $(VENV_TEST)/.installed
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg \
+		$(VENV_TEST)/bin/python -m pytest -m faults --stress --timeout 7200 \
+		--numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV_TEST)/.installed
 	$(VENV_TEST)/bin/ruff check .

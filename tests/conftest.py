@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 # Types and shapes of these rooms are checked at every call; before any of their modules is imported.
 CHECKED = ("helmol.basis", "helmol.graph", "helmol.properties")
-install_import_hook(CHECKED, "beartype.beartype")
+install_import_hook(CHECKED, "typechecking.check")
 
 
 @pytest.fixture

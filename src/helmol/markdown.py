@@ -11,7 +11,7 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     Floats are shown with four significant digits; a bar within a cell (``|ΔF|``) does not end it.
     """
     rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join([_row(head), f"| {' | '.join(rule)} |", *map(_row, rows)])
+    return "\n".join([_row(head), f"|{'|'.join(rule)}|", *map(_row, rows)])
 
 
 def number(value: float | None) -> str:

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import helmol
-from helmol import dft, model, structures
+from helmol import dft, model, structures, target
 from helmol.cli.main import app
 from helmol.graph import prepare
 from helmol.store import Store
@@ -49,10 +49,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [Structure("atom", Molecule.from_angstrom([2], [[0, 0, 0]]), {})],
     )
     config = model.MODEL_PRESETS["nano"].model_copy(update={"channels": 4, "n_layers": 1})
-    domain = model.Domain(level, basis, "fock-minus-minao", (0,), (0,))
+    domain = target.Domain(level, basis, "fock-minus-minao", (0,), (0,))
     network = model.build(config, domain, seed=0)
     items = [
-        prepare(s.molecule, basis, cutoff=config.cutoff, matrix=model.target_matrix(s, domain.target))
+        prepare(s.molecule, basis, cutoff=config.cutoff, matrix=target.target_matrix(s, domain.target))
         for s in samples[:2]
     ]
     model.fit_statistics(network, items)

@@ -11,9 +11,10 @@ is read by its methods, never imported), torch, files.
 from helmol.basis.coupling import coupling, real_spherical_harmonics, wigner_d
 from helmol.basis.irreps import IrrepTable, diagonal_table, pair_table
 from helmol.basis.orders import MOrder, coefficients_from_house, from_house, house_order, m_order, to_house
-from helmol.basis.shells import BasisSet, ElementBasis, Signature, signature_nao
+from helmol.basis.shells import LETTERS, BasisSet, ElementBasis, Signature, signature_nao
 
 __all__ = [
+    "LETTERS",
     "BasisSet",
     "ElementBasis",
     "IrrepTable",

@@ -15,7 +15,7 @@ from helmol.arrays import Int64, IntArray
 from helmol.elements import SYMBOLS, some_symbols
 from helmol.errors import InputError
 
-LETTERS = "spdfghiklm"
+LETTERS = "spdfghiklmnoq"
 """Names of the angular momenta."""
 
 Signature = tuple[int, ...]
@@ -142,7 +142,7 @@ class BasisSet:
                 return f"{SYMBOLS[number]} {what}"
         return None
 
-    def part(self, numbers: Iterable[int]) -> BasisSet:
+    def part(self, numbers: Iterable[int] | Int64[IntArray, " n"]) -> BasisSet:
         """Return the basis of those of some elements that are there."""
         wanted = {int(number) for number in numbers}
         return BasisSet(self.name, {z: entry for z, entry in self.elements.items() if z in wanted})

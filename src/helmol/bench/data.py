@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from helmol.bench.cases import Case, domain, molecules
+from helmol.errors import InputError
 from helmol.graph import collate
 from helmol.store import Store
 from helmol.system import Matrices, Sample
@@ -63,8 +64,14 @@ def store_rate(path: Path, *, target: str, cutoff: float, repeats: int = 5) -> d
 
 
 def usual_target(path: Path) -> str:
-    """Return the target that a training on a store would have: with a reference where there is one."""
+    """Return the target that a training on a store would have: with a reference where there is one.
+
+    Raises:
+        InputError: the store is empty.
+    """
     with Store.open(path) as store:
+        if not len(store):
+            raise InputError(f"{path} is empty: there is nothing to read")
         return next((f"fock-minus-{name}" for name in store.references), "fock")
 
 

@@ -1,5 +1,6 @@
 """``helmol embed RUN STORE``: a picture of a network's atoms, and how well environments are separated."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,8 @@ def embed(
         folder = out or Path(run) / "embedding"
         networks = {}
         for path in [run, *(compare or [])]:
-            name = path.resolve().name if path.resolve().name not in networks else str(path)
+            name = Path(os.path.realpath(path)).name
+            name = str(path) if name in networks else name
             networks[name] = TrainedModel.load(path, device=device).network
         result = embed_runs(
             networks,

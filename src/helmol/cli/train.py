@@ -1,4 +1,4 @@
-"""``helmol train CONFIG``: train a model on the Fock matrices of a store."""
+"""``helmol train CONFIG``: train a model on the labels of a store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ def train(
     json_file: JsonFile = None,
     verbose: Verbose = False,
 ) -> None:
-    """Train a model on the Fock matrices of a store; the run folder is runs/NAME unless --out is given."""
+    """Train a model on the Fock matrices, energies or forces of a store; runs/NAME unless --out is given."""
     with session("train", json_file=json_file, verbose=verbose) as s:
         from helmol.train import read_config, run
         from helmol.train.report import NO_BASELINE, error_columns

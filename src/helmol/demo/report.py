@@ -82,7 +82,11 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
 def _error_table(evaluation: Mapping[str, Any]) -> Table:
     """Return the errors of the model beside those of the cheap guesses."""
     head, rows = error_columns(evaluation)
-    return head, [[cell if isinstance(cell, str) else markdown.number(cell) for cell in row] for row in rows]
+    texts = [
+        [markdown.number(cell) if isinstance(cell, float) or cell is None else str(cell) for cell in row]
+        for row in rows
+    ]
+    return head, texts
 
 
 def _said_aloud(result: Mapping[str, Any]) -> list[str]:
@@ -94,13 +98,13 @@ def _said_aloud(result: Mapping[str, Any]) -> list[str]:
 def _published(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
     """Return a paragraph with published errors of the same molecule at the same level, if there are any."""
     rows = comparable(f"MD17 {config['molecule']}", xc=config["xc"], basis=config["basis"])
-    named = [f"{row['model']} {row['value']:g}" for row in rows if row["metric"] == "h_mae_uEh"]
+    named = [f"{row['model']}: {row['value']:g}" for row in rows if row["metric"] == "h_mae_uEh"]
     if not named:
         return []
     metric, n_train = METRICS["h_mae_uEh"], rows[0]["n_train"]
     return [
         f"Published for the same molecule and level of theory, but for the geometries of MD17 and {n_train} "
-        f"training molecules, so for orientation only; {metric.heading}: {', '.join(named)}; here "
+        f"training molecules, so for orientation only; {metric.heading}: {'; '.join(named)}. Here "
         f"{evaluation['h_mae_uEh']:.4g}. Sources: evaluate/published.csv in the package."
     ]
 

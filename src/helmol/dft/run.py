@@ -134,5 +134,5 @@ def _dipole(mole: Any, density: Array) -> Array:
         density,
         dipole_integrals(mole),
         positions=mole.atom_coords(unit="Bohr"),
-        charges=mole.atom_charges().astype(np.float64),
+        charges=np.asarray(mole.atom_charges(), dtype=np.float64),
     )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from helmol.arrays import Array, IntArray
-from helmol.basis import BasisSet
+from helmol.basis import LETTERS, BasisSet
 from helmol.elements import SYMBOLS
 from helmol.units import MICROHARTREE_PER_HARTREE
-
-LETTERS = "spdfghiklmnoq"
 
 
 class BlockErrors:

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from helmol.arrays import Array
 from helmol.basis import BasisSet
@@ -201,8 +202,7 @@ def _level_errors(
     above = axes.get_xaxis_transform()
     axes.text(n_occupied + 0.5, 1.01, "HOMO | LUMO", transform=above, ha="center", fontsize=8)
     axes.set(xlabel="orbital", ylabel=f"|Δε| against DFT / µEh{cut}", xlim=(0.5, len(orbital) + 0.5))
-    locator: Any = axes.xaxis.get_major_locator()
-    locator.set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="best")
     _tidy(axes)
 
@@ -291,8 +291,9 @@ def shell_pairs(by_shell_pair: Mapping[str, Mapping[str, Mapping[str, float]]], 
         _write_cells(axes, image, norm)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=letters)
         axes.set_yticks(range(len(names)), names, fontsize=letters)
-        axes.set_title("Same atom" if title == "onsite" else "Two atoms")
-    figure.colorbar(shown, ax=panels, label="mean |ΔF| / µEh", shrink=0.8)
+        axes.set_title("Same atom" if title == "onsite" else "Two atoms", fontsize=9 + side / 2)
+    bar = figure.colorbar(shown, ax=panels, shrink=0.8)
+    bar.set_label("mean |ΔF| / µEh", fontsize=9 + side / 2)
     return _save(figure, path)
 
 
@@ -333,7 +334,7 @@ def scf_convergence(runs: Mapping[str, Mapping[str, Any]], path: Path, *, title:
     left.set(xlabel="SCF cycle", ylabel=f"E − lowest energy / Eh{cut}")
     right.set(xlabel="SCF cycle", ylabel="norm of the orbital gradient / Eh")
     for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes)
     right.legend(frameon=False, title="start")
     figure.suptitle(title)

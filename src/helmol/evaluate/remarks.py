@@ -10,6 +10,8 @@ from helmol.evaluate.metrics import METRICS
 COMPARED = (
     "h_mae_uEh",
     "eps_occ_mae_uEh",
+    "homo_mae_uEh",
+    "lumo_mae_uEh",
     "gap_mae_uEh",
     "density_error",
     "dipole_mae_debye",
@@ -71,7 +73,10 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
     """Return what to say about a result of :func:`helmol.evaluate.run.evaluate_store`."""
     gaps = "a small or negative predicted gap where DFT has none"
     far = "a predicted density far from its first SCF step"
+    n, some = result["n_molecules"], result.get("energy_from_h_n_molecules", 0)
+    few = [f"energies of predicted Fock matrices are of {some} of {n} molecules"] if 0 < some < n else []
     return [
+        *few,
         *no_better(result, result["baselines"]),
         *flagged(result.get("flags", []), result["n_molecules"], gaps),
         *flagged(result.get("energy_from_h_flags", []), result.get("energy_from_h_n_molecules", 0), far),

@@ -186,7 +186,7 @@ def _what_to_compare(
         found[name] = [index for index in chosen if there[index]]
     if not any(found.values()):
         what = " or ".join(text for name, text in columns.items() if name in network.heads)
-        raise InputError(f"no molecule of {stores.names} has a {what} to compare with")
+        raise InputError(f"no molecule of {stores.names} has what is compared: {what}")
     for name, what in columns.items():
         if found[name]:
             for index in sorted({*chosen} - {*found[name]}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def import_store(path: PathLike, *, out: PathLike, strict: bool = False) -> dict
     if out.exists():
         raise InputError(f"{out} is there already: choose another --out")
     total = header.get("files")
-    of = f"{path.resolve()} {json.dumps(header, sort_keys=True)}"
+    of = f"{os.path.realpath(path)!a} {json.dumps(header, sort_keys=True)}"
     with (
         unfinished(out, of=of, level=level, basis=basis) as store,
         Progress("Convert", total=len(total) if isinstance(total, list) else 0, unit="molecules") as bar,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helmol.arrays import Float, Float64, Int64
+from helmol.arrays import Float, Int64
 from helmol.basis import BasisSet, IrrepTable, diagonal_table, pair_table
 from helmol.graph.batch import Batch, Key
 from helmol.graph.frames import EdgeGeometry
@@ -92,13 +92,13 @@ def rotate_pairs(
 
 def transposition(
     table: IrrepTable, degree: int, n_spins: int
-) -> tuple[Int64[Tensor, " c"], Float64[Tensor, " c"]]:
+) -> tuple[Int64[Tensor, " c"], Float[Tensor, " c"]]:
     """Return where each irrep of a degree finds its transpose, and the sign; ``[n_spins · n_l]``.
 
     For two atoms of equal shells and features in the order of :func:`split_degrees`.
     """
     order = torch.from_numpy(table.transposed[degree])
-    sign = 1.0 - 2.0 * torch.from_numpy(table.parities[degree]).to(torch.float64)
+    sign = 1.0 - 2.0 * torch.from_numpy(table.parities[degree]).to(torch.float32)
     spins = torch.arange(n_spins)[:, None] * len(order)
     return (order + spins).reshape(-1), sign.repeat(n_spins)
 

@@ -34,7 +34,6 @@ class EdgeGeometry:
         frames: ``W_l [P, 2l+1, 2l+1]`` for each l: from the edge frame of i→j to the laboratory.
         flip: ``[K]`` l-major signs between the frames of i→j and j→i.
         to_m_major, to_l_major: ``[K]`` gathers between the two orders.
-        twice: whether what is computed from it will be differentiated twice, which not all kernels can.
     """
 
     lmax: int
@@ -45,7 +44,6 @@ class EdgeGeometry:
     flip: Float[Tensor, " K"]
     to_m_major: Int64[Tensor, " K"]
     to_l_major: Int64[Tensor, " K"]
-    twice: bool = False
 
     __repr__ = brief
 
@@ -179,7 +177,6 @@ def edge_geometry(
     cutoff: float,
     dtype: torch.dtype,
     envelope: bool = True,
-    twice: bool = False,
 ) -> EdgeGeometry:
     """Compute distances, envelope and frames of all pairs.
 
@@ -193,7 +190,6 @@ def edge_geometry(
         cutoff: where the envelope ends, bohr.
         dtype: precision of the result.
         envelope: ``False`` gives ones.
-        twice: passed on, see :class:`EdgeGeometry`.
     """
     i, j = pair_index
     vector = positions[j] - positions[i]
@@ -211,7 +207,6 @@ def edge_geometry(
         flip=flip_signs(lmax).to(unit),
         to_m_major=m_major(lmax).to(unit.device),
         to_l_major=torch.argsort(m_major(lmax)).to(unit.device),
-        twice=twice,
     )
 
 

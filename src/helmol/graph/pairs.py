@@ -27,15 +27,17 @@ class Pairs:
     Attributes:
         geometry: of the pairs.
         native: whether the C kernels are used.
+        twice: whether what is computed will be differentiated twice, which torch operations alone can.
     """
 
     geometry: EdgeGeometry
     native: bool
+    twice: bool = False
 
     @classmethod
-    def of(cls, geometry: EdgeGeometry) -> Pairs:
-        """Choose the kernels for a geometry."""
-        return cls(geometry, call.usable(geometry.flip, lmax=geometry.lmax))
+    def of(cls, geometry: EdgeGeometry, *, twice: bool = False) -> Pairs:
+        """Choose the kernels for a geometry; ``twice`` for second derivatives, which are slower."""
+        return cls(geometry, call.usable(geometry.flip, lmax=geometry.lmax), twice)
 
     @cached_property
     def flip(self) -> Float[Tensor, " K"]:
@@ -89,64 +91,6 @@ class Pairs:
     def _sums(self, like: Tensor) -> Tensor:
         """Return zeros of this shape for each part."""
         return like.new_zeros(call.n_parts(self.geometry.n_pairs), *like.shape)
-
-    def gather_scale(
-        self, nodes: Float[Tensor, "N K C"], radial: Float[Tensor, "E L 2*C"], mmax: int
-    ) -> Float[Tensor, "E rows 2*C"]:
-        """Return both ends of each directed edge in its frame, times its radial weights.
-
-        Args:
-            nodes: ``[N, K, C]`` l-major.
-            radial: ``[2P, L+1, 2C]``, one weight per degree and channel.
-            mmax: components of higher order are left out.
-
-        Returns:
-            ``[2P, K', 2C]``, the m-major rows with |m| ≤ mmax, channels ``[x_i ‖ x_j]``.
-        """
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
-        rows = sum(m_sizes(lmax)[: mmax + 1])
-        if not self.native:
-            weights = radial.index_select(1, self.degree[:rows])
-            return self.geometry.to_edges(nodes)[:, :rows] * weights
-        scaled = nodes.new_empty(2 * p, rows, 2 * c)
-        inputs = [
-            nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._rows(), self.degree,
-        ]  # fmt: skip
-        self._run("gather_scale", inputs, (p, lmax, c, rows), [self._scratch(c, 1)], [scaled])
-        return scaled
-
-    def gather_scale_gradient(
-        self,
-        gradient: Float[Tensor, "E rows C2"],
-        nodes: Float[Tensor, "N K C"],
-        radial: Float[Tensor, "E L C2"],
-    ) -> tuple[Float[Tensor, "N K C"], Float[Tensor, "E L C2"]]:
-        """Return the gradients of :meth:`gather_scale` with respect to nodes and radial weights."""
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
-        rows = gradient.shape[1]
-        if not self.native:
-            return self._plain_gradient(gradient, nodes, radial)
-        g_nodes, g_radial = self._sums(nodes), torch.empty_like(radial)
-        inputs = [
-            gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._rows(),
-            self.degree,
-        ]  # fmt: skip
-        own = [self._scratch(c, 2), g_nodes]
-        self._run("gather_scale_backward", inputs, (p, lmax, c, rows), own, [g_radial])
-        return _added(g_nodes), g_radial
-
-    def _plain_gradient(self, gradient: Tensor, nodes: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients by torch operations."""
-        rows, (n, k, c) = gradient.shape[1], nodes.shape
-        local = self.geometry.to_edges(nodes)[:, :rows]
-        g_radial = torch.zeros_like(radial).index_add(1, self.degree[:rows], gradient * local)
-        g_local = gradient * radial.index_select(1, self.degree[:rows])
-        g_local = torch.cat([g_local, g_local.new_zeros(len(g_local), k - rows, 2 * c)], dim=1)
-        # What belongs to j on the edge i→j goes to the source of the edge j→i, seen from its frame.
-        own, other = g_local.split(c, dim=2)
-        forward, backward = other.split(len(other) // 2) if len(other) else (other, other)
-        turned = torch.cat([backward, forward]) * self.flip[:, None]
-        return self.geometry.to_nodes(own + turned, n), g_radial
 
     def ends_folded(
         self, ends: Float[Tensor, "P K C2"], radial: Float[Tensor, "2*P L C"], mmax: int
@@ -266,7 +210,7 @@ class Pairs:
     def weighted_sum(self, edges: Float[Tensor, "E K C"], n_nodes: int) -> Float[Tensor, "{n_nodes} K C"]:
         """Sum edges ``[2P, K, C]``, faded by the envelope, at their atoms, ``[N, K, C]``; for autograd."""
         envelope = self.geometry.envelope
-        if self.geometry.moving or self.geometry.twice:
+        if self.geometry.moving or self.twice:
             return self.geometry.to_nodes(edges * torch.cat([envelope, envelope])[:, None, None], n_nodes)
         out: Tensor = Scatter.apply(edges, envelope, self, n_nodes)
         return out

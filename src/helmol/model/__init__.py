@@ -1,6 +1,7 @@
-"""The network: a backbone that knows no orbitals, heads that make blocks and energies of them.
+"""A model: a backbone that knows no orbitals, heads that make blocks and energies of its features.
 
-Knows: torch, irreps, its own files. Does not know: PySCF, stores, training.
+Knows: torch, irreps, what its outputs cost (:mod:`helmol.model.losses`), its folder on the disk, and how
+many molecules are predicted in batches. Does not know: PySCF, stores, the steps of a training.
 """
 
 from helmol.model.artifact import describe_model, find_model, load_model, save_model

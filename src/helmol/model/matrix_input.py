@@ -8,7 +8,7 @@ and their order are respected as by the head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -103,7 +103,7 @@ class MatrixInput(nn.Module):
 
     def nodes(self, batch: Batch) -> Tensor:
         """Return what the blocks of the atoms add to the nodes, ``[N, K, C]`` l-major."""
-        dtype, maps = self.weights[0].dtype, self._maps()
+        dtype, maps = self.weights[0].dtype, self._maps(b.key for b in batch.buckets if len(b.key) == 1)
         total = torch.zeros(
             len(batch.numbers), (self.lmax + 1) ** 2, self.channels, dtype=dtype, device=batch.numbers.device
         )
@@ -130,7 +130,7 @@ class MatrixInput(nn.Module):
             start: the first pair.
             n_pairs: pairs of the whole batch.
         """
-        dtype, maps = self.weights[0].dtype, self._maps()
+        dtype, maps = self.weights[0].dtype, self._maps(b.key for b in buckets if len(b.key) == 2)
         here, n_rows = geometry.n_pairs, (self.lmax + 1) ** 2
         total = torch.zeros(2 * here, n_rows, self.channels, dtype=dtype, device=geometry.envelope.device)
         rows = rows_of_degree(self.lmax)
@@ -151,12 +151,10 @@ class MatrixInput(nn.Module):
                 total[opposite[:, None], row] += (part * flip) @ turned
         return total
 
-    def _maps(self) -> _Maps:
-        """Return the maps cut by kind of block, once for all kinds."""
-        weights = [
-            dict(zip(slots.keys, weight.split(slots.sizes), strict=True))
-            for weight, slots in zip(self.weights, self.slots, strict=True)
-        ]
+    def _maps(self, keys: Iterable[Key]) -> _Maps:
+        """Return the maps of some kinds of blocks, cut once for all of them."""
+        kinds = {kind for key in keys for kind in (key, key[::-1])}
+        weights = [slots.cut(weight, kinds) for slots, weight in zip(self.slots, self.weights, strict=True)]
         return _Maps(weights, self.exchange)
 
 

@@ -86,53 +86,6 @@ static void NAME(spread)(
     }
 }
 
-/* scaled[e] = [x_i | x_j] of the edge, in its frame, times radial[e][degree]; rows k < rows. */
-void NAME(gather_scale)(
-    IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip,
-    const long *row, const long *degree, long P, long lmax, long C, long rows, long begin, long end, REAL *restrict local,
-    REAL *restrict scaled) {
-    const long S = 2 * C, D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3, R = (lmax + 1) * S;
-    for (long p = begin; p < end; p++) {
-        NAME(ends)(nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
-        for (long k = 0; k < rows; k++) {
-            IN x = local + k * S, f = flip[k];
-            IN there = radial + p * R + degree[k] * S, *restrict back = there + P * R;
-            REAL *restrict out = scaled + (p * rows + k) * S, *restrict rev = out + P * rows * S;
-            for (long c = 0; c < S; c++) out[c] = x[c] * there[c];
-            for (long c = 0; c < C; c++) rev[c] = f * x[C + c] * back[c];
-            for (long c = 0; c < C; c++) rev[C + c] = f * x[c] * back[C + c];
-        }
-    }
-}
-
-/* Gradients of gather_scale: g_radial is written, g_nodes added to. Needs two scratch arrays [K, 2C]. */
-void NAME(gather_scale_backward)(
-    IN g_scaled, IN nodes, const long *i, const long *j, IN frames, IN radial,
-    IN flip, const long *row, const long *degree, long P, long lmax, long C, long rows, long begin, long end,
-    REAL *restrict local, REAL *restrict g_nodes, REAL *restrict g_radial) {
-    const long K = (lmax + 1) * (lmax + 1), S = 2 * C, R = (lmax + 1) * S;
-    const long D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
-    REAL *restrict g_local = local + K * S;
-    for (long p = begin; p < end; p++) {
-        NAME(ends)(nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
-        REAL *restrict gr = g_radial + p * R, *restrict gb = gr + P * R;
-        for (long c = 0; c < R; c++) gr[c] = gb[c] = 0;
-        for (long k = 0; k < rows; k++) {
-            IN x = local + k * S, f = flip[k];
-            IN there = radial + p * R + degree[k] * S, *restrict back = there + P * R;
-            IN g = g_scaled + (p * rows + k) * S, *restrict h = g + P * rows * S;
-            REAL *restrict a = gr + degree[k] * S, *restrict b = gb + degree[k] * S, *restrict o = g_local + k * S;
-            for (long c = 0; c < S; c++) a[c] += g[c] * x[c];
-            for (long c = 0; c < C; c++) b[c] += f * h[c] * x[C + c];
-            for (long c = 0; c < C; c++) b[C + c] += f * h[C + c] * x[c];
-            for (long c = 0; c < C; c++) o[c] = g[c] * there[c] + f * h[C + c] * back[C + c];
-            for (long c = 0; c < C; c++) o[C + c] = g[C + c] * there[C + c] + f * h[c] * back[c];
-        }
-        for (long c = rows * S; c < K * S; c++) g_local[c] = 0;
-        NAME(spread)(g_local, i[p], j[p], frames + p * D, row, lmax, C, g_nodes);
-    }
-}
-
 /* x = radial[p] x_i and y = flip radial[P+p] x_j of each pair: even[p] = (x + y)/sqrt 2 in rows k < rows of
  * folded[p], J (x - y)/sqrt 2 in those of folded[P+p]; J moves row k to turn[k], with the sign of that row. */
 void NAME(gather_fold)(

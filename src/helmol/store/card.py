@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from helmol.arrays import IntArray
+from helmol.basis import LETTERS
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError, StoreError
 from helmol.files import beside, write_json, write_text
@@ -18,7 +19,7 @@ from helmol.progress import Progress
 from helmol.store.columns import REFERENCE
 from helmol.store.oddities import State, scf_state
 from helmol.store.packed import Store
-from helmol.store.statistics import LETTERS, FockStatistics, energy_outliers, equal_geometries
+from helmol.store.statistics import FockStatistics, energy_outliers, equal_geometries
 
 MOST_SAMPLES = 1000
 """Statistics of matrices are taken over at most this many samples, drawn with a fixed seed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def merge(paths: Sequence[Path], out: Path, *, rename: bool = False) -> dict[str
         InputError: fewer than two stores.
         StoreError: levels or bases differ, different samples of one id, ``out`` exists.
     """
-    if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
+    if len(paths) < 2 or len({os.path.realpath(path) for path in paths}) < len(paths):
         raise InputError("two or more different stores are needed to merge")
     level, basis, total, of = _joined(paths)
     splits: dict[str, dict[str, None]] = {}

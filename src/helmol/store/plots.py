@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from helmol.arrays import Array
+from helmol.basis import LETTERS
+from helmol.elements import atomic_number
 from helmol.errors import StoreError
 from helmol.files import replacing
 from helmol.store.card import drawn_rows
@@ -79,7 +81,7 @@ def _distances(store: Store, folder: Path) -> Path | None:
     pairs = {name: pair for name, pair in pairs.items() if len(pair[0])}
     if not pairs:
         return None
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    figure = Figure(figsize=(7.6, 4), layout="constrained")
     axes = figure.subplots()
     for k, (name, (distance, norm)) in enumerate(pairs.items()):
         color = COLOURS[k % len(COLOURS)]
@@ -97,7 +99,7 @@ def _distances(store: Store, folder: Path) -> Path | None:
             rasterized=True,
         )
     axes.set(xlabel="distance of two atoms / Å", ylabel="norm of their block / Eh")
-    axes.legend(frameon=False, markerscale=2)
+    axes.legend(frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     return _save(figure, folder / "block_norms.png")
 
 
@@ -115,9 +117,7 @@ def _shell_pairs(fock: Mapping[str, Mapping[str, Any]], folder: Path) -> Path | 
             pair = (elements.split("-") * 2)[:2]
             first, second = (f"{e} {l}" for e, l in zip(pair, shells.split("-"), strict=True))
             ends[first, second] = ends[second, first] = row["rms_Eh"]
-        names = sorted(
-            {name for pair in ends for name in pair}, key=lambda n: (n[:-1], "spdfghi".find(n[-1]))
-        )
+        names = sorted({name for pair in ends for name in pair}, key=_place)
         values = np.full((len(names), len(names)), np.nan)
         for (first, second), value in ends.items():
             values[names.index(first), names.index(second)] = value or np.nan
@@ -128,6 +128,12 @@ def _shell_pairs(fock: Mapping[str, Mapping[str, Any]], folder: Path) -> Path | 
         axis.set_title("two orbitals of one atom" if kind == "onsite" else "two atoms", fontsize=10)
         figure.colorbar(image, ax=axis, label="log₁₀ (root mean square of F / Eh)", shrink=0.8)
     return _save(figure, folder / "shell_pairs.png")
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Return by what shells of elements (``"O p"``) are sorted: atomic number, angular momentum."""
+    element, letter = name.split()
+    return atomic_number(element), LETTERS.index(letter)
 
 
 def _spreads(card: Mapping[str, Any], folder: Path) -> Path | None:

@@ -13,12 +13,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from helmol.arrays import Array, IntArray
-from helmol.basis import BasisSet
+from helmol.basis import LETTERS, BasisSet
 from helmol.elements import SYMBOLS
 from helmol.properties import element_energies
 from helmol.system import Molecule, Sample
-
-LETTERS = "spdfghiklmnoq"
 
 OUTLIER_SIGMAS = 8.0
 """An energy is an outlier beyond this many robust standard deviations (1.4826 MAD) of the fit."""

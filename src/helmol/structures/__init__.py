@@ -3,8 +3,9 @@
 Sampled by xTB molecular dynamics, along normal modes, as conformers of SMILES, as dimers and complexes,
 and as random molecules over most of the periodic table.
 
-Knows: ASE's file formats, GFN2-xTB, RDKit (each imported only when used). Does not know: DFT, stores,
-torch. Å and the multiplicity 2S+1 of foreign files become bohr and 2S here.
+Knows: ASE's file formats and others, where files state charge and spin, GFN2-xTB, RDKit (each imported
+only when used). Does not know: DFT, stores, torch. Å and the multiplicity 2S+1 of foreign files become
+bohr and 2S here.
 """
 
 from helmol.structures.assembly import ComplexesConfig, DimersConfig, complexed, dimers, draw_fragments

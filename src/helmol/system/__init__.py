@@ -1,6 +1,7 @@
 """Frozen records that travel between the rooms: molecules, levels of theory, matrices, samples.
 
-Knows: shapes, units (atomic), charge/spin parity. Does not know: files, PySCF, torch.
+Knows: shapes, units (atomic), charge/spin parity, which cheap Fock matrices are what their names say.
+Does not know: files, PySCF, torch.
 """
 
 from helmol.system.level import LevelOfTheory

@@ -1,7 +1,7 @@
 """What is known of a label before the network: subtracted from labels, added to predictions, saved with it.
 
-Knows: domains, H₀ by name, closed-form parts, statistics, element energies, damping; torch and prepared
-molecules. Does not know: networks, losses, PySCF.
+Knows: domains, H₀ by name, closed-form parts, statistics, element energies, damping; torch, and how the
+samples of a store become prepared molecules. Does not know: networks, losses, PySCF.
 """
 
 from helmol.target.damping import damped

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
@@ -36,6 +37,19 @@ class Slots(Generic[K]):
 
     def __getitem__(self, key: K) -> slice:
         return self.slices[key]
+
+    def cut(self, values: Tensor, wanted: Collection[K]) -> dict[K, Tensor]:
+        """Return the rows of the kinds that are wanted; what is between them is cut off in one piece.
+
+        The gradient joins the pieces once, whatever their number.
+        """
+        there = [key for key in self.keys if key in wanted]
+        kept = [key for key in there if self[key].start < self[key].stop]
+        edges = sorted({0, self.total, *(e for key in kept for e in (self[key].start, self[key].stop))})
+        pieces = values.split([stop - start for start, stop in pairwise(edges)])
+        place = {start: piece for start, piece in zip(edges, pieces, strict=False)}
+        nothing = values.new_empty(0, *values.shape[1:])
+        return dict.fromkeys(there, nothing) | {key: place[self[key].start] for key in kept}
 
     def __contains__(self, key: object) -> bool:
         return key in self.slices
@@ -91,6 +105,11 @@ class OfElements(Known):
     def of(self, number: int) -> Tensor:
         """Return a view of the values of one element, ``[n_rows, dim]``."""
         return self.values[:, self.slots[number]]
+
+    def alone(self, key: Key) -> Tensor | None:
+        """Return the values of the only element of a kind, ``[n_rows, dim]``, or ``None``."""
+        group = self.groups[key]
+        return self.values[:, group] if group.stop - group.start == table_of(key).dim else None
 
     def forward(self, bucket: Bucket, numbers: Tensor) -> Tensor:
         """Return the values of the atoms of a bucket, ``[n, n_rows, dim]``.

@@ -60,7 +60,10 @@ class Scale(Known):
             bucket: blocks of one kind.
             numbers: atomic numbers of the whole batch, ``[N]``.
         """
-        return self.of_pair(bucket.key) if len(bucket.key) == 2 else self.elements(bucket, numbers)
+        if len(bucket.key) == 2:
+            return self.of_pair(bucket.key)
+        alone = self.elements.alone(bucket.key)
+        return self.elements(bucket, numbers) if alone is None else alone
 
     def of_pair(self, key: Key) -> Tensor:
         """Return a view of the values of one kind of pair, ``[n_spins, dim]``."""

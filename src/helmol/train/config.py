@@ -234,7 +234,7 @@ class RunConfig(Config):
     precision: Precision = "fp32"
     """Precision of the matrix products of edge features: ``tf32`` and ``bf16`` round their factors,
     ``tf32x3`` and ``bf16x3`` make up for it with three products. Faster on CUDA only; elsewhere emulated.
-    Forces are trained in ``fp32``."""
+    Forces are trained in ``fp32``, and so is the first map of convolutions with ``radial: edge``."""
     validate_every: int = Field(200, ge=1, le=1_000_000_000)
     """Steps between validations."""
     checkpoint_every: int = Field(200, ge=1, le=1_000_000_000)

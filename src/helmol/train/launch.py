@@ -101,10 +101,9 @@ def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
         if counters.finished:
             log.info("the run in %s is finished: nothing to do", out)
             _check_data(out, config.data.store, settings, fingerprint)
+            # Killed just before, or of before it was done.
             unsettled = config.task != "energy" and not (out / RECORD).exists()
-            if unsettled or (
-                config.data.store.exists() and not (out / BASELINES).exists()
-            ):  # killed just before
+            if unsettled or (config.data.store.exists() and not (out / BASELINES).exists()):
                 with Store.open(config.data.store) as store, torch_settings(config.run) as device:
                     _complete(out, config, store, trained_on(out)["val"], device)
             counters = _counters(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def write_card(
         ("training time", f"{counters.elapsed:.0f} s on {place}"),
         ("versions", versions),
     ]
-    lines = [f"# {folder.resolve().name}", "", "| | |", "|---|---|"]
+    lines = [f"# {Path(os.path.realpath(folder)).name}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts]
     lines += ["", "Errors on the validation molecules (they chose the best step; they are no test set):", ""]
     lines += [markdown.table(*error_columns(best, last, baselines)), ""]

@@ -38,8 +38,8 @@ def step(network, batch, **options):
 def convolution(network, batch, *, twice=False):
     """Return a function that runs one convolution of the network."""
     with torch.no_grad():
-        states = network.backbone.nodes(batch, twice=twice)
-    pairs = Pairs.of(states.geometry)
+        states = network.backbone.nodes(batch)
+    pairs = Pairs.of(states.geometry, twice=twice)
     return lambda: network.backbone.node_blocks[0].convolution(states.layers[0], states.scalars, pairs)
 
 
@@ -55,11 +55,8 @@ def test_bytes_kept_per_edge(uracil):
     assert little <= 13e3
 
 
-@pytest.mark.parametrize(("radial", "share"), [("edge", 0.8), ("pair", 0.61)])
-def test_arithmetic_of_a_convolution(radial, share):
-    case = CASES["uracil"]
-    network = build(CONFIG.model_copy(update={"radial": radial}), domain(case))
-    batch = collate([network.prepare(molecule) for molecule in molecules(case, seed=0)])
+def test_arithmetic_of_a_convolution(uracil):
+    network, batch = uracil
     function = convolution(network, batch)
     # What torch does not count by itself.
     in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
@@ -68,12 +65,11 @@ def test_arithmetic_of_a_convolution(radial, share):
     found = counter.get_total_flops() / batch.n_edges
     lmax, c = network.backbone.lmax, CONFIG.channels
     formula = convolution_flops(lmax, c)
-    ends = 2 if radial == "edge" else 1
-    gates = 2 * ends * c * (lmax + 1) * lmax * c
+    gates = 2 * c * (lmax + 1) * lmax * c
     hidden = network.backbone.node_blocks[0].convolution.radial
     radial_flops = sum(2 * layer.weight.numel() for layer in hidden if isinstance(layer, torch.nn.Linear))
     # Three real products instead of four for a complex one; half of the first map where pairs share it.
-    assert share - 0.02 < (found - gates - radial_flops) / formula < share
+    assert 0.59 < (found - gates - radial_flops) / formula < 0.61
 
 
 def test_the_plain_form_would_break_the_guards(uracil):

@@ -13,6 +13,8 @@ from forked import tried
 from helmol.config import Config, parse, read_yaml, with_overrides
 from helmol.errors import ConfigError, InputError
 
+pytestmark = pytest.mark.faults
+
 
 def read(tmp_path, text):
     path = tmp_path / "a.yaml"

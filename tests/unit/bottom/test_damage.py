@@ -13,6 +13,8 @@ from forked import tried
 from helmol.damage import physical_memory, read_json, read_npz, read_text
 from helmol.errors import InputError, StoreError
 
+pytestmark = pytest.mark.faults
+
 
 def refused(function, *arguments, **options):
     """Return the one line of a refusal."""

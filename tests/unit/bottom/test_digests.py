@@ -16,6 +16,8 @@ from helmol.digests import (
 )
 from helmol.errors import InputError, TrainingError
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def tensors():

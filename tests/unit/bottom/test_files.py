@@ -20,6 +20,8 @@ from helmol.files import (
 )
 from helmol.locks import Claim
 
+pytestmark = pytest.mark.faults
+
 
 def unfinished(folder, name):
     """Let a process die while it writes a file; return what it leaves."""

@@ -12,6 +12,8 @@ from helmol import locks
 from helmol.errors import BusyError
 from helmol.locks import Claim
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_second_one_is_refused_and_told_who_holds_it(tmp_path, folder):

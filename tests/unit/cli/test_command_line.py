@@ -1,7 +1,9 @@
 """The command line: every verb answers fast, and a mistake costs one line."""
 
+import logging
 import subprocess
 import sys
+import warnings
 
 import pytest
 import typer
@@ -158,3 +160,35 @@ def test_a_wrong_value_is_said_in_plain_words(tmp_path, capsys, keys, message):
     assert code != 0
     assert f"spec.yaml: {message}" in error
     assert "Value error" not in error
+
+
+def warn_often(log):
+    """Warn two thousand times, and stop with an error."""
+    for k in range(1000):
+        log.warning("molecule %d has no charge", k)
+        warnings.warn("B3LYP means\nanother thing", FutureWarning, stacklevel=1)
+    raise InputError("and then it stopped")
+
+
+def test_equal_warnings_of_a_verb_are_one_line_and_a_count(capsys):
+    log = logging.getLogger("helmol.test")
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(typer.Exit), session("predict"):
+            warn_often(log)
+        lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "molecule 0 has no charge",
+        "FutureWarning: B3LYP means another thing",
+        "molecule 1 has no charge",
+        "molecule 2 has no charge",
+        "999 more warnings like: FutureWarning: B3LYP means another thing",
+        "997 more warnings like: molecule 3 has no charge",
+        "helmol predict: and then it stopped",
+    ]
+    assert warnings.showwarning is before
+    with session("predict", verbose=True):
+        for k in range(10):
+            log.warning("molecule %d has no charge", k)
+    assert len(capsys.readouterr().err.splitlines()) == 10

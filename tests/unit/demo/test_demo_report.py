@@ -16,6 +16,7 @@ EVALUATION = {
     "parameters": 1000,
     "target": "fock-minus-minao",
     "gap_mae_uEh": None,
+    "psi_similarity": 0.9,
     "baselines": {"minao": {"h_mae_uEh": 18000.0}},
 }
 
@@ -83,11 +84,12 @@ def test_seconds_add_up_over_interruptions(tmp_path):
 def test_the_report_shows_the_numbers_and_every_figure(tmp_path):
     for name in FIGURES:
         Figure().savefig(tmp_path / name)
-    found = guess()
+    found = {**guess(), "remarks": ["NO BETTER THAN THE START 'minao'"]}
     result = {
         **EVALUATION,
         "evaluate": EVALUATION,
         "guess": found,
+        "predict": {"flags": ["small gap"]},
         "bars": judge({**EVALUATION, "h_mae_uEh": 44.4}, found),
         "config": DemoConfig().model_dump(),
         "versions": {"helmol": "0"},
@@ -99,5 +101,13 @@ def test_the_report_shows_the_numbers_and_every_figure(tmp_path):
     assert "44.4 µEh" in text
     assert "Target: fock-minus-minao." in text
     assert "| gap / µEh | - | - |" in text
+    assert "| occupied orbitals, mean \\|cosine\\| | 0.9 | - |" in text  # no cell ends within a name
+    assert "**NO BETTER THAN THE START 'minao'**" in text
+    assert "<strong>the unseen geometry: small gap</strong>" in page
+    # Published for the same molecule at the same level; of another level nothing is published.
+    assert "HELM: 9.33; QHFlow: 4.93. Here 20." in text
+    other = {**result, "config": {**result["config"], "xc": "b3lyp"}}
+    write_report(tmp_path, other, {"labels": 1.5})
+    assert "Published" not in (tmp_path / "report.md").read_text()
     assert all(f"]({name})" in text for name in FIGURES)
     assert page.count("data:image/png;base64,") == len(FIGURES)

@@ -20,9 +20,12 @@ from helmol.errors import InputError
 from helmol.exchange import export_store, import_file, import_store
 from helmol.exchange.importing import _expected
 from helmol.exchange.readers import READERS, read_sample, select
+from helmol.skipped import Skips
 from helmol.store import Store
 from helmol.system import Molecule
 from store_samples import assert_same
+
+pytestmark = pytest.mark.faults
 
 KINDS = ("npz", "qh9", "extxyz")
 
@@ -45,7 +48,7 @@ def written(path, kind):
 def read_all(format, path, limit=10):
     """Read every sample of a file, without recomputing anything."""
     with READERS[format](path) as reader:
-        entries = select(reader, limit=limit)
+        entries = select(reader, limit=limit, skips=Skips(strict=True))
         if not entries:
             raise InputError("nothing to read")
         arrangement, _ = _expected(reader, entries)
@@ -123,7 +126,8 @@ def test_omol_groups_in_a_circle_end(tmp_path):
     written(tmp_path / "set.h5", "omol-csh")
     with h5py.File(tmp_path / "set.h5", "r+") as file:
         file["part0/back"] = file["/"]
-    assert tried(read_all, "omol-csh", tmp_path / "set.h5")[1]
+    with READERS["omol-csh"](tmp_path / "set.h5") as reader:
+        assert len(list(reader.entries())) < 10
 
 
 @pytest.mark.parametrize("format", sorted(READERS))
@@ -172,7 +176,7 @@ def test_a_changed_bit_does_not_come_back_as_a_label(kind, store, tmp_path, many
         damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged if turn % 6 else damaged[: rng.randrange(len(damaged))])
         back = tmp_path / "back.h5"
-        refusal = tried(import_store, tmp_path / "out", out=back)[1]
+        refusal = tried(import_store, tmp_path / "out", out=back, strict=True)[1]
         refused += refusal is not None
         assert back.exists() != bool(refusal)
         if back.exists():
@@ -190,7 +194,7 @@ def test_a_changed_number_is_named(store, tmp_path):
     arrays = dict(np.load(path))
     np.savez(path, **{**arrays, "fock": arrays["fock"] * (1 + 1e-15)})
     with pytest.raises(InputError, match=r"sample 'mol/1': molecule or labels have changed since"):
-        import_store(tmp_path / "out", out=tmp_path / "back.h5")
+        import_store(tmp_path / "out", out=tmp_path / "back.h5", strict=True)
     np.savez(path, **{name: value for name, value in arrays.items() if name != "digest"})
     import_store(tmp_path / "out", out=tmp_path / "back.h5")  # written by helmol 0.1
 

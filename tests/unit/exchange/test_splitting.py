@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from helmol.errors import InputError
 from helmol.exchange import parse_sizes, split_store
+from helmol.files import beside
 from helmol.store import Store, group_split
+from helmol.store.card import CARD, SPLITS, remove_beside, write_beside
 from helmol.structures.scaffold import scaffold
 from helmol.system import Matrices, Molecule
 from store_samples import BASIS, LEVEL, symmetric, water
@@ -123,3 +127,19 @@ def test_a_smiles_that_cannot_be_read_names_its_sample(tmp_path):
 def test_unknown_kind(store):
     with pytest.raises(InputError, match="random, molecule, size, scaffold"):
         split_store(store, by="colour", fractions=THIRDS)
+
+
+def test_what_describes_a_store_follows_its_splits(store):
+    card, splits = beside(store, CARD), beside(store, SPLITS)
+    split_store(store, sizes={"train": 6, "val": 2})
+    assert not card.exists()  # nobody asked for them
+    with Store.open(store) as opened:
+        write_beside(opened)
+    result = split_store(store, sizes={"train": 5, "test": 3}, seed=1)
+    with Store.open(store) as opened:
+        assert json.loads(splits.read_text()) == opened.splits
+    assert result["splits"] == {"train": 5, "test": 3}
+    assert "| splits | train (5), test (3) |" in card.read_text()
+    remove_beside(store)
+    assert not card.exists()
+    assert not splits.exists()

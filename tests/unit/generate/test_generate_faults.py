@@ -16,6 +16,8 @@ from helmol.generate.cluster import started
 from helmol.generate.records import Records
 from helmol.store import Store
 
+pytestmark = pytest.mark.faults
+
 HF = LevelConfig(xc="hf", basis="sto-3g", grid_level=0)
 
 

@@ -26,7 +26,7 @@ def make(lmax, channels, n_pairs, dtype, *, is_native, seed=0):
     if is_native and build.library() is None:
         pytest.fail("the C kernels do not compile here")
     nodes = torch.randn(5, (lmax + 1) ** 2, channels, dtype=dtype, requires_grad=True)
-    radial = torch.randn(2 * n_pairs, lmax + 1, 2 * channels, dtype=dtype, requires_grad=True)
+    radial = torch.randn(2 * n_pairs, lmax + 1, channels, dtype=dtype, requires_grad=True)
     return Pairs(geometry, is_native), nodes, radial
 
 
@@ -35,31 +35,8 @@ def close(a, b, dtype):
     torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
 
 
-def by_autograd(pairs, nodes, radial, mmax):
-    """Return gather and scale from the plain rotation, by torch's own gradient."""
-    rows = pairs.degree <= pairs.geometry.lmax
-    order = torch.cat([torch.full((n,), m) for m, n in enumerate(_sizes(pairs.geometry.lmax))])
-    rows = rows & (order <= mmax)
-    return (pairs.geometry.to_edges(nodes) * radial.index_select(1, pairs.degree))[:, rows]
-
-
 def _sizes(lmax):
     return [lmax + 1, *[2 * (lmax + 1 - m) for m in range(1, lmax + 1)]]
-
-
-@KINDS
-@NATIVE
-@SIZES
-@pytest.mark.parametrize("n_pairs", [0, 1, 10])
-def test_gather_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
-    pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native)
-    expected = by_autograd(pairs, nodes, radial, mmax)
-    weight = torch.randn_like(expected)
-    gradients = torch.autograd.grad((expected * weight).sum(), [nodes, radial])
-    with torch.no_grad():
-        close(pairs.gather_scale(nodes, radial, mmax), expected, dtype)
-        for found, right in zip(pairs.gather_scale_gradient(weight, nodes, radial), gradients, strict=True):
-            close(found, right, dtype)
 
 
 def folded_by_autograd(pairs, nodes, radial, mmax):
@@ -80,7 +57,6 @@ def folded_by_autograd(pairs, nodes, radial, mmax):
 @pytest.mark.parametrize("n_pairs", [0, 1, 10])
 def test_fold_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
     pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native)
-    radial = radial[..., :channels].detach().contiguous().requires_grad_()
     expected = folded_by_autograd(pairs, nodes, radial, mmax)
     weight = torch.randn_like(expected)
     gradients = torch.autograd.grad((expected * weight).sum(), [nodes, radial])
@@ -111,7 +87,7 @@ def test_sum_at_atoms_and_its_gradient(lmax, channels, n_pairs, dtype, is_native
 def test_several_threads_give_the_same(monkeypatch):
     monkeypatch.setattr(call, "ROWS_PER_THREAD", 2)
     pairs, nodes, radial = make(3, 8, 10, torch.float64, is_native=True)
-    weight = torch.randn(20, 16, 16, dtype=torch.float64)
+    weight = torch.randn(20, 16, 8, dtype=torch.float64)
     with torch.no_grad():
         before = torch.get_num_threads()
         results = []
@@ -119,12 +95,10 @@ def test_several_threads_give_the_same(monkeypatch):
             torch.set_num_threads(threads)
             results.append(
                 [
-                    pairs.gather_scale(nodes, radial, 3),
-                    *pairs.gather_scale_gradient(weight, nodes, radial),
-                    pairs.gather_fold(nodes, radial[..., :8], 3),
-                    *pairs.gather_fold_gradient(weight[..., :8], nodes, radial[..., :8].contiguous()),
+                    pairs.gather_fold(nodes, radial, 3),
+                    *pairs.gather_fold_gradient(weight, nodes, radial),
                     pairs.fold(weight),
-                    pairs.scatter(weight[..., :8].contiguous(), pairs.geometry.envelope, 5),
+                    pairs.scatter(weight, pairs.geometry.envelope, 5),
                 ]
             )
         torch.set_num_threads(before)
@@ -135,16 +109,14 @@ def test_several_threads_give_the_same(monkeypatch):
 @pytest.mark.parametrize("fault", ["flip", "frames"])
 def test_a_wrong_sign_or_frame_is_seen(fault):
     pairs, nodes, radial = make(3, 4, 10, torch.float64, is_native=True)
-    expected = by_autograd(pairs, nodes, radial, 3)
-    folded = folded_by_autograd(pairs, nodes, radial[..., :4], 3)
+    expected = folded_by_autograd(pairs, nodes, radial, 3)
     geometry = pairs.geometry
     if fault == "flip":
         wrong = replace(geometry, flip=geometry.flip.abs())
     else:
         wrong = replace(geometry, frames=tuple(frame.mT for frame in geometry.frames))
     with torch.no_grad():
-        assert not torch.allclose(Pairs(wrong, True).gather_scale(nodes, radial, 3), expected)
-        assert not torch.allclose(Pairs(wrong, True).gather_fold(nodes, radial[..., :4], 3), folded)
+        assert not torch.allclose(Pairs(wrong, True).gather_fold(nodes, radial, 3), expected)
 
 
 def test_without_a_compiler_torch_does_it(monkeypatch):

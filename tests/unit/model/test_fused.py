@@ -32,9 +32,9 @@ def every_way(lmax, n_pairs, **switches):
     for twice, native, moving in ((1, 1, 0), (0, 1, 0), (0, 0, 0), (0, 1, 1)):
         geometry = edge_geometry(
             positions.clone().requires_grad_(bool(moving)), PAIR_INDEX[:, :n_pairs], lmax=lmax, cutoff=9.0,
-            dtype=torch.float64, twice=bool(twice),
+            dtype=torch.float64,
         )  # fmt: skip
-        out = convolution(nodes, scalars, Pairs(geometry, bool(native)))
+        out = convolution(nodes, scalars, Pairs(geometry, bool(native), bool(twice)))
         torch.manual_seed(1)
         gradients = torch.autograd.grad((out * torch.randn_like(out)).sum(), inputs)
         results.append([out, *gradients])

@@ -9,6 +9,7 @@ import torch
 from physics_tools import SHELLS, make_network, random_molecule
 
 from helmol.basis import BasisSet, ElementBasis, diagonal_table
+from helmol.digests import write_description
 from helmol.errors import ConfigError, DomainError, InputError
 from helmol.graph import collate
 from helmol.graph.blocks import rotate_pairs
@@ -145,7 +146,7 @@ def test_a_model_folder_gives_the_same_numbers(tmp_path, rng, dtype):
 
 
 def test_damaged_and_missing_models_are_refused(tmp_path, network):
-    with pytest.raises(InputError, match=r"model\.json is missing"):
+    with pytest.raises(InputError, match=r"model\.json cannot be read: No such file"):
         load_model(tmp_path / "nothing")
     folder = tmp_path / "model"
     save_model(folder, network)
@@ -155,10 +156,14 @@ def test_damaged_and_missing_models_are_refused(tmp_path, network):
         load_model(folder)
     (folder / "model.safetensors").write_bytes(weights)
     data = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**data, "model": {**data["model"], "channels": 16}}))
+    other = {**data, "model": {**data["model"], "channels": 16}}
+    (folder / "model.json").write_text(json.dumps(other))
+    with pytest.raises(InputError, match="has changed since it was written"):
+        load_model(folder)
+    write_description(folder / "model.json", other)
     with pytest.raises(InputError, match="do not fit"):
         load_model(folder)
-    (folder / "model.json").write_text(json.dumps({**data, "schema": 99}))
+    write_description(folder / "model.json", {**data, "schema": 99})
     with pytest.raises(InputError, match="schema 99"):
         load_model(folder)
 

@@ -16,6 +16,8 @@ from helmol.predict import TrainedModel
 from helmol.target import Domain
 from toy_store import BASIS, LEVEL, TINY
 
+pytestmark = pytest.mark.faults
+
 ARCHIVE = Path(__file__).parents[2] / "archive" / "helmol-0.1" / "models"
 
 

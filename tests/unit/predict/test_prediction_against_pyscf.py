@@ -235,8 +235,8 @@ def test_saved_file_holds_pyscf_order(truth: Truth, tmp_path: Path) -> None:
     truth.model.predict(truth.mole).save(tmp_path / "m.npz", model="abc")
     with np.load(tmp_path / "m.npz") as data:
         assert set(data) == {
-            "numbers", "positions", "fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "dipole",
-            "charges", "charge", "spin", "model",
+            "flags", "numbers", "positions", "fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ",
+            "dipole", "charges", "charge", "spin", "model",
         }  # fmt: skip
         assert np.array_equal(data["positions"], truth.molecule.positions)
         assert np.abs(data["fock"] - truth.fock).max() == 0

@@ -67,7 +67,7 @@ def test_results_of_before_are_made_again_and_other_files_left_alone(result):
 
 def test_a_fingerprint_tells_models_apart_that_predict_differently():
     def other_unit(model):
-        model.network.fock_target.parts["means"].elements.of(8).add_(1e-3)
+        model.network.fock_target.scale.elements.of(8).add_(1e-3)
 
     def other_target(model):
         model.network.domain = replace(model.domain, target="fock")

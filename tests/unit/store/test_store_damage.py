@@ -13,6 +13,8 @@ from helmol.errors import StoreError
 from helmol.store import Store
 from store_samples import BASIS, LEVEL, assert_same, water
 
+pytestmark = pytest.mark.faults
+
 LABELS = ("energy", "forces", "dipole", "overlap", "reference_minao", "fock")
 
 

@@ -12,6 +12,8 @@ from helmol.errors import StoreError
 from helmol.store import Store, journal
 from store_samples import BASIS, LEVEL, assert_same, water
 
+pytestmark = pytest.mark.faults
+
 
 def make(path, n):
     with Store.create(path, level=LEVEL, basis=BASIS) as store:

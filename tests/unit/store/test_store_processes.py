@@ -15,6 +15,8 @@ from helmol.errors import StoreError
 from helmol.store import Store, merge
 from store_samples import BASIS, LEVEL, assert_same, water
 
+pytestmark = pytest.mark.faults
+
 
 def make(path, first=0, n=3):
     with Store.create(path, level=LEVEL, basis=BASIS) as store:

@@ -66,7 +66,7 @@ SDF = """water
 def test_molfiles(tmp_path: Path, code: int, properties: str, state: tuple[int, int] | None) -> None:
     text = SDF.format(code=code, properties=properties)
     if state is None:
-        with pytest.raises(InputError, match=r"10 electrons cannot have 1 unpaired .M  CHG = 0; M  RAD = 1"):
+        with pytest.raises(InputError, match=r"10 electrons cannot have 1 unpaired .M +CHG = 0; M +RAD = 1"):
             read(tmp_path / "w.mol", text)
         return
     for name in ("w.mol", "w.sdf"):
@@ -85,7 +85,7 @@ def test_sdf_has_many_records_with_data_items(tmp_path: Path) -> None:
     is_water(found[1], 2, 0)
     assert found[1].provenance["logP"] == "0.3"
     wrong = charged.replace("CHARGE>\n2", "CHARGE>\n0")
-    with pytest.raises(InputError, match="frame 2 of 2: total_charge = 0 and M  CHG = 2 contradict"):
+    with pytest.raises(InputError, match=r"frame 2 of 2: total_charge = 0 and M +CHG = 2 contradict"):
         read(tmp_path / "w.sdf", plain + "$$$$\n" + wrong + "$$$$\n")
 
 

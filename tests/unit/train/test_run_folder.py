@@ -20,6 +20,8 @@ from helmol.train.state import TrainingState
 from helmol.train.sweep import SweepConfig, run_sweep
 from toy_store import settings
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ class Database:
 
     def __init__(self, path: Path, tables: dict[str, Sequence[str]]) -> None:
         self._path = path
-        uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+        uri = f"file:{quote(os.fsencode(os.path.realpath(path)))}?mode=ro"
         try:
             self._connection = sqlite3.connect(uri, uri=True)
         except sqlite3.Error as error:

@@ -1,6 +1,7 @@
 """The SO(2) convolution as two differentiable steps with hand-written gradients.
 
-Same function as the plain form in :mod:`helmol.model.backbone.so2`, tested equal to it. What it saves:
+Same function as the plain form in :mod:`helmol.model.backbone.so2`, tested equal to it (a first map with
+radial weights of directed edges has the plain form alone). What it saves:
 
 * every product reads and writes slices of whole ``[E, K, C]`` arrays in place: no splits, no joins;
 * an order m > 0 is a product of complex numbers, done with three real matrix products instead of
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from helmol.graph.layout import degree_of_m_major, m_sizes
+from helmol.graph.layout import degree_of_m_major
 from helmol.graph.pairs import Pairs
 from helmol.model.backbone.layer_kernels import gate, gate_gradient
 from helmol.model.backbone.products import product
@@ -75,77 +76,6 @@ def _weight_gradient(x: Tensor, g: Tensor, first: int, n: int, precision: str) -
     shared = product((x_plus - x_minus).T, g_plus, precision)
     imaginary = product(x_plus.T, g_minus - g_plus, precision, out=shared.clone(), add=True)
     return product(x_minus.T, g_plus + g_minus, precision, out=shared, add=True), imaginary
-
-
-def _by_order(x: Tensor, factor: Tensor, out: Tensor, mmax: int) -> None:
-    """Write ``out = x · factor`` where ``factor [E, L+1, C]`` is equal for ±m."""
-    e, _, c = x.shape
-    for m, (first, n) in enumerate(_slices(factor.shape[1] - 1, mmax)):
-        signs = 1 if m == 0 else 2
-        rows, shape = slice(first, first + signs * n), (e, signs, n, c)
-        torch.mul(x[:, rows].view(shape), factor[:, None, m:], out=out[:, rows].view(shape))
-
-
-def _summed_by_degree(x: Tensor, y: Tensor, lmax: int, mmax: int) -> Tensor:
-    """Return ``Σ_m x · y`` for each degree, ``[E, L+1, C]``."""
-    result = x.new_zeros(len(x), lmax + 1, x.shape[2])
-    for m, (first, n) in enumerate(_slices(lmax, mmax)):
-        for start in (first,) if m == 0 else (first, first + n):
-            rows = slice(start, start + n)
-            result[:, m:].addcmul_(x[:, rows], y[:, rows])
-    return result
-
-
-class FusedFirst(torch.autograd.Function):
-    """Ends of each directed edge times radial weights, then the first SO(2) map."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int, precision: str, *weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return hidden features ``[E, K', C]``, |m| ≤ mmax, and raw gates ``[E, L·C]``.
-
-        Args:
-            ctx: autograd's.
-            x: nodes ``[N, K, C]`` if there are ``pairs``, else both ends in the edge frame ``[E, K, 2C]``.
-            radial: ``[E, L+1, 2C]``.
-            pairs: where the nodes are rotated to.
-            mmax: largest order.
-            precision: of the matrix products.
-            weights: as ``SO2Linear.flat_weights`` lists them.
-        """
-        lmax, c = radial.shape[1] - 1, radial.shape[2] // 2
-        x, (_, *orders) = x.contiguous(), _slices(lmax, mmax)
-        weight, bias, complex_weights = _unpack(weights)
-        scaled = _scaled(x, radial, pairs, mmax)
-        hidden = x.new_empty(len(radial), scaled.shape[1], c)
-        zero = product(_half(scaled, 0, lmax + 1), weight.T, precision).add_(bias)
-        _half(hidden, 0, lmax + 1).copy_(zero[:, : (lmax + 1) * c])
-        for (first, n), pair in zip(orders, complex_weights, strict=True):
-            _product(hidden, scaled, pair, first, n, precision)
-        ctx.mmax, ctx.pairs, ctx.precision = mmax, pairs, precision
-        ctx.save_for_backward(x, radial, *weights)
-        return hidden, zero[:, (lmax + 1) * c :].contiguous()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g_hidden: Tensor, g_gates: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of all inputs."""
-        x, radial, *weights = ctx.saved_tensors
-        lmax, mmax, pairs, precision = radial.shape[1] - 1, ctx.mmax, ctx.pairs, ctx.precision
-        weight, _, complex_weights = _unpack(weights)
-        g_hidden, slices = g_hidden.contiguous(), _slices(lmax, mmax)
-        scaled = _scaled(x, radial, pairs, mmax)
-        g0 = torch.cat([_half(g_hidden, 0, lmax + 1), g_gates], dim=1)
-        gradients: list[Tensor | None] = [None] * len(weights)
-        if any(ctx.needs_input_grad[5:]):  # forces alone need none of the weights' gradients
-            gradients = _weight_gradients(g0, scaled, g_hidden, slices, precision)
-        g_scaled = scaled  # its values are no longer needed
-        product(g0, weight, precision, out=_half(g_scaled, 0, lmax + 1))
-        for (first, n), pair in zip(slices[1:], complex_weights, strict=True):
-            _input_gradient(g_scaled, g_hidden, pair, first, n, precision)
-        g_x, g_radial = _scaled_gradient(g_scaled, x, radial, pairs, mmax)
-        return g_x, g_radial, None, None, None, *gradients
 
 
 class FusedFirstOfPairs(torch.autograd.Function):
@@ -288,28 +218,6 @@ def _weight_gradients(
     return gradients
 
 
-def _scaled(x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int) -> Tensor:
-    """Return both ends of each edge in its frame times the radial weights, ``[E, K', 2C]``."""
-    if pairs is not None:
-        return pairs.gather_scale(x, radial, mmax)
-    scaled = x.new_empty(len(x), _rows(radial.shape[1] - 1, mmax), x.shape[2])
-    _by_order(x, radial, scaled, mmax)
-    return scaled
-
-
-def _scaled_gradient(
-    g_scaled: Tensor, x: Tensor, radial: Tensor, pairs: Pairs | None, mmax: int
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of :func:`_scaled` with respect to ``x`` and ``radial``."""
-    if pairs is not None:
-        return pairs.gather_scale_gradient(g_scaled, x, radial)
-    g_radial = _summed_by_degree(g_scaled, x, radial.shape[1] - 1, mmax)
-    g_x = torch.empty_like(x)
-    g_x[:, g_scaled.shape[1] :] = 0
-    _by_order(g_scaled, radial, g_x, mmax)
-    return g_x, g_radial
-
-
 def _folded(x: Tensor, radial: Tensor, pairs: Pairs, mmax: int) -> Tensor:
     """Return sums and differences of the ends, ``[2P, K', C]``."""
     if pairs.geometry.moving:
@@ -321,11 +229,6 @@ def both_ways(x: Tensor, n_pairs: int) -> Tensor:
     """Return sums and differences of the halves of ``[2P, …]`` over √2, its own inverse."""
     a, b = x.tensor_split([n_pairs])
     return torch.cat([a + b, a - b]) * 0.5**0.5
-
-
-def _rows(lmax: int, mmax: int) -> int:
-    """Return the number of m-major rows with |m| ≤ mmax; they come first."""
-    return sum(m_sizes(lmax)[: mmax + 1])
 
 
 def _unpack(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Pair]]:

@@ -29,12 +29,16 @@ class NodeStates:
         final: nodes after the final norm.
         scalars: edge scalars of all directed edges, ``[2P, n_scalars]``.
         geometry: frames of all pairs.
+        near: the pairs that exchanged messages.
+        near_scalars: edge scalars of their directed edges.
     """
 
     layers: list[Tensor]
     final: Tensor
     scalars: Tensor
     geometry: EdgeGeometry
+    near: Pairs
+    near_scalars: Tensor
 
     __repr__ = brief
 
@@ -116,20 +120,20 @@ class Backbone(nn.Module):
         dtype = self.node_norm.weight.dtype
         geometry = edge_geometry(
             batch.positions, batch.pair_index, lmax=self.lmax, cutoff=self.config.cutoff, dtype=dtype,
-            envelope=self.config.envelope, twice=twice,
+            envelope=self.config.envelope,
         )  # fmt: skip
         scalars = self.edge_scalars(batch.numbers, batch.pair_index, geometry.distance)
-        near, near_scalars = self.messages(geometry, scalars)
+        near, near_scalars = self._messages(geometry, scalars)
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
         nodes = near.axis_to_nodes(self._radial(near_scalars, near), len(start)) / self.config.message_scale
         nodes = torch.cat([nodes[:, :1] + start[:, None], nodes[:, 1:]], dim=1)
         if extra is not None:
             nodes = nodes + extra
-        layers, pairs = [], Pairs.of(near)
+        layers, pairs = [], Pairs.of(near, twice=twice)
         for block in self.node_blocks:
             nodes = run_block(block, nodes, near_scalars, pairs, checkpoint=checkpoint)
             layers.append(nodes)
-        return NodeStates(layers, self.node_norm(nodes), scalars, geometry)
+        return NodeStates(layers, self.node_norm(nodes), scalars, geometry, pairs, near_scalars)
 
     def edges(
         self,
@@ -177,7 +181,7 @@ class Backbone(nn.Module):
         normalised: Tensor = self.edge_norm(stream)
         return normalised
 
-    def messages(self, geometry: EdgeGeometry, scalars: Tensor) -> tuple[EdgeGeometry, Tensor]:
+    def _messages(self, geometry: EdgeGeometry, scalars: Tensor) -> tuple[EdgeGeometry, Tensor]:
         """Return the pairs that exchange messages, and the scalars of their edges."""
         cutoff = self.config.message_cutoff
         if cutoff is None or cutoff >= self.config.cutoff:

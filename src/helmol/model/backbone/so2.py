@@ -9,7 +9,7 @@ from torch.nn import functional
 from helmol.graph import Pairs
 from helmol.graph.layout import m_sizes
 from helmol.model.backbone.config import BackboneConfig
-from helmol.model.backbone.fused import FusedFirst, FusedFirstOfPairs, FusedSecond, both_ways
+from helmol.model.backbone.fused import FusedFirstOfPairs, FusedSecond, both_ways
 from helmol.model.backbone.radial import RadialNetwork
 
 
@@ -168,40 +168,46 @@ class SO2Convolution(nn.Module):
             pairs: the edges.
         """
         radial = self.radial(scalars).unflatten(1, (self.lmax + 1, -1))
-        geometry, weights = pairs.geometry, self.first.flat_weights()
-        if geometry.twice:
-            return self._plain(nodes, radial, pairs)
-        # Moving frames have gradients of their own: then the rotation is left to autograd.
-        if isinstance(self.first, SO2PairLinear):
-            x = geometry.to_pairs(nodes) if geometry.moving else nodes
-            hidden, gates = FusedFirstOfPairs.apply(x, radial, pairs, self.mmax, self.precision, *weights)
+        geometry = pairs.geometry
+        if pairs.twice or isinstance(self.first, SO2Linear):
+            hidden, gates = self._plain_first(nodes, radial, pairs)
         else:
-            x, where = (geometry.to_edges(nodes), None) if geometry.moving else (nodes, pairs)
-            hidden, gates = FusedFirst.apply(x, radial, where, self.mmax, self.precision, *weights)
+            # Moving frames have gradients of their own: then the rotation is left to autograd.
+            x, weights = geometry.to_pairs(nodes) if geometry.moving else nodes, self.first.flat_weights()
+            hidden, gates = FusedFirstOfPairs.apply(x, radial, pairs, self.mmax, self.precision, *weights)
+        if pairs.twice:
+            return self._plain_second(hidden, gates)
         weights = self.second.flat_weights()
         out: Tensor = FusedSecond.apply(
             hidden, gates, self.gate == "tanh", self.mmax, self.precision, *weights
         )
         return out
 
-    def _plain(self, nodes: Tensor, radial: Tensor, pairs: Pairs) -> Tensor:
-        """Compute the convolution step by step; may be differentiated twice."""
-        sizes = list(m_sizes(self.lmax))
+    def _plain_first(self, nodes: Tensor, radial: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Return hidden features ``[E, K', C]`` and raw gates, step by step; may be differentiated twice."""
         if isinstance(self.first, SO2PairLinear):
             folded = pairs.ends_folded(pairs.geometry.to_pairs(nodes), radial, self.mmax)
-            features, raw = self.first(folded, pairs)
-            hidden = list(features.split(sizes[: self.mmax + 1], dim=1))
-        else:
-            parts = []
-            for m, x in enumerate(pairs.geometry.to_edges(nodes).split(sizes, dim=1)[: self.mmax + 1]):
-                weight = radial[:, m:]
-                parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
-            hidden, raw = self.first(parts)
+            return self.first(folded, pairs)
+        parts = []
+        for m, x in enumerate(self._orders(pairs.geometry.to_edges(nodes))):
+            weight = radial[:, m:]
+            parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
+        hidden, raw = self.first(parts)
+        return torch.cat(hidden, dim=1), raw
+
+    def _plain_second(self, features: Tensor, raw: Tensor) -> Tensor:
+        """Gate and map once more, step by step; may be differentiated twice."""
+        hidden = self._orders(features)
         squash = torch.tanh if self.gate == "tanh" else torch.sigmoid
         gates = squash(raw).view(len(raw), self.lmax, self.channels)
         gated = [torch.cat([functional.silu(hidden[0][:, :1]), hidden[0][:, 1:] * gates], dim=1)]
         for m, x in enumerate(hidden[1:], start=1):
             weight = gates[:, m - 1 :]
             gated.append(x * torch.cat([weight, weight], dim=1))
-        rest = nodes.new_zeros(len(raw), sum(sizes[self.mmax + 1 :]), self.channels)
+        rest = features.new_zeros(len(raw), (self.lmax + 1) ** 2 - features.shape[1], self.channels)
         return torch.cat([*self.second(gated)[0], rest], dim=1)
+
+    def _orders(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Return the rows of m = 0 … mmax, ``[E, n_m, c]`` each."""
+        sizes = list(m_sizes(self.lmax))[: self.mmax + 1]
+        return features[:, : sum(sizes)].split(sizes, dim=1)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from helmol.brief import brief
 from helmol.config import Config
-from helmol.graph import EdgeGeometry, Pairs
 from helmol.model.backbone import NodeStates
 from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.layers import EquivariantNorm
@@ -160,8 +159,7 @@ class EnergyHead(Head):
         if not isinstance(target, EnergyTarget):
             raise TypeError("the energy head needs the target of energies")
         batch, states = features.batch, features.states
-        near = features.backbone.messages(states.geometry, states.scalars)
-        per_atom, direct = self.read(states, *near, batch.numbers)
+        per_atom, direct = self.read(states, batch.numbers)
         learnt = target.scale * per_atom.to(torch.float64)
         rest = learnt.new_zeros(len(batch.molecules)).index_add(0, batch.molecule, learnt)
         energy, forces = rest + target.start(batch), None
@@ -174,22 +172,18 @@ class EnergyHead(Head):
             forces = target.force_scale * direct.to(torch.float64)
         return EnergyOutput(energy, forces, target.scale, target.force_scale)
 
-    def read(
-        self, states: NodeStates, geometry: EdgeGeometry, scalars: Tensor, numbers: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def read(self, states: NodeStates, numbers: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return normalised energies per atom ``[N]`` and direct forces ``[N, 3]`` (x, y, z) or ``None``.
 
         Args:
             states: from the backbone.
-            geometry: the pairs that exchange messages.
-            scalars: edge scalars of their directed edges.
             numbers: atomic numbers ``[N]``.
         """
         nodes = states.final
         if self.convolution is not None:
-            if geometry.n_pairs:
-                pairs = Pairs.of(geometry)
-                nodes = nodes + pairs.weighted_sum(self.convolution(nodes, scalars, pairs), len(nodes))
+            if states.near.geometry.n_pairs:
+                messages = self.convolution(nodes, states.near_scalars, states.near)
+                nodes = nodes + states.near.weighted_sum(messages, len(nodes))
             nodes = self.norm(nodes)
         if self.elements is None:
             energies = self.readout(nodes[:, 0])[:, 0]

@@ -182,7 +182,8 @@ class FockHead(Head):
             nodes: final node features ``[N, K, C]``, gated by :attr:`node_gate`.
             buckets: signature and atoms of each kind.
         """
-        read, sizes = self._readouts(), [2 * l + 1 for l in range(self.lmax + 1)]
+        read = self._readouts([b.key for b in buckets])
+        sizes = [2 * l + 1 for l in range(self.lmax + 1)]
         blocks = []
         for bucket in buckets:
             table = table_of(bucket.key)
@@ -207,7 +208,7 @@ class FockHead(Head):
         index = torch.cat([some for _, some in blocks])
         ends: Tensor = BothEdges.apply(edges, geometry, index)
         envelope = geometry.envelope[index % geometry.n_pairs][:, None, None]
-        sizes, read = [len(some) for _, some in blocks], self._readouts()
+        sizes, read = [len(some) for _, some in blocks], self._readouts([key for key, _ in blocks])
         kinds = zip(blocks, ends.split(sizes), envelope.split(sizes), strict=True)
         return [self._pairs(read, key, both) * faded for (key, _), both, faded in kinds]
 
@@ -230,15 +231,11 @@ class FockHead(Head):
         parts[0] = parts[0] + bias
         return join_degrees(parts, table, self.n_spins)
 
-    def _readouts(self) -> _Readouts:
-        """Return the maps cut by kind of block, once for all kinds: the gradient joins them once, too."""
-        weights = [
-            dict(zip(slots.keys, weight.split(slots.sizes), strict=True))
-            for weight, slots in zip(self.weights, self.slots, strict=True)
-        ]
-        return _Readouts(
-            weights, dict(zip(self.bias_slots.keys, self.bias.split(self.bias_slots.sizes), strict=True))
-        )
+    def _readouts(self, keys: Sequence[Key]) -> _Readouts:
+        """Return the maps of some kinds of blocks, cut once for all of them."""
+        kinds = {*keys, *(key[::-1] for key in keys)}
+        weights = [slots.cut(weight, kinds) for slots, weight in zip(self.slots, self.weights, strict=True)]
+        return _Readouts(weights, self.bias_slots.cut(self.bias, kinds))
 
 
 @dataclass(frozen=True)
