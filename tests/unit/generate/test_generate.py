@@ -356,7 +356,7 @@ def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Sig
     returncode, stderr = stopped(command, out, how)
     assert returncode != 0
     if how == signal.SIGINT:
-        assert returncode == 130
+        assert returncode == 130, stderr
         assert "Traceback" not in stderr
     with Store.open(out) as store:
         n_kept = len(store)
