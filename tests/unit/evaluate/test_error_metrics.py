@@ -207,7 +207,7 @@ def test_the_picture_has_the_errors_of_the_table(monkeypatch: pytest.MonkeyPatch
     plots.parity(samples, _noisy(samples), BASIS, tmp_path / "parity.png", errors=result)
     texts = [text.get_text() for axes in drawn[0].axes for text in axes.texts]
     keys = ("h_mae_diagonal_uEh", "h_mae_offdiagonal_uEh")
-    assert texts == [f"mean error {result[key]:.3g} µEh" for key in keys]
+    assert texts == [f"mean error {result[key]:.4g} µEh" for key in keys]
 
 
 def test_every_metric_has_one_place_and_a_unit_in_its_key() -> None:
