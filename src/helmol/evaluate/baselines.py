@@ -56,7 +56,7 @@ def made_baseline(
         with Progress(f"Baseline {CHEAP}", total=len(samples), unit="molecules") as bar:
             for sample in samples:
                 mole = dft.build_mole(sample.molecule, config)
-                if BasisSet.from_mole(mole, basis.name) != basis.part(sample.molecule.numbers):
+                if BasisSet.from_mole(mole, basis.name) != basis.part(sample.molecule.numbers.tolist()):
                     return {}, (
                         "no cheap guess to compare with: the store has none, and PySCF has other functions "
                         f"under the name {basis.name!r}"

@@ -140,7 +140,7 @@ class ErrorTable:
         except HelmolError as error:
             self._note_missing(f"no integrals for {sample.id!r}: {error}", overlap)
             return overlap, None
-        if found != self._basis.part(sample.molecule.numbers):
+        if found != self._basis.part(sample.molecule.numbers.tolist()):
             why = f"PySCF has other functions under the name {self._basis.name!r}"
             self._note_missing(f"no integrals for {sample.id!r}: {why}", overlap)
             return overlap, None

@@ -59,7 +59,7 @@ def energies_from_fock(
             for name, matrices in predicted.items():
                 found = dft.energy_of_fock(mole, config, matrices[k])
                 errors[name].append((found.energy - sample.energy, found.corrected - sample.energy))
-                flag = properties.density_flag(found.moved, int(mole.nelectron))
+                flag = properties.density_flag(found.moved, float(mole.nelectron))
                 flags[name] += [] if flag is None else [{"id": sample.id, "text": flag}]
             bar.advance()
     return {

@@ -39,10 +39,10 @@ def test_gaps():
 
 
 def test_densities():
-    assert density_flag(None, 10) is None
-    assert density_flag(10 * FAR_SHARE, 10) is None
-    assert "moves 0.5 of 10 electrons (5.0%)" in density_flag(0.5, 10)
-    assert density_flag(float("nan"), 10) is not None
+    assert density_flag(None, 10.0) is None
+    assert density_flag(10 * FAR_SHARE, 10.0) is None
+    assert "moves 0.5 of 10 electrons (5.0%)" in density_flag(0.5, 10.0)
+    assert density_flag(float("nan"), 10.0) is not None
     assert state_flags(1.0, 0.5, 10.0) == (density_flag(0.5, 10.0),)
 
 
