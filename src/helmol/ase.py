@@ -135,7 +135,7 @@ def _properties(models: Sequence[TrainedModel]) -> list[str]:
         names += FROM_ENERGY if forces else FROM_ENERGY[:2]
         if len(models) > 1:
             names += ["energy_std", *(["forces_std"] if forces else [])]
-    if "fock" in models[0].network.heads:
+    if models[0].has_fock:
         names += FROM_FOCK
     return names
 

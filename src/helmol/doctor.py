@@ -134,12 +134,12 @@ def network_equivariance(precision: str) -> tuple[bool, str]:
 
     from helmol.model import predict_fock
 
-    network = random_network(getattr(torch, precision), seed=1)
+    model = random_network(getattr(torch, precision), seed=1)
     rotation = random_rotation(np.random.default_rng(2))
     fock, turned = (
-        predict_fock(network, [molecule], [{}])[0] for molecule in (_WATER, _rotated(_WATER, rotation))
+        predict_fock(model, [molecule], [{}])[0] for molecule in (_WATER, _rotated(_WATER, rotation))
     )
-    shells = network.domain.basis.shells(_WATER.numbers)
+    shells = model.domain.basis.shells(_WATER.numbers)
     error = float(np.abs(turned - rotate_matrix(fock, rotation, shells)).max() / np.abs(fock).max())
     wanted = ROTATION_TOLERANCE[precision]
     return error < wanted, f"largest relative deviation {error:.1e} (must be below {wanted:.0e})"
@@ -204,12 +204,12 @@ def random_network(dtype: Any, *, seed: int, fitted: bool = True) -> Model:
     elements = {1: ElementBasis((0, 0, 1), 0, "h"), 8: ElementBasis((0, 0, 0, 1, 1, 2), 0, "o")}
     level = LevelOfTheory("rks", "pbe", "1*101 + 1*130", "made-up", None, 3, False, 1e-10, "none")
     domain = Domain(level, BasisSet("made-up", elements), "fock", (0,), (0,))
-    network = build(MODEL_PRESETS["nano"], domain, seed=seed, dtype=dtype)
+    model = build(MODEL_PRESETS["nano"], domain, seed=seed, dtype=dtype)
     if fitted:
         rng = np.random.default_rng(seed)
         matrix = rng.normal(size=(int(domain.basis.offsets(_WATER.numbers)[-1]),) * 2)
-        fit_statistics(network, [network.prepare(_WATER, matrix + matrix.T)])
-    return network
+        fit_statistics(model, [model.prepare(_WATER, matrix + matrix.T)])
+    return model
 
 
 def random_rotation(rng: np.random.Generator) -> Array:

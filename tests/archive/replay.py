@@ -50,7 +50,7 @@ ENERGY_LOSSES: dict[str, dict[str, Any]] = {
 
 def load(folder: Path) -> Model:
     """Return the network of a model folder."""
-    return helmol.load(folder).network
+    return helmol.load(folder).model
 
 
 def as_precision(network: Model, name: str) -> Model:

@@ -55,7 +55,7 @@ def radicals(tmp_path_factory):
 def test_errors_fall_well_below_the_cheap_guess(radicals):
     place, _, result, model = radicals
     assert result["best"]["h_mae_alpha_uEh"] > 0
-    table = evaluate_store(model.network, place / "r.h5", out=place / "evaluation")
+    table = evaluate_store(model.model, place / "r.h5", out=place / "evaluation")
     guess = table["baselines"]["minao"]
     assert table["n_molecules"] == N_TEST
     for key in ("h_mae_uEh", "h_mae_alpha_uEh", "h_mae_beta_uEh", "h_mae_spin_uEh", "eps_occ_beta_mae_uEh"):
@@ -122,7 +122,7 @@ def predicted_change(model: TrainedModel, molecule: Molecule) -> np.ndarray:
     from helmol.model import predict_fock
 
     nao = int(model.domain.basis.offsets(molecule.numbers)[-1])
-    return predict_fock(model.network, [molecule], [{"minao": np.zeros((2, nao, nao))}])[0]
+    return predict_fock(model.model, [molecule], [{"minao": np.zeros((2, nao, nao))}])[0]
 
 
 def test_charge_and_spin_tell_molecules_of_one_shape_apart(radicals):
@@ -177,7 +177,7 @@ def test_restricted_rows_are_refused_in_one_line(radicals, tmp_path):
     with Store.create(tmp_path / "w.h5", level=level, basis=basis) as store:
         store.append([replace(water, id=f"w{k}") for k in range(4)])
     with pytest.raises(DomainError, match="the data are rks, the model learnt uks"):
-        evaluate_store(model.network, tmp_path / "w.h5", split="all", out=tmp_path / "e")
+        evaluate_store(model.model, tmp_path / "w.h5", split="all", out=tmp_path / "e")
     config = TrainConfig(data=tmp_path / "w.h5", train=2, val=2, init=place / "run", max_steps=1)
     with pytest.raises(ConfigError, match="the data are rks"):
         run(config, out=tmp_path / "again")

@@ -101,24 +101,24 @@ def _row(
         (arithmetic of the convolutions at ``rate``; for training three times that and the traffic of the
         weights) and times over floors, peak memory of both in GB (CUDA only); and the normalised output.
     """
-    network = build(workload.config, domain(workload.case)).to(device).set_precision(precision)
-    batch = collate(labelled(network, molecules(workload.case, seed=0))).to(device)
-    step = training_step(network, batch)
+    model = build(workload.config, domain(workload.case)).to(device).set_precision(precision)
+    batch = collate(labelled(model, molecules(workload.case, seed=0))).to(device)
+    step = training_step(model, batch)
 
     def predict() -> list[Tensor]:
         with torch.no_grad():
-            return network(batch).fock.normalised
+            return model(batch).fock.normalised
 
     n_convolutions = 2 * workload.config.n_layers
-    floor = convolution_flops(network.backbone.lmax, workload.config.channels) * n_convolutions
+    floor = convolution_flops(model.backbone.lmax, workload.config.channels) * n_convolutions
     floor_s = floor * batch.n_edges / rate
-    training_floor_s = 3 * floor_s + BYTES_PER_PARAMETER * network.n_parameters / bandwidth
+    training_floor_s = 3 * floor_s + BYTES_PER_PARAMETER * model.n_parameters / bandwidth
     output = [part.double().cpu() for part in predict()]
     prediction, prediction_gb = _timed(predict, device, repeats)
     training, training_gb = _timed(step, device, repeats)
     return {
-        "n_edges": batch.n_edges, "lmax": network.backbone.lmax, "channels": workload.config.channels,
-        "parameters": network.n_parameters,
+        "n_edges": batch.n_edges, "lmax": model.backbone.lmax, "channels": workload.config.channels,
+        "parameters": model.n_parameters,
         "prediction_ms": 1e3 * prediction, "prediction_floor_ms": 1e3 * floor_s,
         "prediction_over_floor": prediction / floor_s, "prediction_GB": prediction_gb,
         "training_ms": 1e3 * training, "training_floor_ms": 1e3 * training_floor_s,
@@ -126,11 +126,11 @@ def _row(
     }, output  # fmt: skip
 
 
-def labelled(network: Model, some: Sequence[Any]) -> list[Item]:
+def labelled(model: Model, some: Sequence[Any]) -> list[Item]:
     """Return prepared molecules with targets of zero."""
-    n_spins, items = network.domain.n_spins, []
+    n_spins, items = model.domain.n_spins, []
     for molecule in some:
-        item = network.prepare(molecule)
+        item = model.prepare(molecule)
         buckets = {
             key: replace(b, target=np.zeros((len(b.index), n_spins, table_of(key).dim)))
             for key, b in item.buckets.items()
@@ -139,13 +139,13 @@ def labelled(network: Model, some: Sequence[Any]) -> list[Item]:
     return items
 
 
-def training_step(network: Model, batch: Batch) -> Callable[[], Tensor]:
+def training_step(model: Model, batch: Batch) -> Callable[[], Tensor]:
     """Return a whole training step on one batch: loss, gradient, optimizer."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
 
     def step() -> Tensor:
         optimizer.zero_grad()
-        loss = hamiltonian_loss(network(batch).fock, batch)
+        loss = hamiltonian_loss(model(batch).fock, batch)
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -178,11 +178,11 @@ def many_sizes(device: torch.device, workload: Workload, *, n: int) -> dict[str,
     """
     from torch._dynamo.utils import counters
 
-    network = build(workload.config, domain(workload.case)).to(device)
+    model = build(workload.config, domain(workload.case)).to(device)
     clock, seconds, before = clock_for(device), [], 0
     for k in range(n + 1):
         case = replace(workload.case, numbers=organic(3 + max(k - 1, 0)), batch=1)
-        step = training_step(network, collate(labelled(network, molecules(case, seed=k))).to(device))
+        step = training_step(model, collate(labelled(model, molecules(case, seed=k))).to(device))
         start = clock()
         step()
         seconds.append(clock() - start)

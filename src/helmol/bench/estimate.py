@@ -25,7 +25,7 @@ WORKING_ARRAYS = 8
 """Arrays of ``[E, K, C]`` that exist together at the worst moment of a convolution on edges."""
 
 
-def estimate(network: Model, molecule: Molecule) -> dict[str, Any]:
+def estimate(model: Model, molecule: Molecule) -> dict[str, Any]:
     """Estimate what one molecule costs on this machine.
 
     A part of the molecule (its atoms nearest to the centre) is predicted and differentiated; times and bytes
@@ -33,7 +33,7 @@ def estimate(network: Model, molecule: Molecule) -> dict[str, Any]:
     Fock build) is not part of it.
 
     Args:
-        network: the model, or an untrained one of the same size.
+        model: the model, or an untrained one of the same size.
         molecule: any.
 
     Returns:
@@ -41,37 +41,37 @@ def estimate(network: Model, molecule: Molecule) -> dict[str, Any]:
         ``predict_seconds``, ``predict_memory_GB``, ``train_seconds`` (forward and gradient),
         ``train_memory_GB``, ``train_checkpoint_memory_GB``, ``probe_edges``.
     """
-    device, clock = network.device, clock_for(network.device)
+    device, clock = model.device, clock_for(model.device)
     probe = _centre(molecule, PROBE_ATOMS)
-    reader, n_probe = network.matrix_input, int(network.domain.basis.offsets(probe.numbers)[-1])
+    reader, n_probe = model.matrix_input, int(model.domain.basis.offsets(probe.numbers)[-1])
     inputs = None if reader is None else np.zeros((reader.n_matrices, n_probe, n_probe))
-    batch = collate([network.prepare(probe, inputs=inputs)]).to(device)
-    n_edges, n_ao = network.prepare(molecule).n_edges, int(network.domain.basis.offsets(molecule.numbers)[-1])
+    batch = collate([model.prepare(probe, inputs=inputs)]).to(device)
+    n_edges, n_ao = model.prepare(molecule).n_edges, int(model.domain.basis.offsets(molecule.numbers)[-1])
     scale = n_edges / max(batch.n_edges, 1)
 
     def predict() -> None:
         with torch.no_grad():
-            network.fock_target.dense(network(batch).fock, batch)
+            model.fock_target.dense(model(batch).fock, batch)
 
     def learn() -> None:
-        out = network(batch).fock
+        out = model(batch).fock
         torch.autograd.backward(out.normalised, [torch.ones_like(part) for part in out.normalised])
-        network.zero_grad()
+        model.zero_grad()
 
     predict_seconds, train_seconds = _time(predict, clock), _time(learn, clock)
-    weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    k, c = (network.lmax + 1) ** 2, network.config.channels
-    working = WORKING_ARRAYS * k * c * torch.finfo(network.dtype).bits // 8
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    k, c = (model.lmax + 1) ** 2, model.config.channels
+    working = WORKING_ARRAYS * k * c * torch.finfo(model.dtype).bits // 8
     # Irreps of all blocks twice (float32 and float64), dense matrix twice in float64.
-    output = 8.0 * n_ao**2 * network.domain.n_spins * 3.5
+    output = 8.0 * n_ao**2 * model.domain.n_spins * 3.5
     base = LIBRARIES + weights + output
-    saved = count_saved_bytes(lambda: network(batch)) * scale
-    little = count_saved_bytes(lambda: network(batch, checkpoint=True)) * scale
+    saved = count_saved_bytes(lambda: model(batch)) * scale
+    little = count_saved_bytes(lambda: model(batch, checkpoint=True)) * scale
     # A gradient and two moments for every weight; arrays of the gradient beside those of the values.
     learning = base + 3 * weights + 2 * working * n_edges
     return {
         "n_atoms": len(molecule.numbers), "n_edges": n_edges, "n_ao": n_ao,
-        "parameters": network.n_parameters,
+        "parameters": model.n_parameters,
         "predict_seconds": predict_seconds * scale,
         "predict_memory_GB": (base + working * min(n_edges, MAX_EDGES)) / 1e9,
         "train_seconds": train_seconds * scale,

@@ -59,10 +59,10 @@ def run(
     if threads:
         torch.set_num_threads(threads)
     case = CASES[case_name]
-    network = build(config, domain(case)).to(device).set_precision(precision)
+    model = build(config, domain(case)).to(device).set_precision(precision)
     clock = clock_for(device)
     prepare_start = clock()
-    items = [network.prepare(molecule) for molecule in molecules(case, seed=0)]
+    items = [model.prepare(molecule) for molecule in molecules(case, seed=0)]
     prepare_seconds = clock() - prepare_start
     items = [
         replace(
@@ -71,7 +71,7 @@ def run(
         for item in items
     ]
     batch = collate(items).to(device)
-    flops = convolution_flops(network.backbone.lmax, config.channels)
+    flops = convolution_flops(model.backbone.lmax, config.channels)
     n_convolutions = 2 * config.n_layers
     # A gradient costs twice the forward pass.
     floors = {
@@ -81,16 +81,16 @@ def run(
         "training_step": 3 * flops * n_convolutions,
         "prediction": flops * n_convolutions,
     }
-    rate = gemm_rate(network.dtype, device, clock=clock, precision=precision)
+    rate = gemm_rate(model.dtype, device, clock=clock, precision=precision)
     rows: dict[str, dict[str, Any]] = {}
-    stages = _stages(network, batch, items, checkpoint=checkpoint, pairs_at_once=pairs_at_once)
+    stages = _stages(model, batch, items, checkpoint=checkpoint, pairs_at_once=pairs_at_once)
     for name, function in stages.items():
         found = measure(function, repeats=repeats, clock=clock)
         rows[name] = _row(found, batch.n_edges, floors.get(name), rate)
     return {
-        "case": case_name, "n_edges": batch.n_edges, "lmax": network.backbone.lmax,
+        "case": case_name, "n_edges": batch.n_edges, "lmax": model.backbone.lmax,
         "channels": config.channels,
-        "parameters": network.n_parameters, "dtype": str(network.dtype).removeprefix("torch."),
+        "parameters": model.n_parameters, "dtype": str(model.dtype).removeprefix("torch."),
         "precision": precision,
         "device": str(device), "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "gemm_gflops": rate / 1e9, "prepare_microseconds_per_edge": 1e6 * prepare_seconds / batch.n_edges,
@@ -119,10 +119,10 @@ def _zeros(key: tuple[tuple[int, ...], ...], n: int) -> Any:
 
 
 def _stages(
-    network: Model, batch: Any, items: Any, *, checkpoint: bool, pairs_at_once: int | None
+    model: Model, batch: Any, items: Any, *, checkpoint: bool, pairs_at_once: int | None
 ) -> dict[str, Callable[[], Any]]:
     """Return one function per stage, on inputs made once."""
-    config, backbone = network.config, network.backbone
+    config, backbone = model.config, model.backbone
     with torch.no_grad():
         states = backbone.nodes(batch)
         stream = backbone.edges(states)
@@ -130,7 +130,7 @@ def _stages(
     pairs = Pairs.of(geometry)
     nodes = states.layers[0].clone().requires_grad_()
     stream = stream.requires_grad_()
-    output = network(batch).fock
+    output = model(batch).fock
     parts = [part.detach().requires_grad_() for part in output.normalised]
     node_block: Any
     edge_block: Any
@@ -138,31 +138,31 @@ def _stages(
     gated_nodes = states.final.clone().requires_grad_()
 
     def head() -> list[torch.Tensor]:
-        fock = network.fock_head
+        fock = model.fock_head
         atoms = fock.diagonal(fock.node_gate(gated_nodes), [b for b in batch.buckets if len(b.key) == 1])
         blocks = [(b.key, b.index) for b in batch.buckets if len(b.key) == 2]
         return [*atoms, *fock.pairs(fock.edge_gate(backbone.normalised_edges(stream)), geometry, blocks)]
 
     def predict() -> None:
         with torch.no_grad():
-            network(batch, pairs_at_once=pairs_at_once)
+            model(batch, pairs_at_once=pairs_at_once)
 
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
 
     def optimize() -> None:
-        for parameter in network.parameters():
+        for parameter in model.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
 
     def step() -> torch.Tensor:
-        network.zero_grad()
-        out = network(batch, checkpoint=checkpoint, pairs_at_once=pairs_at_once)
+        model.zero_grad()
+        out = model(batch, checkpoint=checkpoint, pairs_at_once=pairs_at_once)
         return hamiltonian_loss(out.fock, batch)
 
     def geometry_stage() -> None:
         edge_geometry(
-            batch.positions, batch.pair_index, lmax=backbone.lmax, cutoff=config.cutoff, dtype=network.dtype
+            batch.positions, batch.pair_index, lmax=backbone.lmax, cutoff=config.cutoff, dtype=model.dtype
         )
 
     return {

@@ -42,13 +42,13 @@ def embed(
         from helmol.predict import TrainedModel
 
         folder = out or Path(run) / "embedding"
-        networks = {}
+        models = {}
         for path in [run, *(compare or [])]:
             name = Path(os.path.realpath(path)).name
-            name = str(path) if name in networks else name
-            networks[name] = TrainedModel.load(path, device=device).network
+            name = str(path) if name in models else name
+            models[name] = TrainedModel.load(path, device=device).model
         result = embed_runs(
-            networks,
+            models,
             store,
             method=method,
             split=split,

@@ -35,10 +35,10 @@ def estimate(
             torch.set_num_threads(threads)
         molecule = largest(molecules, atoms)
         if run is None:
-            network = untrained(preset, basis, molecule.numbers).to(resolve_device(device))
+            model = untrained(preset, basis, molecule.numbers).to(resolve_device(device))
         else:
-            network = TrainedModel.load(run, device=device).network
-        result = {"formula": molecule.formula, **measure(network, molecule)}
+            model = TrainedModel.load(run, device=device).model
+        result = {"formula": molecule.formula, **measure(model, molecule)}
         gb = "memory in GB"
         rows = [
             ["predict", result["predict_seconds"], result["predict_memory_GB"]],

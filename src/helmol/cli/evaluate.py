@@ -51,10 +51,10 @@ def evaluate(
         from helmol.evaluate.run import evaluate_store
         from helmol.predict import TrainedModel
 
-        model = TrainedModel.load(run, device=device, precision=precision)
+        trained = TrainedModel.load(run, device=device, precision=precision)
         folder = out or Path(run) / "evaluation"
         result = evaluate_store(
-            model.network, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges,
+            trained.model, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges,
             energy_from_h=energy_from_h, precisions=precisions, strict=strict,
         )  # fmt: skip
         show(s, result)

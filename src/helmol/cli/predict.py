@@ -46,7 +46,7 @@ def predict(
         from helmol.skipped import joined
 
         model = TrainedModel.load(run, device=device, precision=precision)
-        if "fock" not in model.network.heads and (residual or molden):
+        if not model.has_fock and (residual or molden):
             raise InputError(
                 f"--residual and --molden are of Fock matrices, and {run} predicts energies only"
             )
@@ -59,7 +59,7 @@ def predict(
             )
         elif also:
             raise InputError(f"--also averages energies, and {run} predicts Fock matrices only")
-        if "fock" not in model.network.heads:
+        if not model.has_fock:
             s.result(energies)
             s.next(f"helmol evaluate {run} STORE")
             return

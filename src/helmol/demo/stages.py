@@ -114,7 +114,7 @@ def evaluate(out: Path) -> dict[str, Any]:
     """Evaluate on the held-out molecules and put the plots beside the report."""
     from helmol.evaluate.run import evaluate_store
 
-    result = evaluate_store(_model(out).network, out / STORE, split="test", out=out / "evaluation")
+    result = evaluate_store(_model(out).model, out / STORE, split="test", out=out / "evaluation")
     for name, source in (("parity.png", "parity.png"), ("orbital_levels.png", "levels.png")):
         with replacing(out / name) as temporary:
             shutil.copyfile(out / "evaluation" / source, temporary)

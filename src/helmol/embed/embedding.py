@@ -60,7 +60,7 @@ class Embedding:
     __repr__ = brief
 
 
-def embed(network: Model, molecules: Sequence[Molecule], *, max_edges: int = 20_000) -> Embedding:
+def embed(model: Model, molecules: Sequence[Molecule], *, max_edges: int = 20_000) -> Embedding:
     """Return the scalar features of every atom.
 
     Raises:
@@ -75,11 +75,11 @@ def embed(network: Model, molecules: Sequence[Molecule], *, max_edges: int = 20_
     if not molecules:
         raise InputError("there are no molecules to embed")
     for molecule in molecules:
-        network.domain.check(molecule)
+        model.domain.check(molecule)
     parts = []
-    for group in groups_of([network.prepare(molecule) for molecule in molecules], max_edges):
+    for group in groups_of([model.prepare(molecule) for molecule in molecules], max_edges):
         with torch.no_grad():
-            nodes = network(collate(group).to(network.device), ()).nodes
+            nodes = model(collate(group).to(model.device), ()).nodes
         parts.append(nodes.final[:, 0].double().cpu().numpy())
     names = [structures.environments(molecule) for molecule in molecules]
     return Embedding(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def embed_runs(
-    networks: Mapping[str, Model],
+    models: Mapping[str, Model],
     path: Places,
     *,
     method: str = "pca",
@@ -33,10 +33,10 @@ def embed_runs(
 ) -> dict[str, Any]:
     """Embed the molecules of stores or structure files.
 
-    A molecule that cannot be read, or that one of the networks has not learnt, is left out.
+    A molecule that cannot be read, or that one of the models has not learnt, is left out.
 
     Args:
-        networks: by name.
+        models: by name.
         path: store (``.h5``) or structure file, or several (folders and patterns too).
         method: ``pca`` or ``umap``, of the picture; scores are of the full features.
         split: split of a store, or ``all``.
@@ -53,16 +53,16 @@ def embed_runs(
     Raises:
         ConfigError: unknown method.
         InputError: no molecules, or umap-learn is missing.
-        DomainError: no molecule that all networks have learnt.
+        DomainError: no molecule that all models have learnt.
     """
     if method not in ("pca", "umap"):
         raise ConfigError(f"method {method!r}: expected pca or umap")
     out, skips = Path(out), Skips(strict=strict)
     with molecules_at(path, skips, split=split) as items:
-        molecules = _learnt(networks, items, skips)
+        molecules = _learnt(models, items, skips)
     parts: dict[str, tuple[Embedding, Any, dict[str, Any]]] = {}
-    for name, network in networks.items():
-        embedding = embed(network, molecules)
+    for name, model in models.items():
+        embedding = embed(model, molecules)
         scores = separation(embedding, neighbours=neighbours, seed=seed)
         places, share = plane(embedding.features)
         if method == "umap":
@@ -95,8 +95,8 @@ def embed_runs(
     return result
 
 
-def _learnt(networks: Mapping[str, Model], items: Sequence[Item], skips: Skips) -> list[Molecule]:
-    """Return the molecules that all networks have learnt.
+def _learnt(models: Mapping[str, Model], items: Sequence[Item], skips: Skips) -> list[Molecule]:
+    """Return the molecules that all models have learnt.
 
     Raises:
         DomainError: there is none.
@@ -104,8 +104,8 @@ def _learnt(networks: Mapping[str, Model], items: Sequence[Item], skips: Skips) 
     kept = []
     for item in items:
         try:
-            for network in networks.values():
-                network.domain.check(item.molecule)
+            for model in models.values():
+                model.domain.check(item.molecule)
             kept.append(item.molecule)
         except FAULTS as error:
             skips.add(error, item=item.id, file=item.file, row=item.row)

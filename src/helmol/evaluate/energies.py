@@ -91,18 +91,18 @@ def energy_errors(
 
 
 def predict_labels(
-    network: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+    model: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
 ) -> list[PredictedEnergy]:
     """Predict energies, and forces where the model knows them and every molecule has labels of them."""
     from helmol.model import predict_energies
 
-    forces = not _why_no_forces(network, labels)
+    forces = not _why_no_forces(model, labels)
     molecules = [label.molecule for label in labels]
-    return predict_energies(network, molecules, forces=forces, max_edges=max_edges)
+    return predict_energies(model, molecules, forces=forces, max_edges=max_edges)
 
 
 def energy_table(
-    network: Model, labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy]
+    model: Model, labels: Sequence[EnergyLabel], predicted: Sequence[PredictedEnergy]
 ) -> dict[str, Any]:
     """Return the error table of a model with an energy head.
 
@@ -111,9 +111,9 @@ def energy_table(
         elements with no forces; ``missing``: why a number is ``None``.
     """
     result = energy_errors(labels, predicted)
-    missing = _why_no_forces(network, labels)
+    missing = _why_no_forces(model, labels)
     alone = [
-        (network.energy_target.energy_of(m), None if missing else np.zeros((m.n_atoms, 3)))
+        (model.energy_target.energy_of(m), None if missing else np.zeros((m.n_atoms, 3)))
         for m in (label.molecule for label in labels)
     ]
     result["baselines"] = {"elements": energy_errors(labels, alone)}
@@ -122,16 +122,16 @@ def energy_table(
 
 
 def evaluate_energies(
-    network: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+    model: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
 ) -> dict[str, Any]:
     """Predict and compare: :func:`energy_table` of :func:`predict_labels`."""
-    return energy_table(network, labels, predict_labels(network, labels, max_edges=max_edges))
+    return energy_table(model, labels, predict_labels(model, labels, max_edges=max_edges))
 
 
-def _why_no_forces(network: Model, labels: Sequence[EnergyLabel]) -> str:
+def _why_no_forces(model: Model, labels: Sequence[EnergyLabel]) -> str:
     """Return why forces cannot be compared; empty if they can."""
     if any(label.forces is None for label in labels):
         return "some molecules have no force labels"
-    if network.energy_head.direct is not None and float(network.energy_target.force_scale) == 0:
+    if model.energy_head.direct is not None and float(model.energy_target.force_scale) == 0:
         return "the model was not trained on forces"
     return ""

@@ -1,4 +1,4 @@
-"""Evaluate a network on labelled molecules, with cheap guesses beside it."""
+"""Evaluate a model on labelled molecules, with cheap guesses beside it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Predicted(NamedTuple):
 
 
 def predictions(
-    network: Model, samples: Iterable[Sample], *, max_edges: int = 20_000, at_a_time: int = 64
+    model: Model, samples: Iterable[Sample], *, max_edges: int = 20_000, at_a_time: int = 64
 ) -> Iterator[Predicted]:
     """Yield labelled molecules with their predicted Fock matrices.
 
     Args:
-        network: with a Hamiltonian head.
+        model: with a Hamiltonian head.
         samples: labelled molecules, e.g. read lazily from a store.
         max_edges: atom pairs per batch.
         at_a_time: molecules in memory, predicted before the first of them is yielded.
 
     Raises:
-        DomainError: a molecule that the network has not learnt.
+        DomainError: a molecule that the model has not learnt.
     """
     from helmol.model import predict_fock
 
@@ -44,14 +44,14 @@ def predictions(
     while chunk := list(itertools.islice(iterator, at_a_time)):
         start = time.perf_counter()
         molecules, known = [sample.molecule for sample in chunk], [sample.matrices.known for sample in chunk]
-        matrices = predict_fock(network, molecules, known, max_edges=max_edges)
+        matrices = predict_fock(model, molecules, known, max_edges=max_edges)
         seconds = (time.perf_counter() - start) / len(chunk)
         for sample, matrix in zip(chunk, matrices, strict=True):
             yield Predicted(sample, matrix, seconds)
 
 
 def evaluate_model(
-    network: Model,
+    model: Model,
     samples: Iterable[Sample],
     *,
     total: int,
@@ -59,12 +59,12 @@ def evaluate_model(
     max_edges: int = 20000,
     at_a_time: int = 64,
 ) -> dict[str, Any]:
-    """Return the error table of a network and of every cheap guess that the samples carry.
+    """Return the error table of a model and of every cheap guess that the samples carry.
 
     The samples are read once, ``at_a_time`` in memory.
 
     Args:
-        network: from :func:`helmol.model.load_model`.
+        model: from :func:`helmol.model.load_model`.
         samples: labelled molecules, e.g. read lazily from a store.
         total: their number, for the progress bar.
         level: level of theory of the samples; with it dipoles are evaluated (needs PySCF).
@@ -75,11 +75,11 @@ def evaluate_model(
         The keys of :func:`helmol.evaluate.errors`, ``baselines`` (the same keys per guess),
         ``target``, ``parameters``, ``seconds_per_molecule`` (prediction alone).
     """
-    table = ErrorTable(network.domain.basis, level=level)
+    table = ErrorTable(model.domain.basis, level=level)
     common: set[str] | None = None
     seconds, count = 0.0, 0
     with Progress("Evaluate", total=total, unit="molecules") as bar:
-        for one in predictions(network, samples, max_edges=max_edges, at_a_time=at_a_time):
+        for one in predictions(model, samples, max_edges=max_edges, at_a_time=at_a_time):
             references = one.sample.matrices.references
             common = set(references) if common is None else common & set(references)
             table.add(one.sample, {"model": one.fock, **references})
@@ -87,7 +87,7 @@ def evaluate_model(
             bar.advance()
     result = table.summary("model")
     result["baselines"] = {name: table.summary(name) for name in sorted(common or ())}
-    result["target"] = network.domain.target
-    result["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    result["target"] = model.domain.target
+    result["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     result["seconds_per_molecule"] = seconds / max(count, 1)
     return result

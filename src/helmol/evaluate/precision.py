@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def precision_table(
-    network: Model, samples: Sequence[Sample], *, max_edges: int = 20_000
+    model: Model, samples: Sequence[Sample], *, max_edges: int = 20_000
 ) -> dict[str, dict[str, float]]:
     """Return what every precision changes in the predicted Fock matrices, and the error against labels.
 
     Args:
-        network: with a Hamiltonian head.
+        model: with a Hamiltonian head.
         samples: labelled molecules.
         max_edges: atom pairs per batch.
 
@@ -37,19 +37,19 @@ def precision_table(
 
     from helmol.model import PRECISIONS
 
-    double = copy.deepcopy(network).set_precision("fp32").to(torch.float64)
-    single = copy.deepcopy(network).set_precision("fp32").to(torch.float32)
+    double = copy.deepcopy(model).set_precision("fp32").to(torch.float64)
+    single = copy.deepcopy(model).set_precision("fp32").to(torch.float32)
     rows: dict[str, dict[str, float]] = {}
     exact: list[Any] = []
     names = ["fp64", *PRECISIONS]
     with Progress("Precisions", total=len(names), unit="precisions") as bar:
         for name in names:
-            model = double if name == "fp64" else single.set_precision(name)
-            found = list(predictions(model, samples, max_edges=max_edges, at_a_time=max(len(samples), 1)))
+            rounded = double if name == "fp64" else single.set_precision(name)
+            found = list(predictions(rounded, samples, max_edges=max_edges, at_a_time=max(len(samples), 1)))
             matrices = [one.fock for one in found]
             exact = exact or matrices
             changes = [np.abs(one - other) for one, other in zip(matrices, exact, strict=True)]
-            table = errors(samples, matrices, network.domain.basis)
+            table = errors(samples, matrices, model.domain.basis)
             rows[name] = {
                 "h_change_uEh": float(np.mean([c.mean() for c in changes])) * MICROHARTREE_PER_HARTREE,
                 "h_change_max_uEh": float(max(c.max() for c in changes)) * MICROHARTREE_PER_HARTREE,

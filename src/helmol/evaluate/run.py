@@ -31,7 +31,7 @@ log = logging.getLogger("helmol.evaluate")
 
 
 def evaluate_store(
-    network: Model,
+    model: Model,
     path: Places,
     *,
     split: str | None = None,
@@ -42,7 +42,7 @@ def evaluate_store(
     precisions: int = 0,
     strict: bool = False,
 ) -> dict[str, Any]:
-    """Return the error table of a network on one split of a store; write it, a report and plots to ``out``.
+    """Return the error table of a model on one split of a store; write it, a report and plots to ``out``.
 
     A model with a Hamiltonian head gets the keys of :func:`evaluate_model`, one with an energy head those of
     :func:`helmol.evaluate.energies.energy_table`, one with both heads all of them, or those of the one kind
@@ -52,7 +52,7 @@ def evaluate_store(
     out of the table, named and counted.
 
     Args:
-        network: the model.
+        model: the model.
         path: the store, or several (folders and patterns too), whose molecules make one table.
         split: name of a split, or ``"all"``; by default ``"test"``, and in a store without one all
             molecules that are not in ``seen`` (reported as ``"unseen"``).
@@ -76,14 +76,14 @@ def evaluate_store(
         DomainError: the store's functional, dispersion (of energies) or basis is not the model's, or no
             molecule is in its domain.
     """
-    if "fock" not in network.heads and (energy_from_h or precisions):
+    if "fock" not in model.heads and (energy_from_h or precisions):
         raise InputError("energies from Fock matrices and precisions need a model with a Hamiltonian head")
     out, skips = Path(out), Skips(strict=strict)
     with Stores(files_at(path, suffixes=STORE_SUFFIXES, what="stores with labels")) as stores:
         split = split or ("test" if stores.have_split("test") else "unseen")
-        _check_data(network, stores)
-        chosen = _in_domain(network, stores, stores.indices(split, seen=seen), skips)
-        with_fock, with_energy = _what_to_compare(network, stores, chosen, skips)
+        _check_data(model, stores)
+        chosen = _in_domain(model, stores, stores.indices(split, seen=seen), skips)
+        with_fock, with_energy = _what_to_compare(model, stores, chosen, skips)
         labelled = stores.has("energy")
         if energy_from_h and not any(labelled[i] for i in with_fock):
             raise InputError(f"no molecule of {stores.names} has an energy to compare with")
@@ -92,38 +92,38 @@ def evaluate_store(
         compared: set[int] = set()
         notes: list[str] = []
         if with_fock:
-            samples = _Samples(network, stores, skips)
+            samples = _Samples(model, stores, skips)
             table = evaluate_model(
-                network, samples.of(with_fock), total=len(with_fock), level=stores.level, max_edges=max_edges
+                model, samples.of(with_fock), total=len(with_fock), level=stores.level, max_edges=max_edges
             )
             skips.refuse_nothing_left(len(samples.read))
             if not table["baselines"]:
                 table["baselines"], note = made_baseline(
-                    samples.some(spread(samples.read)), network.domain.basis, stores.level,
+                    samples.some(spread(samples.read)), model.domain.basis, stores.level,
                     store=stores.names, total=len(samples.read),
                 )  # fmt: skip
                 notes.append(note)
             _merge(result, table)
             plotted = samples.some(samples.read[:MOLECULES_PLOTTED])
-            _plot(network, plotted, table, out=out, max_edges=max_edges)
+            _plot(model, plotted, table, out=out, max_edges=max_edges)
             if energy_from_h:
                 some = samples.some([i for i in samples.read if labelled[i]][:energy_from_h])
-                _merge(result, _from_fock(network, some, stores, max_edges=max_edges))
+                _merge(result, _from_fock(model, some, stores, max_edges=max_edges))
             if precisions:
                 some = samples.some(samples.read[:precisions])
-                result["precisions"] = precision_table(network, some, max_edges=max_edges)
+                result["precisions"] = precision_table(model, some, max_edges=max_edges)
             compared.update(samples.read)
-        elif "fock" in network.heads:
+        elif "fock" in model.heads:
             result["missing"]["h_mae_uEh"] = "the molecules have no Fock matrices"
         if with_energy:
-            labels = _labels(network, stores, with_energy, skips)
+            labels = _labels(model, stores, with_energy, skips)
             skips.refuse_nothing_left(len(labels))
-            _merge(result, _energies(network, list(labels.values()), out=out, max_edges=max_edges))
+            _merge(result, _energies(model, list(labels.values()), out=out, max_edges=max_edges))
             compared.update(labels)
-        elif "energy" in network.heads:
+        elif "energy" in model.heads:
             result["missing"]["energy_mae_meV"] = "the molecules have no energies"
         result |= {"n_molecules": len(compared), **skips.json()}
-        result |= {"target": network.domain.target, "parameters": network.n_parameters}
+        result |= {"target": model.domain.target, "parameters": model.n_parameters}
         result |= {"store": stores.names, "split": split, "set": _set_name(stores, split, chosen, skips)}
         result |= {"published": comparable(result["set"], xc=stores.level.xc, basis=stores.level.basis)}
         result |= {"remarks": [*remarks(result), *notes]}
@@ -131,12 +131,12 @@ def evaluate_store(
     return result
 
 
-def _check_data(network: Model, stores: Stores) -> None:
+def _check_data(model: Model, stores: Stores) -> None:
     """Refuse stores of another level or basis; elements of other molecules do not matter."""
-    domain = network.domain
+    domain = model.domain
     for store in stores.stores:
         basis = store.basis.part(domain.basis.elements)
-        domain.check_data(store.level, basis, energies="energy" in network.heads)
+        domain.check_data(store.level, basis, energies="energy" in model.heads)
 
 
 def _set_name(stores: Stores, split: str, chosen: Sequence[int], skips: Skips) -> str | None:
@@ -146,7 +146,7 @@ def _set_name(stores: Stores, split: str, chosen: Sequence[int], skips: Skips) -
     return set_name(stores.stores[0], split, chosen)
 
 
-def _in_domain(network: Model, stores: Stores, indices: Sequence[int], skips: Skips) -> list[int]:
+def _in_domain(model: Model, stores: Stores, indices: Sequence[int], skips: Skips) -> list[int]:
     """Return the molecules that the model has learnt.
 
     Raises:
@@ -155,7 +155,7 @@ def _in_domain(network: Model, stores: Stores, indices: Sequence[int], skips: Sk
     kept = []
     for index in indices:
         try:
-            network.domain.check(stores.molecule(index))
+            model.domain.check(stores.molecule(index))
             kept.append(index)
         except FAULTS as error:
             _skip(skips, stores, index, error)
@@ -170,7 +170,7 @@ def _skip(skips: Skips, stores: Stores, index: int, error: BaseException) -> Non
 
 
 def _what_to_compare(
-    network: Model, stores: Stores, chosen: Sequence[int], skips: Skips
+    model: Model, stores: Stores, chosen: Sequence[int], skips: Skips
 ) -> tuple[list[int], list[int]]:
     """Return the molecules with Fock matrices and those with energies, known before anything is computed.
 
@@ -181,11 +181,11 @@ def _what_to_compare(
     """
     columns = {"fock": "a Fock matrix", "energy": "an energy"}
     found: dict[str, list[int]] = {"fock": [], "energy": []}
-    for name in (name for name in columns if name in network.heads):
+    for name in (name for name in columns if name in model.heads):
         there = stores.has(name)
         found[name] = [index for index in chosen if there[index]]
     if not any(found.values()):
-        what = " or ".join(text for name, text in columns.items() if name in network.heads)
+        what = " or ".join(text for name, text in columns.items() if name in model.heads)
         raise InputError(f"no molecule of {stores.names} has {what} to compare with")
     for name, what in columns.items():
         if found[name]:
@@ -201,8 +201,8 @@ class _Samples:
         read: what could be read.
     """
 
-    def __init__(self, network: Model, stores: Stores, skips: Skips) -> None:
-        self._needed, self._stores, self._skips = network.needed_references, stores, skips
+    def __init__(self, model: Model, stores: Stores, skips: Skips) -> None:
+        self._needed, self._stores, self._skips = model.needed_references, stores, skips
         self.read: list[int] = []
 
     def of(self, indices: Sequence[int]) -> Iterator[Sample]:
@@ -226,14 +226,14 @@ class _Samples:
         return [self._stores[index] for index in indices]
 
 
-def _labels(network: Model, stores: Stores, indices: Sequence[int], skips: Skips) -> dict[int, EnergyLabel]:
+def _labels(model: Model, stores: Stores, indices: Sequence[int], skips: Skips) -> dict[int, EnergyLabel]:
     """Return the energies that can be read, of molecules whose energies the model has learnt."""
     found = {}
     for index in indices:
         store, row = stores.place(index)
         try:
             label = read_label(store, row)
-            network.energy_target.check(label.molecule)
+            model.energy_target.check(label.molecule)
             found[index] = label
         except FAULTS as error:
             _skip(skips, stores, index, error)
@@ -249,9 +249,9 @@ def _merge(result: dict[str, Any], table: dict[str, Any]) -> None:
     result.update({key: value for key, value in table.items() if key not in own})
 
 
-def _from_fock(network: Model, some: Sequence[Sample], stores: Stores, *, max_edges: int) -> dict[str, Any]:
+def _from_fock(model: Model, some: Sequence[Sample], stores: Stores, *, max_edges: int) -> dict[str, Any]:
     """Compare the energies that predicted and cheap Fock matrices imply."""
-    samples, matrices, _ = zip(*predictions(network, some, max_edges=max_edges), strict=True)
+    samples, matrices, _ = zip(*predictions(model, some, max_edges=max_edges), strict=True)
     references = [sample.matrices.references for sample in samples]
     common = set.intersection(*({*names} for names in references))
     tables = energies_from_fock(
@@ -262,19 +262,19 @@ def _from_fock(network: Model, some: Sequence[Sample], stores: Stores, *, max_ed
     return {**tables.pop("model"), "baselines": tables}
 
 
-def _energies(network: Model, labels: Sequence[EnergyLabel], *, out: Path, max_edges: int) -> dict[str, Any]:
+def _energies(model: Model, labels: Sequence[EnergyLabel], *, out: Path, max_edges: int) -> dict[str, Any]:
     """Compare energies and forces with their labels and draw them."""
     from helmol.evaluate import plots
 
-    predicted = predict_labels(network, labels, max_edges=max_edges)
-    alone = [network.energy_target.energy_of(label.molecule) for label in labels]
-    table = energy_table(network, labels, predicted)
+    predicted = predict_labels(model, labels, max_edges=max_edges)
+    alone = [model.energy_target.energy_of(label.molecule) for label in labels]
+    table = energy_table(model, labels, predicted)
     plots.energies(labels, predicted, alone, out / "energies.png", errors=table)
     return table
 
 
 def _plot(
-    network: Model,
+    model: Model,
     some: Sequence[Sample],
     result: dict[str, Any],
     *,
@@ -284,8 +284,8 @@ def _plot(
     """Draw parity, levels and errors by shell pair for a few molecules."""
     from helmol.evaluate import plots
 
-    basis = network.domain.basis
-    samples, matrices, _ = zip(*predictions(network, some, max_edges=max_edges), strict=True)
+    basis = model.domain.basis
+    samples, matrices, _ = zip(*predictions(model, some, max_edges=max_edges), strict=True)
     plots.parity(samples, matrices, basis, out / "parity.png", errors=result)
     plots.shell_pairs(result["by_shell_pair"], out / "shell_pairs.png")
     sample = samples[0]

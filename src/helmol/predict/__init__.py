@@ -1,4 +1,4 @@
-"""A trained model as a user holds it: molecules in, Fock matrices and what follows from them out.
+"""A trained model as a user holds it: molecules in; Fock matrices, what follows from them, energies out.
 
 Knows: which inputs are accepted, the model's domain, the change to PySCF's AO order, files and tables of
 results. Does not know: training, SCF, labels. A prediction from a store needs no PySCF; one from a bare

@@ -112,7 +112,7 @@ def _predict_all(
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
     # Never one of now beside one of before.
     remove_energies(out)
-    if "fock" not in models[0].network.heads:
+    if not models[0].has_fock:
         (out / "summary.csv").unlink(missing_ok=True)
     write_text(out / TABLE, table.getvalue())
     write_text(out / FRAMES, "".join(frames))
@@ -122,9 +122,9 @@ def _predict_all(
 def _learnt(models: Sequence[TrainedModel], item: Item, skips: Skips) -> bool:
     """Return whether all models have learnt the energies of such molecules."""
     try:
-        for model in models:
-            model.domain.check(item.molecule)
-            model.network.energy_target.check(item.molecule)
+        for trained in models:
+            trained.domain.check(item.molecule)
+            trained.model.energy_target.check(item.molecule)
     except DomainError as error:
         skips.add(error, item=item.id, file=item.file, row=item.row)
         return False

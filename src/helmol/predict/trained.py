@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -47,25 +48,25 @@ class TrainedModel:
     """Predict Fock matrices, orbitals and properties with a trained network.
 
     Attributes:
-        network: the module.
+        model: the torch module.
         domain: elements, basis, functional, charges and spins it has learnt.
     """
 
-    def __init__(self, network: Model) -> None:
-        self.network = network
+    def __init__(self, model: Model) -> None:
+        self.model = model
 
     def __repr__(self) -> str:
-        return f"TrainedModel({self.network.summary})"
+        return f"TrainedModel({self.model.summary})"
 
     @property
     def domain(self) -> Domain:
         """What the model has learnt; anything else is refused."""
-        return self.network.domain
+        return self.model.domain
 
     @property
     def needed_references(self) -> tuple[str, ...]:
         """Names of the cheap Fock matrices that a prediction takes."""
-        return self.network.needed_references
+        return self.model.needed_references
 
     @cached_property
     def fingerprint(self) -> str:
@@ -73,11 +74,11 @@ class TrainedModel:
         from helmol.model.artifact import model_tensors
 
         digest = hashlib.sha256(json.dumps(self.domain.to_json(), sort_keys=True).encode())
-        digest.update(" ".join(self.network.config.inputs).encode())
-        for name, tensor in sorted(model_tensors(self.network).items()):
+        digest.update(" ".join(self.model.config.inputs).encode())
+        for name, tensor in sorted(model_tensors(self.model).items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
-        if self.network.precision != "fp32":
-            digest.update(self.network.precision.encode())
+        if self.model.precision != "fp32":
+            digest.update(self.model.precision.encode())
         return digest.hexdigest()[:16]
 
     @classmethod
@@ -160,14 +161,25 @@ class TrainedModel:
         return [found[number] for number in range(len(what))]
 
     @property
+    def network(self) -> Model:
+        """The module, by its name of helmol 0.1."""
+        warnings.warn("TrainedModel.network is called TrainedModel.model", DeprecationWarning, stacklevel=2)
+        return self.model
+
+    @property
+    def has_fock(self) -> bool:
+        """Whether the model predicts Fock matrices."""
+        return "fock" in self.model.heads
+
+    @property
     def has_energy(self) -> bool:
         """Whether the model predicts energies."""
-        return "energy" in self.network.heads
+        return "energy" in self.model.heads
 
     @property
     def has_forces(self) -> bool:
         """Whether the model predicts forces; a head that was never trained has none but zeros."""
-        return self.has_energy and self.network.energy_head.trained
+        return self.has_energy and self.model.energy_head.trained
 
     @overload
     def energies(
@@ -202,25 +214,25 @@ class TrainedModel:
             raise ConfigError("this model has no energy head: it predicts Fock matrices only")
         if forces and not self.has_forces:
             raise DomainError("the forces of this model were not trained: ask for energies only")
-        found = predict_energies(self.network, molecules, forces=forces, max_edges=max_edges)
+        found = predict_energies(self.model, molecules, forces=forces, max_edges=max_edges)
         return found if several else found[0]
 
     def in_precision(self, dtype: str) -> TrainedModel:
         """Return a copy that computes in ``"float32"`` or ``"float64"``, with products of that precision."""
         import torch
 
-        return TrainedModel(copy.deepcopy(self.network).to(getattr(torch, dtype)).set_precision("fp32"))
+        return TrainedModel(copy.deepcopy(self.model).to(getattr(torch, dtype)).set_precision("fp32"))
 
     def _predict(
         self, queries: Sequence[_Query], *, residual: bool, max_edges: int
     ) -> list[Prediction | HelmolError]:
-        """Run the network on all together and derive the properties of each."""
+        """Run the model on all together and derive the properties of each."""
         from helmol.model import predict_fock
 
         if not queries:
             return []
         matrices = predict_fock(
-            self.network,
+            self.model,
             [query.molecule for query in queries],
             [{**query.references, "overlap": query.overlap} for query in queries],
             max_edges=max_edges,

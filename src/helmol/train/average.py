@@ -11,12 +11,12 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-def averaged_copy(network: M) -> M:
-    """Return a copy of a network that will hold averages: no gradients, evaluation mode."""
-    return copy.deepcopy(network).requires_grad_(False).eval()
+def averaged_copy(model: M) -> M:
+    """Return a copy of a model that will hold averages: no gradients, evaluation mode."""
+    return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, *, keep: float) -> None:
-    """Set ``average ← keep · average + (1 − keep) · network`` for every parameter."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
+def update_average(average: nn.Module, model: nn.Module, *, keep: float) -> None:
+    """Set ``average ← keep · average + (1 − keep) · model`` for every parameter."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)

@@ -27,15 +27,15 @@ class FockLoss:
     def __init__(self, config: FockLossConfig, basis: BasisSet, orbitals: Mapping[bytes, Orbitals]) -> None:
         self._config, self._basis, self._orbitals = config, basis, orbitals
 
-    def __call__(self, network: Callable[..., Output], batch: Batch, done: float) -> Tensor:
+    def __call__(self, model: Callable[..., Output], batch: Batch, done: float) -> Tensor:
         """Return the loss.
 
         Args:
-            network: what is trained.
+            model: what is trained.
             batch: molecules with targets.
             done: share of the schedule that is over, 0 to 1.
         """
-        return self.of(network(batch, ("fock",)).fock, batch, done)
+        return self.of(model(batch, ("fock",)).fock, batch, done)
 
     def of(self, output: FockOutput, batch: Batch, done: float) -> Tensor:
         """Return the loss of an output; arguments as of a call."""

@@ -43,7 +43,7 @@ from helmol.train.folder import (
     refuse_several_processes,
     trained_on,
 )
-from helmol.train.loop import Surroundings, keep_if_best, train
+from helmol.train.loop import Wiring, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
 from helmol.train.plan import Plan, make_plan
 from helmol.train.report import errors_text, plot_learning_curve, write_card
@@ -119,15 +119,15 @@ def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
         out.mkdir(parents=True, exist_ok=True)
         with logging_to(out / "log.txt"):
             state = _resume(out, config, device) if resuming else _begin(out, plan, data, now, device)
-            if resuming and "fock" in state.network.heads:
-                data.items.change(state.network.fock_target.subtract)
+            if resuming and "fock" in state.model.heads:
+                data.items.change(state.model.fock_target.subtract)
             first = state.counters.step
             metrics.start(out / "metrics.csv", up_to_step=first)
-            _introduce(state.network, data, out, first if resuming else None)
-            around = _surroundings(config, data, store, out, now, device)
+            _introduce(state.model, data, out, first if resuming else None)
+            wiring = _wiring(config, data, store, out, now, device)
             if not resuming and (plan.source is not None or config.task != "hamiltonian"):
-                _report_start(state, around)
-            train(state, around)
+                _report_start(state, wiring)
+            train(state, wiring)
             _complete(out, config, store, data.split.val, device)
             return _finish(out, config, _counters(out), resumed_from=first if resuming else None)
 
@@ -158,7 +158,7 @@ def _check_data(out: Path, data: Path, settings: dict[str, Any], fingerprint: di
 def _begin(
     out: Path, plan: Plan, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
 ) -> TrainingState:
-    """Describe the run in its folder and make a network with random weights and fitted statistics."""
+    """Describe the run in its folder and make a model with random weights and fitted statistics."""
     for name in CHECKPOINTS:
         shutil.rmtree(out / "checkpoints" / name, ignore_errors=True)
     for name in RESULTS:
@@ -196,14 +196,14 @@ def _best_table(out: Path) -> dict[str, Any]:
     return read_description(path, error=TrainingError) if path.exists() else {}
 
 
-def _surroundings(
+def _wiring(
     config: TrainConfig,
     data: TrainingData,
     store: Store,
     out: Path,
     fingerprint: dict[str, Any],
     device: torch.device,
-) -> Surroundings:
+) -> Wiring:
     """Wire the data to the loop."""
     stream = MoleculeStream(data.n_edges, budget=config.schedule.edges_per_batch, seed=config.run.seed)
 
@@ -211,7 +211,7 @@ def _surroundings(
         molecules = stream.take(drawn)
         return collate(data.items.many(molecules)).to(device), len(molecules)
 
-    return Surroundings(
+    return Wiring(
         config=config,
         batch_after=batch_after,
         loss=objective(
@@ -234,15 +234,15 @@ def _validation(config: TrainConfig, store: Store, ids: list[str]) -> Callable[[
     return energies if config.task == "energy" else Together(Validation(store, ids), energies)
 
 
-def _report_start(state: TrainingState, around: Surroundings) -> None:
+def _report_start(state: TrainingState, wiring: Wiring) -> None:
     """Validate before the first step: errors of a wrong reference are huge, those of a fitted head small."""
-    around.settle(state.average)
-    table = around.validate(state.average)
+    wiring.settle(state.average)
+    table = wiring.validate(state.average)
     state.counters.start = {"step": 0, **table}
-    head = state.network.energy_head if "energy" in state.network.heads else None
+    head = state.model.energy_head if "energy" in state.model.heads else None
     # The best is chosen by energies: a new head must not hide that forces and Fock matrices are not learnt.
-    if around.config.task == "hamiltonian" or head is None or head.trained or _energies_alone(around.config):
-        keep_if_best(state, around, state.counters.start)
+    if wiring.config.task == "hamiltonian" or head is None or head.trained or _energies_alone(wiring.config):
+        keep_if_best(state, wiring, state.counters.start)
     parts = [METRICS[key].text(table[key]) for key in CRITERIA if table.get(key) is not None]
     log.info("step 0, validation: %s", ", ".join(parts))
 
@@ -256,10 +256,10 @@ def _finish(
     out: Path, config: TrainConfig, counters: Counters, *, resumed_from: int | None
 ) -> dict[str, Any]:
     """Write card and plot of what is saved, say how good it is, and return the result."""
-    network = load_model(out / "checkpoints" / "last")
+    model = load_model(out / "checkpoints" / "last")
     baselines = read_json(out / BASELINES) if (out / BASELINES).exists() else {}
     metrics.correct(out / "metrics.csv", [counters.best, counters.validation])
-    write_card(out, network, counters, baselines, precision=config.run.precision)
+    write_card(out, model, counters, baselines, precision=config.run.precision)
     plot_learning_curve(out)
     log.info("the best model, step %s, validation: %s", counters.best.get("step"), errors_text(counters.best))
     for line in no_better(counters.best, baselines):
@@ -273,10 +273,10 @@ def _finish(
         "skipped_steps": counters.skipped,
         "seconds": counters.elapsed,
         "cpu_seconds": counters.cpu,
-        "parameters": network.n_parameters,
+        "parameters": model.n_parameters,
         "task": config.task,
-        "target": network.domain.target,
-        "learnt": network.learnt,
+        "target": model.domain.target,
+        "learnt": model.learnt,
         "n_train": len(split["train"]),
         "n_val": len(split["val"]),
         "start": counters.start,
@@ -287,11 +287,11 @@ def _finish(
     }
 
 
-def _introduce(network: Model, data: TrainingData, out: Path, resumed_from: int | None) -> None:
+def _introduce(model: Model, data: TrainingData, out: Path, resumed_from: int | None) -> None:
     """Say what is about to be trained."""
     log.info(
         "%s: %s parameters, %s, %s; %d training and %d validation molecules",
-        out, f"{network.n_parameters:,}", data.domain.level.label, network.learnt,
+        out, f"{model.n_parameters:,}", data.domain.level.label, model.learnt,
         len(data.split.train), len(data.split.val),
     )  # fmt: skip
     if resumed_from is not None:

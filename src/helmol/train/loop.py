@@ -32,15 +32,15 @@ log = logging.getLogger("helmol.train")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Wiring:
     """Hold what the loop calls and where it writes.
 
     Attributes:
         config: the run's configuration.
         batch_after: the batch that follows after a number of molecules drawn, and its length.
-        loss: of a network for a batch at a share of the schedule.
+        loss: of a model for a batch at a share of the schedule.
         settle: chooses what of a model is chosen by validation molecules, before each validation.
-        validate: error table of a network.
+        validate: error table of a model.
         criterion: which of these errors chooses the best model.
         epoch: passes through the data after a number of molecules drawn.
         folder: run folder.
@@ -58,7 +58,7 @@ class Surroundings:
     fingerprint: dict[str, Any]
 
 
-def train(state: TrainingState, around: Surroundings) -> None:
+def train(state: TrainingState, wiring: Wiring) -> None:
     """Train until the schedule ends.
 
     Raises:
@@ -66,39 +66,39 @@ def train(state: TrainingState, around: Surroundings) -> None:
         TrainingError: a checkpoint cannot be written.
         KeyboardInterrupt: Ctrl-C; ``checkpoints/last`` holds the last finished step.
     """
-    config, counters, network = around.config, state.counters, state.network
+    config, counters, model = wiring.config, state.counters, state.model
     schedule, init = config.schedule, config.init
-    last = around.folder / "checkpoints" / "last"
+    last = wiring.folder / "checkpoints" / "last"
     ends = schedule.ends
     start, start_cpu = time.perf_counter() - counters.elapsed, time.process_time() - counters.cpu
-    with deferred_interrupt() as interrupted, _progress_bar(config, counters, around.criterion) as bar:
+    with deferred_interrupt() as interrupted, _progress_bar(config, counters, wiring.criterion) as bar:
         while not counters.finished:
             done = progress(counters.step, counters.elapsed, counters.cpu, **ends)
             counters.lr = state.optimizers.set_lr(
                 lr_factor(counters.step, done, warmup_steps=schedule.warmup_steps),
                 backbone=0.0 if counters.step < init.head_warmup_steps else init.backbone_lr_factor,
             )
-            batch, n_molecules = around.batch_after(counters.drawn)
+            batch, n_molecules = wiring.batch_after(counters.drawn)
             state.optimizers.zero_grad()
-            loss = around.loss(network, batch, done)
+            loss = wiring.loss(model, batch, done)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.clip_norm)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
             counters.step += 1
             counters.drawn += n_molecules
             if _count(counters, loss.item(), norm.item(), config):
                 state.optimizers.step()
                 keep = ema_weight(counters.step, decay=schedule.ema_decay)
-                update_average(state.average, network, keep=keep)
+                update_average(state.average, model, keep=keep)
             counters.elapsed = time.perf_counter() - start
             counters.cpu = time.process_time() - start_cpu
             done = progress(counters.step, counters.elapsed, counters.cpu, **ends)
             counters.finished = done >= 1
             if counters.finished or counters.step % config.run.validate_every == 0:
-                _validate(state, around)
+                _validate(state, wiring)
                 counters.elapsed = time.perf_counter() - start
                 start_cpu = time.process_time() - counters.cpu
             if counters.finished or interrupted() or counters.step % config.run.checkpoint_every == 0:
-                state.save(last, around.fingerprint)
+                state.save(last, wiring.fingerprint)
             bar(done)
             if interrupted() and not counters.finished:
                 log.info("interrupted; step %d is saved, the same command goes on from there", counters.step)
@@ -127,37 +127,37 @@ def _count(counters: Counters, loss: float, norm: float, config: TrainConfig) ->
     return False
 
 
-def keep_if_best(state: TrainingState, around: Surroundings, table: dict[str, Any]) -> None:
+def keep_if_best(state: TrainingState, wiring: Wiring, table: dict[str, Any]) -> None:
     """Save the averaged weights as ``checkpoints/best`` if their validation error is the smallest so far."""
-    key, best = around.criterion, state.counters.best.get(around.criterion)
+    key, best = wiring.criterion, state.counters.best.get(wiring.criterion)
     if math.isfinite(table[key]) and (best is None or table[key] < best):
-        with replacing_folder(around.folder / "checkpoints" / "best") as new:
+        with replacing_folder(wiring.folder / "checkpoints" / "best") as new:
             save_model(new, state.average, extra={"step": state.counters.step})
             write_description(new / "validation.json", table)
         state.counters.best = table
 
 
-def _validate(state: TrainingState, around: Surroundings) -> None:
+def _validate(state: TrainingState, wiring: Wiring) -> None:
     """Validate the averaged weights, add a row to the metrics, keep the model if it is the best."""
     counters = state.counters
-    around.settle(state.average)
-    table = {"step": counters.step, **around.validate(state.average)}
+    wiring.settle(state.average)
+    table = {"step": counters.step, **wiring.validate(state.average)}
     counters.validation = table
     n = counters.n_sum
     row = {
         "step": counters.step,
-        "epoch": around.epoch(counters.drawn),
+        "epoch": wiring.epoch(counters.drawn),
         "lr": counters.lr,
         "loss": counters.loss_sum / n if n else None,
         "grad_norm": counters.norm_sum / n if n else None,
         "seconds": counters.elapsed,
         **{name: table.get(name.removeprefix("val_")) for name in metrics.COLUMNS if name.startswith("val_")},
     }
-    metrics.append(around.folder / "metrics.csv", row)
+    metrics.append(wiring.folder / "metrics.csv", row)
     counters.loss_sum = counters.norm_sum = 0.0
     counters.n_sum = 0
-    keep_if_best(state, around, table)
-    key, metric = around.criterion, METRICS[around.criterion]
+    keep_if_best(state, wiring, table)
+    key, metric = wiring.criterion, METRICS[wiring.criterion]
     log.info(
         "step %d, epoch %.1f, loss %.4g, validation: %s%s, best %.4g %s (step %d), %.0f s",
         counters.step, row["epoch"], row["loss"] if n else math.nan, metric.text(table[key]),

@@ -14,10 +14,10 @@ from helmol.model.losses import Orbitals
 from helmol.train.config import TrainConfig
 from helmol.train.fock_loss import FockLoss
 
-Network = Callable[..., Output]
+Forward = Callable[..., Output]
 """A :class:`helmol.model.Model`, or what wraps one for several processes: only its call is used."""
-Loss = Callable[[Network, Batch, float], Tensor]
-"""Of a network for a batch at a share of the schedule, 0 to 1."""
+Loss = Callable[[Forward, Batch, float], Tensor]
+"""Of a model for a batch at a share of the schedule, 0 to 1."""
 
 CRITERIA = ("h_mae_uEh", "energy_mae_meV", "force_mae_meV_per_angstrom")
 """Keys of the errors that may choose the best model."""
@@ -44,13 +44,13 @@ def criterion(config: TrainConfig) -> str:
     return "energy_mae_meV" if config.loss.energy_weight else "force_mae_meV_per_angstrom"
 
 
-def _energy(config: TrainConfig, network: Network, batch: Batch, done: float) -> Tensor:
-    output = network(batch, ("energy",), forces=config.loss.force_weight > 0, create_graph=True)
+def _energy(config: TrainConfig, model: Forward, batch: Batch, done: float) -> Tensor:
+    output = model(batch, ("energy",), forces=config.loss.force_weight > 0, create_graph=True)
     return _energy_loss(config, output.energy, batch)
 
 
-def _both(config: TrainConfig, fock: FockLoss, network: Network, batch: Batch, done: float) -> Tensor:
-    output = network(batch, ("fock", "energy"), forces=config.loss.force_weight > 0, create_graph=True)
+def _both(config: TrainConfig, fock: FockLoss, model: Forward, batch: Batch, done: float) -> Tensor:
+    output = model(batch, ("fock", "energy"), forces=config.loss.force_weight > 0, create_graph=True)
     loss = _energy_loss(config, output.energy, batch)
     return loss + config.loss.fock_weight * fock.of(output.fock, batch, done).to(loss.dtype)
 

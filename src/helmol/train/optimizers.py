@@ -28,17 +28,17 @@ class Optimizers:
     """Hold one or two optimizers as one: step, learning rates, a flat state by parameter name.
 
     Args:
-        network: whose parameters to train.
+        model: whose parameters to train.
         config: rates, momenta, decay.
     """
 
-    def __init__(self, network: nn.Module, config: OptimizerConfig) -> None:
-        modules = dict(network.named_modules())
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+        modules = dict(model.named_modules())
         hidden: list[tuple[str, nn.Parameter]] = []
         others: dict[tuple[bool, bool], list[tuple[str, nn.Parameter]]] = {
             (backbone, matrix): [] for backbone in (False, True) for matrix in (True, False)
         }
-        for name, parameter in network.named_parameters():
+        for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             owner = modules.get(name.rpartition(".")[0])

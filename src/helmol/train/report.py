@@ -49,7 +49,7 @@ def errors_text(table: Mapping[str, Any]) -> str:
 
 def write_card(
     folder: Path,
-    network: Model,
+    model: Model,
     counters: Counters,
     baselines: Mapping[str, Mapping[str, Any]],
     *,
@@ -58,7 +58,7 @@ def write_card(
     """Write what was trained on what, and how well it does beside cheap guesses."""
     split = read_json(folder / SPLIT)
     environment = read_json(folder / "environment.json")
-    domain = network.domain
+    domain = model.domain
     best, last = counters.best, counters.validation
     with understood(f"{folder / SPLIT} or {folder / 'environment.json'}"):
         data = f"`{split['data']}`, content hash `{split['content_hash']}`"
@@ -73,8 +73,8 @@ def write_card(
         ("level of theory", f"{domain.level.label} ({domain.level.xc_resolved}; {domain.level.code})"),
         ("elements", ", ".join(SYMBOLS[z] for z in domain.basis.elements)),
         ("charges; spins 2S", f"{', '.join(map(str, domain.charges))}; {', '.join(map(str, domain.spins))}"),
-        ("task", _task(network)),
-        ("parameters", f"{network.n_parameters:,} ({str(network.dtype).removeprefix('torch.')}{products})"),
+        ("task", _task(model)),
+        ("parameters", f"{model.n_parameters:,} ({str(model.dtype).removeprefix('torch.')}{products})"),
         ("steps", f"{counters.step} ({counters.skipped} skipped)"),
         ("training time", f"{counters.elapsed:.0f} s on {place}"),
         ("versions", versions),
@@ -91,11 +91,11 @@ def write_card(
     write_text(folder / "card.md", "\n".join(lines).rstrip("\n") + "\n")
 
 
-def _task(network: Model) -> str:
+def _task(model: Model) -> str:
     """Say what the model predicts."""
-    parts = [f"Fock matrices as `{network.domain.target}`"] if "fock" in network.heads else []
-    if "energy" in network.heads:
-        energy = network.energy_head.settings
+    parts = [f"Fock matrices as `{model.domain.target}`"] if "fock" in model.heads else []
+    if "energy" in model.heads:
+        energy = model.energy_head.settings
         parts.append(f"energies ({energy.readout} read-out, {energy.forces} forces)")
     return "; ".join(parts)
 

@@ -1,4 +1,4 @@
-"""The network a run starts from: random weights, or those of another model with checks that they fit."""
+"""The model a run starts from: random weights, or those of another model with checks that they fit."""
 
 from __future__ import annotations
 

@@ -78,17 +78,17 @@ class Counters:
 
 @dataclass
 class TrainingState:
-    """Hold the network, its average, the optimizers and the counters."""
+    """Hold the model, its average, the optimizers and the counters."""
 
-    network: Model
+    model: Model
     average: Model
     optimizers: Optimizers
     counters: Counters
 
     @classmethod
-    def begin(cls, network: Model, config: TrainConfig) -> TrainingState:
-        """Start from a network whose statistics are fitted."""
-        return cls(network, averaged_copy(network), Optimizers(network, config.optimizer), Counters())
+    def begin(cls, model: Model, config: TrainConfig) -> TrainingState:
+        """Start from a model whose statistics are fitted."""
+        return cls(model, averaged_copy(model), Optimizers(model, config.optimizer), Counters())
 
     def save(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         """Replace the checkpoint ``folder`` as a whole.
@@ -100,11 +100,11 @@ class TrainingState:
         Raises:
             TrainingError: it cannot be written; the one before is intact.
         """
-        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
+        tensors = {f"network/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"optimizer/{name}": value for name, value in self.optimizers.state().items()}
         tensors["random/cpu"] = torch.get_rng_state()
-        if self.network.device.type == "cuda":
-            tensors["random/cuda"] = torch.cuda.get_rng_state(self.network.device)
+        if self.model.device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.model.device)
         with replacing_folder(folder) as new:
             save_model(new, self.average, extra={"step": self.counters.step})
             record = {"counters": asdict(self.counters), "fingerprint": fingerprint}
@@ -115,20 +115,20 @@ class TrainingState:
         """Continue from :meth:`save`, bit for bit.
 
         Raises:
-            TrainingError: files missing, damaged, or of another network.
+            TrainingError: files missing, damaged, or of another model.
         """
         tensors, record = read_state(folder)
         schema = _schema(record, folder)
         average = load_model(folder, device).requires_grad_(False).set_precision(config.run.precision)
-        network = load_model(folder, device).train().set_precision(config.run.precision)
+        model = load_model(folder, device).train().set_precision(config.run.precision)
         weights, moments = _under("network/", tensors), _under("optimizer/", tensors)
-        optimizers = Optimizers(network, config.optimizer)
+        optimizers = Optimizers(model, config.optimizer)
         try:
             if schema == 1:
                 known = {n: t for n, t in average.state_dict().items() if n.startswith(NOT_WEIGHTS)}
-                weights = {**weights_v2(network, weights), **known}
-                moments = _moments_v2(network, moments)
-            network.load_state_dict(weights)
+                weights = {**weights_v2(model, weights), **known}
+                moments = _moments_v2(model, moments)
+            model.load_state_dict(weights)
             counters = Counters.of(record)
             optimizers.load(moments)
             torch.set_rng_state(tensors["random/cpu"])
@@ -138,7 +138,7 @@ class TrainingState:
             ) from error
         if device.type == "cuda" and "random/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random/cuda"], device)
-        return cls(network, average, optimizers, counters)
+        return cls(model, average, optimizers, counters)
 
 
 def read_record(folder: Path) -> tuple[dict[str, Any], Counters]:

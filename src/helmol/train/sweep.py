@@ -207,9 +207,9 @@ def _evaluate(config: TrainConfig, folder: Path, *, split: str, choose: str) -> 
     """Return the error table of a finished run on a split."""
     chosen = trained_on(folder)
     with Store.open(config.data.store) as store, torch_settings(config.run) as device:
-        network = load_model(folder / "checkpoints" / choose, device)
+        model = load_model(folder / "checkpoints" / choose, device)
         places = split_indices(store, split, seen={*chosen["train"], *chosen["val"]})
-        return evaluate_model(network, (store[k] for k in places), total=len(places))
+        return evaluate_model(model, (store[k] for k in places), total=len(places))
 
 
 def slug(name: str) -> str:

@@ -14,7 +14,7 @@ from helmol.store import Store
 
 
 class EnergyValidation:
-    """Compute the errors of energies and forces of a network on the validation molecules of a store.
+    """Compute the errors of energies and forces of a model on the validation molecules of a store.
 
     Args:
         store: where the labels are.
@@ -24,10 +24,10 @@ class EnergyValidation:
     def __init__(self, store: Store, ids: Sequence[str]) -> None:
         self._labels = [read_label(store, store.row(identity)) for identity in ids]
 
-    def __call__(self, network: Model) -> dict[str, Any]:
+    def __call__(self, model: Model) -> dict[str, Any]:
         """Return the scalar keys of :func:`helmol.evaluate.energies.energy_errors` and ``seconds``."""
         start = time.perf_counter()
-        table = scalars(evaluate_energies(network, self._labels))
+        table = scalars(evaluate_energies(model, self._labels))
         return {**table, "seconds": time.perf_counter() - start}
 
 
@@ -37,9 +37,9 @@ class Together:
     def __init__(self, *parts: Callable[[Model], dict[str, Any]]) -> None:
         self._parts = parts
 
-    def __call__(self, network: Model) -> dict[str, Any]:
+    def __call__(self, model: Model) -> dict[str, Any]:
         """Return one table."""
-        tables = [part(network) for part in self._parts]
+        tables = [part(model) for part in self._parts]
         joined = {key: value for table in tables for key, value in table.items()}
         return {**joined, "seconds": sum(table["seconds"] for table in tables)}
 
@@ -50,7 +50,7 @@ def scalars(table: dict[str, Any]) -> dict[str, Any]:
 
 
 class Validation:
-    """Compute the error table of a network on the validation molecules of a store.
+    """Compute the error table of a model on the validation molecules of a store.
 
     Args:
         store: where the labels are.
@@ -61,11 +61,11 @@ class Validation:
         place = {identity: k for k, identity in enumerate(store.ids)}
         self._store, self._places = store, [place[identity] for identity in ids]
 
-    def __call__(self, network: Model) -> dict[str, Any]:
+    def __call__(self, model: Model) -> dict[str, Any]:
         """Return the scalar keys of :func:`helmol.evaluate.errors` and ``seconds``."""
         start = time.perf_counter()
         table = ErrorTable(self._store.basis)
-        for one in predictions(network, (self._store[place] for place in self._places)):
+        for one in predictions(model, (self._store[place] for place in self._places)):
             table.add(one.sample, {"model": one.fock})
         return {**scalars(table.summary("model")), "seconds": time.perf_counter() - start}
 
@@ -80,7 +80,7 @@ def fock_baselines(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]
     return {name: scalars(table.summary(name)) for name in sorted(common)}
 
 
-def energy_baselines(network: Model, store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def energy_baselines(model: Model, store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return by name the numbers of :class:`EnergyValidation` of what the composition alone explains."""
-    tables = evaluate_energies(network, [read_label(store, store.row(identity)) for identity in ids])
+    tables = evaluate_energies(model, [read_label(store, store.row(identity)) for identity in ids])
     return {name: scalars(table) for name, table in tables["baselines"].items()}

@@ -127,7 +127,7 @@ def test_matrices_that_the_network_reads_are_made_from_the_geometry(water: Truth
     assert model.needed_references == ("minao-step", "minao")
     references = dft.reference_focks(water.mole, LEVEL, model.needed_references)
     sample = Sample("s", WATER, Matrices(water.house, dft.overlap(water.mole), references))
-    given = model.network.input_matrices(WATER, sample.matrices.known)
+    given = model.model.input_matrices(WATER, sample.matrices.known)
     network_fit(model, given)
     from_sample = model.predict(sample)
     np.testing.assert_allclose(model.predict(WATER).fock, from_sample.fock, atol=1e-12)
@@ -138,7 +138,7 @@ def test_matrices_that_the_network_reads_are_made_from_the_geometry(water: Truth
 
 def network_fit(model: TrainedModel, read: np.ndarray) -> None:
     """Set statistics, without which all that a network reads is multiplied by zero."""
-    fit_statistics(model.network, [model.network.prepare(WATER, read[0], read)])
+    fit_statistics(model.model, [model.model.prepare(WATER, read[0], read)])
 
 
 def test_residual_is_asked_for_and_small_at_convergence(truth: Truth) -> None:

@@ -65,16 +65,24 @@ def test_results_of_before_are_made_again_and_other_files_left_alone(result):
         usable(molecule, file)
 
 
+def test_the_module_has_its_name_of_before():
+    trained = TrainedModel(network())
+    with pytest.warns(DeprecationWarning, match=r"called TrainedModel\.model"):
+        assert trained.network is trained.model
+    assert trained.has_fock
+    assert not trained.has_energy
+
+
 def test_a_fingerprint_tells_models_apart_that_predict_differently():
     def other_unit(model):
-        model.network.fock_target.scale.elements.of(8).add_(1e-3)
+        model.model.fock_target.scale.elements.of(8).add_(1e-3)
 
     def other_target(model):
-        model.network.domain = replace(model.domain, target="fock")
+        model.model.domain = replace(model.domain, target="fock")
 
     def other_weight(model):
         with torch.no_grad():
-            next(iter(model.network.parameters())).add_(1e-3)
+            next(iter(model.model.parameters())).add_(1e-3)
 
     prints = {TrainedModel(network()).fingerprint}
     assert TrainedModel(network()).fingerprint in prints

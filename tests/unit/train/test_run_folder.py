@@ -169,7 +169,7 @@ def test_every_file_of_a_checkpoint_may_be_damaged_anywhere(toy, interrupted, ma
 
     def load():
         state = TrainingState.load(last, settings_of, device=torch.device("cpu"))
-        tensors = {**state.network.state_dict(), **state.optimizers.state()}
+        tensors = {**state.model.state_dict(), **state.optimizers.state()}
         return {
             **tensors,
             **{f"average {n}": t for n, t in state.average.state_dict().items()},

@@ -86,7 +86,7 @@ def forget_average(monkeypatch):
 
     def forgetful(cls, *args, **kwargs):
         state = load(cls, *args, **kwargs)
-        state.average.load_state_dict(state.network.state_dict())
+        state.average.load_state_dict(state.model.state_dict())
         return state
 
     monkeypatch.setattr(TrainingState, "load", classmethod(forgetful))
