@@ -103,7 +103,9 @@ def processor_flags() -> frozenset[str]:
     """Return what an x86-64 processor can do, in Linux's words; nothing elsewhere."""
     if platform.machine() != "x86_64" or not CPUINFO.is_file():
         return frozenset()
-    lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+    lines = (
+        line.partition(":") for line in CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    )
     return next((frozenset(value.split()) for key, _, value in lines if key.strip() == "flags"), frozenset())
 
 
@@ -111,7 +113,11 @@ def kernels_in_use() -> dict[str, str]:
     """Return the kernels of every OpenBLAS that this process has loaded, by the name of its package."""
     if not MAPS.is_file():
         return {}
-    paths = {line.split(maxsplit=5)[5] for line in MAPS.read_text().splitlines() if "openblas" in line}
+    paths = {
+        line.split(maxsplit=5)[5]
+        for line in MAPS.read_text(encoding="utf-8", errors="replace").splitlines()
+        if "openblas" in line
+    }
     found = {}
     for path in sorted(Path(text) for text in paths):
         if (name := _corename(ctypes.CDLL(str(path)))) is not None:

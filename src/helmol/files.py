@@ -126,9 +126,9 @@ def file_stem(text: str, *, default: str = "molecule") -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8) atomically."""
+    """Write a text file (UTF-8) atomically; names of files in it keep their bytes, whatever the locale."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from helmol import errors
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import BusyError, HelmolError, InputError
+from helmol.places import text_of
 
 FAULTS = (HelmolError, *DAMAGE)
 """What one bad item raises. Not ``OSError``: a full disk is everybody's."""
@@ -76,8 +77,9 @@ class Skips:
             raise error
         kind = _kind(error)
         text = one_line(error, longest=LONGEST_REASON)
-        place = None if file is None else os.fspath(file)
-        entry = Skipped(item, place, row, text if place is None else _without(place, text))
+        entry = Skipped(item, None, row, text)
+        if file is not None:
+            entry = Skipped(item, text_of(file), row, _without(os.fspath(file), text))
         if self._strict:
             self._raised = kind(str(entry))
             raise self._raised from error

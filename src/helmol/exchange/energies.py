@@ -22,7 +22,7 @@ from helmol.exchange.labels import (
     KCAL_PER_MOL_PER_HARTREE,
     SMALLEST_FORCES,
 )
-from helmol.places import PathLike
+from helmol.places import PathLike, text_of
 from helmol.progress import Progress
 from helmol.skipped import Skips
 from helmol.store import Store
@@ -143,7 +143,7 @@ def import_energies(
     basis = dft.basis_set(config, numbers)
     theory = replace(
         dft.level_of_theory(config, method=config.method, auxbasis=dft.auxiliary_name(config, numbers)),
-        code=f"not stated ({path.name})",
+        code=f"not stated ({text_of(path.name)})",
     )
     telling = sorted(chosen.labelled, key=lambda entry: _cost(entry, basis, chosen.forces))[:n_checked]
     units = _units(telling, config, chosen, path)

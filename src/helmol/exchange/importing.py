@@ -93,7 +93,9 @@ def import_file(
             raise InputError(f"{path} holds no molecule that was asked for")
         arrangement, level = _expected(reader, entries)
         checks, meaning = _check(reader, entries, arrangement, n_checked)
-        with _open(out, level, arrangement.basis, source=path.name, ids={e.id for e in entries}) as store:
+        with _open(
+            out, level, arrangement.basis, source=reader.file_name, ids={e.id for e in entries}
+        ) as store:
             n_before = len(store)
             unconverged = _read(reader, entries, arrangement, meaning, store, skips)
             skips.refuse_nothing_left(len(store), what="rows")

@@ -13,6 +13,7 @@ from typing import Any
 
 from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
+from helmol.places import text_of
 from helmol.progress import Progress
 from helmol.store.packed import Store
 from helmol.store.unfinished import unfinished
@@ -155,7 +156,7 @@ def _copy(path: Path, target: _Arrivals, *, rename: bool, bar: Progress) -> tupl
                         f"{path} and a store before it have different samples called {id!r}: "
                         "--rename puts the store's name before such ids"
                     )
-                names[id] = f"{path.stem}/{id}"
+                names[id] = f"{text_of(path.stem)}/{id}"
             target.add(names[id], functools.partial(store.read, row))
         target.flush()
     return names, same

@@ -43,7 +43,9 @@ def unfinished(out: Path, *, of: str, level: LevelOfTheory, basis: BasisSet) -> 
         if out.exists():
             raise StoreError(f"{out} exists already: choose another name")
         name = short_name(out.name)
-        part = out.with_name(f".{name}.{hashlib.sha256(of.encode()).hexdigest()[:12]}.part")
+        part = out.with_name(
+            f".{name}.{hashlib.sha256(of.encode(errors='surrogateescape')).hexdigest()[:12]}.part"
+        )
         for old in out.parent.glob(f".{glob.escape(name)}.*.part"):
             if old != part and _MARK.search(old.name):
                 log.info("%s is of something else and removed", old)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from helmol.config import Config
 from helmol.errors import InputError
+from helmol.places import text_of
 from helmol.structures.assembly import packed
 from helmol.structures.sense import check_distances
 from helmol.structures.structure import Structure
@@ -62,7 +63,7 @@ def read_smiles(path: Path | str) -> list[tuple[str, str]]:
     names = [columns[1] if len(columns) > 1 else "" for _, columns in rows]
     if len(set(names)) < len(names) or not all(names):
         width = max(5, len(str(len(lines))))
-        names = [f"{path.stem}-{k:0{width}d}" for k, _ in rows]
+        names = [f"{text_of(path.stem)}-{k:0{width}d}" for k, _ in rows]
     return [(name, columns[0]) for name, (_, columns) in zip(names, rows, strict=True)]
 
 

@@ -17,6 +17,7 @@ from helmol.damage import DAMAGE, one_line, understood
 from helmol.elements import SYMBOLS
 from helmol.errors import HelmolError, InputError
 from helmol.exchange.readers.arrangement import Arrangement
+from helmol.places import text_of
 from helmol.skipped import LONGEST_REASON, Skips
 from helmol.system import Sample
 
@@ -96,6 +97,7 @@ class Reader(ABC):
             problem = "is no file" if path.exists() else "does not exist"
             raise InputError(f"{path} {problem}: give the file of the data set")
         self.path = path
+        self.file_name, self.stem = text_of(path.name), text_of(path.stem)
 
     @property
     @abstractmethod

@@ -59,7 +59,7 @@ class Md17Reader(Reader):
         return SOURCE
 
     def _id(self, key: int) -> str:
-        return f"{self.path.stem}-{key:05d}"
+        return f"{self.stem}-{key:05d}"
 
     def rows(self) -> Iterator[tuple[int | str, tuple[Any, ...]]]:
         # Not `natoms`: it stands behind the matrices, SQLite would read through them to find it.
@@ -90,7 +90,7 @@ class Md17Reader(Reader):
             matrices=Matrices(fock, overlap),
             energy=None if energy is None else _shaped(energy, (), f"{what}: energy").item(),
             forces=None if forces is None else _shaped(forces, (n, 3), f"{what}: forces"),
-            provenance={"source": self.path.name, "row": entry.key},
+            provenance={"source": self.file_name, "row": entry.key},
         )
 
     def energy_shifts(self) -> Mapping[str, float]:

@@ -82,7 +82,7 @@ class NablaDftReader(Reader):
             matrices=Matrices(matrix(fock, "H"), None if overlap is None else matrix(overlap, "S")),
             energy=None if energy is None else float(energy),
             forces=None if forces is None else array(forces, "<f4", (n, 3), f"{what}: F").astype(np.float64),
-            provenance={"source": self.path.name, "row": entry.key, **self._names(entry)},
+            provenance={"source": self.file_name, "row": entry.key, **self._names(entry)},
         )
 
     def _names(self, entry: Entry) -> dict[str, object]:

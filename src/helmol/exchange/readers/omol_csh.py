@@ -124,7 +124,7 @@ class OmolCshReader(Reader):
             id=entry.id,
             molecule=Molecule.from_angstrom(entry.numbers, positions, charge=charge),
             matrices=Matrices(arrangement.to_house(fock, entry.numbers)),
-            provenance={"source": self.path.name, "group": entry.key},
+            provenance={"source": self.file_name, "group": entry.key},
         )
 
     def splits(self, scheme: str, ids: Sequence[str]) -> dict[str, list[str]]:

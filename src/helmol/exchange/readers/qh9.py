@@ -63,7 +63,7 @@ class _Qh9Reader(Reader):
             id=entry.id,
             molecule=self._molecule(entry.numbers, positions),
             matrices=Matrices(arrangement.to_house(fock, entry.numbers)),
-            provenance={"source": self.path.name, **provenance},
+            provenance={"source": self.file_name, **provenance},
         )
 
     def _numbers(self, cell: Any, n: Any, id: str) -> Any:
