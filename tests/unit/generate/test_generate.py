@@ -328,7 +328,7 @@ def stopped(command: list[str], out: Path, how: signal.Signals) -> tuple[int, st
         empty = empty or size
         if empty and size and size > 2 * empty:
             # The file grows while it is being changed; let the first batch get through.
-            time.sleep(0.2)
+            time.sleep(0.8)
             break
         time.sleep(0.01)
     # As a terminal does it: Ctrl-C goes to the workers too.
