@@ -7,6 +7,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
@@ -14,6 +15,10 @@ from jaxtyping import install_import_hook  # noqa: E402
 # Types and shapes of these rooms are checked at every call; before any of their modules is imported.
 CHECKED = ("helmol.basis", "helmol.graph", "helmol.properties")
 install_import_hook(CHECKED, "typechecking.check")
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("helmol", deadline=None)
+hypothesis.settings.load_profile("helmol")
 
 
 @pytest.fixture
