@@ -27,7 +27,7 @@ def minao_density(mf: Any) -> Any:
     An atom without effective core potential has PySCF's minao density: occupied orbitals of an ANO basis,
     projected onto the basis of the molecule. Where a potential replaces the core PySCF does the same, and
     loses electrons: of HI in def2-SVP it keeps 24.31 of 26. Such an atom has the density of its spherically
-    averaged Hartree–Fock state in its own basis instead (:func:`atomic_orbitals`), with all its electrons.
+    averaged Hartree–Fock state in its own basis instead (:func:`hartree_fock_atom`), with all its electrons.
 
     Args:
         mf: PySCF's RKS or UKS object, of which only the molecule is used.
@@ -71,33 +71,37 @@ def _atoms_with_potential(mole: gto.Mole) -> list[tuple[Array, Array]]:
     found = []
     for k, (_, _, first, last) in enumerate(mole.aoslice_by_atom()):
         if mole.atom_nelec_core(k):
-            coefficients, occupations = atomic_orbitals(mole, k)
+            _, coefficients, occupations = hartree_fock_atom(*atom_of(mole, k))
             orbitals = np.zeros((int(mole.nao), coefficients.shape[1]))
             orbitals[first:last] = coefficients
             found.append((orbitals, occupations))
     return found
 
 
-def atomic_orbitals(mole: gto.Mole, atom: int) -> tuple[Array, Array]:
-    """Return the orbitals of the neutral, spherically averaged Hartree–Fock atom in its basis in a molecule.
+def atom_of(mole: gto.Mole, atom: int) -> tuple[str, Any, Any]:
+    """Return the element, basis and effective core potential of an atom, to be looked up by."""
+    symbol, pure = mole.atom_symbol(atom), mole.atom_pure_symbol(atom)
+    basis, potential = (_frozen(d.get(symbol, d.get(pure, ()))) for d in (mole._basis, mole._ecp))
+    return pure, basis, potential
+
+
+@lru_cache(maxsize=256)
+def hartree_fock_atom(symbol: str, basis: Any, potential: Any) -> tuple[gto.Mole, Array, Array]:
+    """Return the neutral, spherically averaged Hartree–Fock atom of an element in a basis.
 
     The shells of the non-relativistic ground configuration are filled evenly, as in PySCF's guess ``atom``.
-    An atom is computed once for a basis and an effective core potential.
+
+    Args:
+        symbol: of the element.
+        basis: in PySCF's format, of tuples.
+        potential: the effective core potential likewise, empty for none.
 
     Returns:
-        Coefficients ``[n_ao, n_ao]`` of the atom's functions, PySCF order, and occupations ``[n_ao]``.
+        The atom, coefficients ``[n_ao, n_ao]`` of its orbitals, PySCF order, and occupations ``[n_ao]``.
 
     Raises:
         InputError: PySCF knows no configuration for what is left beside the core, or does not converge.
     """
-    symbol, pure = mole.atom_symbol(atom), mole.atom_pure_symbol(atom)
-    basis, potential = (_frozen(d.get(symbol, d.get(pure, ()))) for d in (mole._basis, mole._ecp))
-    return _atomic_orbitals(pure, basis, potential)
-
-
-@lru_cache(maxsize=256)
-def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Array]:
-    """Return :func:`atomic_orbitals` of an element."""
     mole = gto.Mole()
     mole.verbose, mole.spin, mole.atom = 0, None, [(symbol, (0.0, 0.0, 0.0))]
     mole.basis = {symbol: _thawed(basis)}
@@ -115,9 +119,8 @@ def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Ar
         atom.kernel()
     except (AssertionError, RuntimeError, IndexError) as error:
         # What PySCF raises for a core that it has no configuration of, or a basis without room for a shell.
-        raise InputError(
-            f"there is no atomic density of {symbol}: {error or 'its basis is too small'}"
-        ) from error
+        reason = error or "its basis is too small"
+        raise InputError(f"there is no atomic density of {symbol}: {reason}") from error
     orbitals, occupations = np.asarray(atom.mo_coeff), np.asarray(atom.mo_occ)
     electrons = float(occupations.sum())
     if not atom.converged or abs(electrons - mole.nelectron) > LOST_ELECTRONS:
@@ -127,7 +130,7 @@ def _atomic_orbitals(symbol: str, basis: Any, potential: Any) -> tuple[Array, Ar
         )
     for array in (orbitals, occupations):
         array.flags.writeable = False
-    return orbitals, occupations
+    return mole, orbitals, occupations
 
 
 def _frozen(values: Any) -> Any:

@@ -2,5 +2,5 @@
 
 Knows: the compiler, the cache of compiled libraries (:mod:`helmol.native.build`, without torch), how a
 kernel is called on parts of its rows (:mod:`helmol.native.call`). Does not know: what a kernel is for.
-Every kernel has a torch twin in the room that uses it.
+Every kernel has a twin in torch or PySCF in the room that uses it.
 """

@@ -1,0 +1,136 @@
+"""Potentials of Gaussians around atoms, and their matrix elements."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyscf import gto
+
+from helmol.dft.atoms import exponents
+from helmol.native.build import library
+
+Array = npt.NDArray[np.float64]
+
+LARGEST_L = 6
+"""Largest degree of a shell that the kernel is written for."""
+LONG = np.dtype(ctypes.c_long)
+
+
+@dataclass(frozen=True)
+class GaussianField:
+    """Hold a potential ``Σ_A Σ_k (s_Ak + p_Ak · r_A) exp(−α_k r_A²)``, α_k those of the ladder, in atomic units.
+
+    Attributes:
+        centres: ``[n_atoms, 3]``, bohr.
+        s: ``[n_atoms, n_levels]``.
+        p: ``[n_atoms, n_levels, 3]``.
+    """
+
+    centres: Array
+    s: Array
+    p: Array
+
+    @property
+    def first(self) -> int:
+        """First level that is used."""
+        used = self.s.any(axis=0) | self.p.any(axis=(0, 2))
+        return int(np.argmax(used))
+
+    def matrix(self, mole: gto.Mole) -> Array:
+        """Return ``⟨µ|V|ν⟩`` between the functions of a molecule, ``[nao, nao]``, PySCF order, Eh."""
+        kernels = library_of_atoms()
+        if kernels is None or mole.cart or max(mole.bas_angular(k) for k in range(mole.nbas)) > LARGEST_L:
+            return self.pyscf_matrix(mole)
+        first, last = self.first, len(self.s[0])
+        with_p = np.flatnonzero(self.p.any(axis=(0, 2)))
+        p_first, p_last = (int(with_p[0]), int(with_p[-1]) + 1) if len(with_p) else (first, first)
+        shells, env = _shells(mole), np.ascontiguousarray(mole._env)
+        to_spherical, offsets = _to_spherical()
+        out = np.zeros((int(mole.nao), int(mole.nao)))
+        lacking = kernels.potential(
+            ctypes.c_long(len(shells)), pointer(shells), pointer(env), pointer(env),
+            pointer(to_spherical), pointer(offsets), ctypes.c_long(len(self.centres)), pointer(self.centres),
+            ctypes.c_long(last - first), pointer(exponents(last)[first:]),
+            pointer(np.ascontiguousarray(self.s[:, first:])), ctypes.c_long(p_first - first),
+            ctypes.c_long(p_last - first), pointer(np.ascontiguousarray(self.p[:, p_first:p_last])),
+            ctypes.c_long(len(out)), pointer(out),
+        )  # fmt: skip
+        if lacking:
+            raise MemoryError("no memory for matrix elements of a potential")
+        return out
+
+    def pyscf_matrix(self, mole: gto.Mole) -> Array:
+        """Return :meth:`matrix` from PySCF's integrals, for where there is no compiler; some ten times slower."""
+        out = np.zeros((int(mole.nao), int(mole.nao)))
+        for atom in range(len(self.centres)):
+            functions, coefficients = self.functions(atom)
+            out += three_centre("int3c1e", mole, functions)[0] @ coefficients
+        return out
+
+    def functions(self, atom: int) -> tuple[gto.Mole, Array]:
+        """Return the Gaussians of one centre as PySCF's functions, and their coefficients."""
+        s, p = np.flatnonzero(self.s[atom]), np.flatnonzero(self.p[atom].any(axis=1))
+        alpha = exponents(self.s.shape[1])
+        mole = centre(self.centres[atom], [(0, alpha[k]) for k in s] + [(1, alpha[k]) for k in p])
+        # Of normalised functions times 1 and x, y, z.
+        units = [gto.gto_norm(0, alpha[s]) * (4 * np.pi) ** -0.5, gto.gto_norm(1, alpha[p]) * (0.75 / np.pi) ** 0.5]
+        return mole, np.concatenate([self.s[atom, s] / units[0], (self.p[atom, p] / units[1][:, None]).ravel()])
+
+
+def centre(position: Array, shells: list[tuple[int, float]]) -> gto.Mole:
+    """Return PySCF's ``Mole`` of primitive functions of some degrees and exponents at a place."""
+    mole = gto.Mole()
+    mole.verbose, mole.unit, mole.spin = 0, "Bohr", None
+    mole.atom, mole.basis = [("X-H", tuple(position))], {"X-H": [[l, [alpha, 1.0]] for l, alpha in shells]}
+    mole.build(dump_input=False, parse_arg=False)
+    return mole
+
+
+def three_centre(name: str, mole: gto.Mole, functions: gto.Mole) -> Array:
+    """Return integrals of two functions of a molecule and one of others, ``[components, nao, nao, n]``."""
+    joined = gto.conc_mol(mole, functions)
+    places = (0, mole.nbas, 0, mole.nbas, mole.nbas, joined.nbas)
+    found = joined.intor(f"{name}_sph", shls_slice=places)
+    return np.asarray(found).reshape(-1, int(mole.nao), int(mole.nao), int(functions.nao))
+
+
+@cache
+def library_of_atoms() -> ctypes.CDLL | None:
+    """Return the kernels of ``atoms.c``, ready for use; ``None`` without a compiler."""
+    kernels = library("atoms")
+    if kernels is not None:
+        kernels.tables()
+    return kernels
+
+
+def pointer(array: Any) -> ctypes.c_void_p:
+    """Return the address of a dense array, and hold it."""
+    if not array.flags.c_contiguous or array.dtype not in (np.float64, LONG):
+        raise ValueError(f"the kernels work on dense arrays, not on {array.dtype} of strides {array.strides}")
+    # Unlike the bare address, this keeps an array alive that nothing else holds.
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def _shells(mole: gto.Mole) -> npt.NDArray[Any]:
+    """Return the shells of a molecule as the kernel reads them, places of numbers being those in ``_env``."""
+    columns = [gto.ATOM_OF, gto.ANG_OF, gto.NPRIM_OF, gto.NCTR_OF, gto.PTR_EXP, gto.PTR_COEFF]
+    rows = np.column_stack([mole._bas[:, columns], mole.ao_loc_nr()[:-1]])
+    return np.ascontiguousarray(rows, dtype=LONG)
+
+
+@cache
+def _to_spherical() -> tuple[Array, npt.NDArray[Any]]:
+    """Return PySCF's transformations from Cartesian to spherical functions, and where each begins."""
+    # PySCF's integrals know the constants of s and p functions, of higher ones the transformation does.
+    constants = {0: (0.25 / np.pi) ** 0.5, 1: (0.75 / np.pi) ** 0.5}
+    found = [
+        np.asarray(gto.cart2sph(l, normalized="sp")).ravel() * constants.get(l, 1.0)
+        for l in range(LARGEST_L + 1)
+    ]
+    sizes = [0, *(len(one) for one in found[:-1])]
+    return np.concatenate(found), np.cumsum(sizes).astype(LONG)

@@ -1,0 +1,410 @@
+/* Superposed atoms: their density on points, and matrix elements of potentials of Gaussians around them.
+ *
+ * All Gaussians exp(-alpha r^2) have exponents of one ladder, alpha_k = lowest * 2^k, in bohr; k is a level.
+ * Arrays are row-major and dense, numbers are double. A potential around centre C is
+ *     sum_k s_k exp(-alpha_k r^2) + sum_k p_k . r exp(-alpha_k r^2),   r = x - C. */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IN const double *restrict
+#define OUT double *restrict
+#define PI 3.14159265358979323846
+/* Gaussians below exp(-CUTOFF) = 4e-11 are left out, functions that are below exp(-NEGLIGIBLE) = 1e-7 on all
+ * points not used. */
+#define CUTOFF 24.0
+#define NEGLIGIBLE 16.0
+
+/* exp(x) of x <= 0 to two units in the last place, 0 far below -700. No branches: loops over it are vectorised. */
+static inline double exponential(double x) {
+    const double shift = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to an integer in the low bits */
+    x = x < -700.0 ? -700.0 : x;
+    const double shifted = x * 1.4426950408889634 + shift, n = shifted - shift;
+    const double r = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10;
+    double y = 1.0 / 479001600;
+    y = y * r + 1.0 / 39916800;
+    y = y * r + 1.0 / 3628800;
+    y = y * r + 1.0 / 362880;
+    y = y * r + 1.0 / 40320;
+    y = y * r + 1.0 / 5040;
+    y = y * r + 1.0 / 720;
+    y = y * r + 1.0 / 120;
+    y = y * r + 1.0 / 24;
+    y = y * r + 1.0 / 6;
+    y = y * r + 0.5;
+    y = y * r + 1.0;
+    y = y * r + 1.0;
+    int64_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits << 52) + 0x3ff0000000000000LL;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return y * power;
+}
+
+/* ---- on points ---- */
+
+#define BLOCK 64
+/* rho, its gradient x y z, its second derivatives xx xy xz yy yz zz, the steep potential, the share */
+#define N_VALUES 12
+
+/* Values of superposed atoms on points.
+ *
+ * first, last: levels of each atom in use. density, steep [atom][n_levels]: coefficients over the levels of the
+ * atom's density and of a potential that does not change with the molecule. levels [atom][n_s + n_p]: of the
+ * Gaussians, and of those times x, y, z, whose values are wanted, each list rising.
+ * values [N_VALUES][n_points]; share is that of atom `own` in a partition by sqrt(rho_A) / r^4.
+ * functions [atom][n_s + 3 n_p][n_points], zero before; used [atom][n_s + n_p], zero before, says which of them
+ * are not negligible. */
+void superpose(long n_points, IN points, long n_atoms, IN centres, const long *first, const long *last,
+               long n_levels, IN density, IN steep, double lowest, long n_s, long n_p, const long *levels,
+               long own, OUT values, OUT functions, long *used) {
+    for (long begin = 0; begin < n_points; begin += BLOCK) {
+        const long m = n_points - begin < BLOCK ? n_points - begin : BLOCK;
+        double sum[N_VALUES][BLOCK] = {{0}}, total[BLOCK] = {0};
+        for (long a = 0; a < n_atoms; a++) {
+            double x[BLOCK], y[BLOCK], z[BLOCK], r2[BLOCK], e[BLOCK];
+            double rho[BLOCK] = {0}, slope[BLOCK] = {0}, bend[BLOCK] = {0};
+            double nearest = INFINITY, alpha = ldexp(lowest, first[a]);
+            const long *wanted_s = levels + a * (n_s + n_p), *wanted_p = wanted_s + n_s;
+            double *f = functions + a * (n_s + 3 * n_p) * n_points + begin;
+            long s = 0, p = 0;
+            for (long i = 0; i < m; i++) {
+                x[i] = points[3 * (begin + i)] - centres[3 * a];
+                y[i] = points[3 * (begin + i) + 1] - centres[3 * a + 1];
+                z[i] = points[3 * (begin + i) + 2] - centres[3 * a + 2];
+                r2[i] = x[i] * x[i] + y[i] * y[i] + z[i] * z[i];
+                nearest = r2[i] < nearest ? r2[i] : nearest;
+            }
+            for (long i = 0; i < m; i++) e[i] = exponential(-alpha * r2[i]);
+            for (long k = first[a]; k < last[a] && alpha * nearest < CUTOFF; k++, alpha *= 2) {
+                const double c = density[a * n_levels + k], v = steep[a * n_levels + k];
+                if (c != 0)
+                    for (long i = 0; i < m; i++) {
+                        const double term = c * e[i];
+                        rho[i] += term;
+                        slope[i] += alpha * term;
+                        bend[i] += alpha * alpha * term;
+                    }
+                if (v != 0)
+                    for (long i = 0; i < m; i++) sum[10][i] += v * e[i];
+                const long matters = alpha * nearest < NEGLIGIBLE;
+                if (s < n_s && wanted_s[s] == k) {
+                    if (matters) used[a * (n_s + n_p) + s] = 1;
+                    for (long i = 0; i < m; i++) f[s * n_points + i] = e[i];
+                    s++;
+                }
+                if (p < n_p && wanted_p[p] == k) {
+                    if (matters) used[a * (n_s + n_p) + n_s + p] = 1;
+                    double *g = f + (n_s + 3 * p) * n_points;
+                    for (long i = 0; i < m; i++) {
+                        g[i] = x[i] * e[i];
+                        g[n_points + i] = y[i] * e[i];
+                        g[2 * n_points + i] = z[i] * e[i];
+                    }
+                    p++;
+                }
+                for (long i = 0; i < m; i++) e[i] *= e[i];
+            }
+            for (long i = 0; i < m; i++) {
+                /* d/dx = x times d/d(r^2) twice over */
+                const double one = -2 * slope[i], two = 4 * bend[i];
+                const double part = sqrt(rho[i] > 0 ? rho[i] : 0) / (r2[i] * r2[i] + 1e-30);
+                sum[0][i] += rho[i];
+                sum[1][i] += one * x[i];
+                sum[2][i] += one * y[i];
+                sum[3][i] += one * z[i];
+                sum[4][i] += one + two * x[i] * x[i];
+                sum[5][i] += two * x[i] * y[i];
+                sum[6][i] += two * x[i] * z[i];
+                sum[7][i] += one + two * y[i] * y[i];
+                sum[8][i] += two * y[i] * z[i];
+                sum[9][i] += one + two * z[i] * z[i];
+                total[i] += part;
+                if (a == own) sum[11][i] = part;
+            }
+        }
+        for (long i = 0; i < m; i++) sum[11][i] /= total[i] + 1e-300;
+        for (long row = 0; row < N_VALUES; row++)
+            memcpy(values + row * n_points + begin, sum[row], m * sizeof(double));
+    }
+}
+
+/* ---- matrix elements ----
+ * McMurchie and Davidson, J. Comput. Phys. 26, 218 (1978): a product of two Gaussian functions is a sum of
+ * Hermite Gaussians around a point P on the line between them, with coefficients E; the integral of the one with
+ * derivatives t, u, v times a function of the distance from C is that derivative, with respect to P, of
+ *     G(R) = sum_k c_k (pi / (p + alpha_k))^(3/2) exp(-mu_k R^2),   mu_k = p alpha_k / (p + alpha_k). */
+
+#define MAX_L 6
+#define MAX_ORDER (2 * MAX_L + 1)
+#define N_CARTESIANS(l) (((l) + 1) * ((l) + 2) / 2)
+#define N_HERMITES(n) (((n) + 1) * ((n) + 2) * ((n) + 3) / 6)
+#define MAX_LEVELS 64
+/* Centres that are worked on at once. */
+#define CHUNK 32
+
+typedef double Row[CHUNK];
+
+/* Place of derivative t, u, v; derivatives of order n stand before those of order n + 1. */
+static short place[MAX_ORDER + 1][MAX_ORDER + 1][MAX_ORDER + 1];
+/* Place of each one's next higher derivative along x, y, z. */
+static short raised[N_HERMITES(MAX_ORDER - 1)][3];
+/* R_{n+1 along q} = x_q R_n' + factor R_{n-1}' of the places one and two. */
+static struct {
+    short one, two, factor, axis;
+} step[N_HERMITES(MAX_ORDER)];
+
+/* Fill the tables above; to be called once, before anything else. */
+void tables(void) {
+    long at = 0;
+    for (int n = 0; n <= MAX_ORDER; n++)
+        for (int w = 0; w <= n; w++)
+            for (int v = 0; v <= w; v++) place[n - w][w - v][v] = (short)at++;
+    at = 0;
+    for (int n = 0; n <= MAX_ORDER; n++)
+        for (int w = 0; w <= n; w++)
+            for (int v = 0; v <= w; v++, at++) {
+                int q[3] = {n - w, w - v, v};
+                if (n < MAX_ORDER)
+                    for (int axis = 0; axis < 3; axis++)
+                        raised[at][axis] = place[q[0] + (axis == 0)][q[1] + (axis == 1)][q[2] + (axis == 2)];
+                if (n == 0) continue;
+                const int axis = q[0] ? 0 : q[1] ? 1 : 2;
+                q[axis]--;
+                step[at].axis = (short)axis;
+                step[at].one = place[q[0]][q[1]][q[2]];
+                step[at].factor = (short)q[axis];
+                if (q[axis]) q[axis]--;
+                step[at].two = place[q[0]][q[1]][q[2]];
+            }
+}
+
+/* Return the derivatives up to an order of functions of R, whose (1/R d/dR)^n are g[n], for m centres. */
+static const Row *derivatives(long order, long m, const Row *g, const Row *r, Row *now, Row *next) {
+    for (long n = order; n >= 0; n--) {
+        Row *swap = now;
+        now = next, next = swap;
+        for (long c = 0; c < m; c++) now[0][c] = g[n][c];
+        for (long at = 1; at < N_HERMITES(order - n); at++) {
+            IN x = r[step[at].axis];
+            IN one = next[step[at].one];
+            IN two = next[step[at].two];
+            const double factor = step[at].factor;
+            double *restrict to = now[at];
+            if (step[at].factor)
+                for (long c = 0; c < m; c++) to[c] = x[c] * one[c] + factor * two[c];
+            else
+                for (long c = 0; c < m; c++) to[c] = x[c] * one[c];
+        }
+    }
+    return now;
+}
+
+/* g[n] += w (-2 mu)^n for n up to an order. */
+static inline void radial(long order, long m, double mu, double *restrict w, Row *g) {
+    for (long n = 0;; n++) {
+        for (long c = 0; c < m; c++) g[n][c] += w[c];
+        if (n == order) return;
+        for (long c = 0; c < m; c++) w[c] *= -2 * mu;
+    }
+}
+
+/* Coefficients e[i][j][t] of the Hermite Gaussians in x_A^i x_B^j exp(...), e[0][0][0] being given. */
+static void expand(long li, long lj, double p, double pa, double pb,
+                   double e[MAX_L + 1][MAX_L + 1][MAX_ORDER + 1]) {
+    for (long i = 0; i <= li; i++)
+        for (long j = 0; j <= lj; j++) {
+            if (i + j == 0) continue;
+            const double *from = i ? e[i - 1][j] : e[i][j - 1], shift = i ? pa : pb;
+            for (long t = 0; t <= i + j; t++)
+                e[i][j][t] = (t ? from[t - 1] / (2 * p) : 0) + (t < i + j ? shift * from[t] : 0) +
+                             (t + 1 < i + j ? (t + 1) * from[t + 1] : 0);
+        }
+}
+
+typedef struct {
+    long n_atoms, n_levels, p_first, p_last;
+    const double *centres, *alpha, *s, *p;
+    const char *has_p; /* of the levels from p_first on, which any centre uses */
+    Row *work, *r, *g[4];
+} Field;
+
+/* sum[tuv] = derivatives at P of all potentials, met by a Gaussian of exponent p and weight exp(-decay). */
+static void field_at(const Field *F, IN P, double p, double decay, long order, OUT sum) {
+    const long n_levels = F->n_levels, n_p = F->p_last - F->p_first;
+    const double room = CUTOFF - decay;
+    double mu[MAX_LEVELS], front[MAX_LEVELS];
+    for (long k = 0; k < n_levels; k++) {
+        const double s = 1 / (p + F->alpha[k]);
+        mu[k] = p * F->alpha[k] * s;
+        front[k] = PI * s * sqrt(PI * s);
+    }
+    for (long h = 0; h < N_HERMITES(order); h++) sum[h] = 0;
+    for (long next = 0; next < F->n_atoms;) {
+        /* The next centres within reach of the widest Gaussian, the nearest first. */
+        double r2[CHUNK];
+        long who[CHUNK], m = 0;
+        for (; next < F->n_atoms && m < CHUNK; next++) {
+            IN C = F->centres + 3 * next;
+            const double x = P[0] - C[0], y = P[1] - C[1], z = P[2] - C[2], square = x * x + y * y + z * z;
+            if (mu[0] * square > room) continue;
+            long at = m++;
+            for (; at && r2[at - 1] > square; at--) r2[at] = r2[at - 1], who[at] = who[at - 1];
+            r2[at] = square, who[at] = next;
+        }
+        if (m == 0) break;
+        const long padded = (m + 7) / 8 * 8;
+        for (long c = 0; c < padded; c++)
+            for (int q = 0; q < 3; q++) F->r[q][c] = c < m ? P[q] - F->centres[3 * who[c] + q] : 0;
+        for (long c = m; c < padded; c++) r2[c] = 0;
+        for (int f = 0; f < (n_p ? 4 : 1); f++)
+            for (long n = 0; n <= order + (f > 0); n++) memset(F->g[f][n], 0, sizeof(Row));
+        long alive = m;
+        for (long k = 0; k < n_levels; k++) {
+            while (alive && mu[k] * r2[alive - 1] > room) alive--;
+            if (alive == 0) break;
+            const long wide = (alive + 7) / 8 * 8;
+            double e[CHUNK], w[CHUNK];
+            for (long c = 0; c < wide; c++) e[c] = front[k] * exponential(-mu[k] * r2[c]);
+            for (long c = 0; c < wide; c++) w[c] = c < alive ? F->s[who[c] * n_levels + k] * e[c] : 0;
+            radial(order, wide, mu[k], w, F->g[0]);
+            if (k < F->p_first || k >= F->p_last || !F->has_p[k - F->p_first]) continue;
+            /* x exp(-alpha r^2) is the derivative along x of -exp(-alpha r^2) / (2 alpha). */
+            const double scale = -0.5 / F->alpha[k];
+            for (int q = 0; q < 3; q++) {
+                for (long c = 0; c < wide; c++)
+                    w[c] = c < alive ? scale * F->p[3 * (who[c] * n_p + k - F->p_first) + q] * e[c] : 0;
+                radial(order + 1, wide, mu[k], w, F->g[1 + q]);
+            }
+        }
+        for (int f = 0; f < (n_p ? 4 : 1); f++) {
+            const Row *found =
+                derivatives(order + (f > 0), padded, F->g[f], F->r, F->work, F->work + N_HERMITES(MAX_ORDER));
+            for (long h = 0; h < N_HERMITES(order); h++) {
+                IN row = found[f ? raised[h][f - 1] : h];
+                double part[8] = {0};
+                for (long c = 0; c < padded; c += 8)
+                    for (int lane = 0; lane < 8; lane++) part[lane] += row[c + lane];
+                sum[h] += ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7]));
+            }
+        }
+    }
+}
+
+/* shell: atom, l, number of primitives, of contractions, first exponent, first coefficient, first function */
+enum { ATOM, DEGREE, PRIMITIVES, CONTRACTIONS, EXPONENT, COEFFICIENT, FUNCTION, N_ENTRIES };
+
+/* block[contraction i][contraction j][Cartesian i][Cartesian j] += matrix elements of one pair of primitives. */
+static void add_pair(const long *I, const long *J, IN ci, IN cj, double e[3][MAX_L + 1][MAX_L + 1][MAX_ORDER + 1],
+                     IN sum, OUT block) {
+    const long li = I[DEGREE], lj = J[DEGREE], ni = N_CARTESIANS(li), nj = N_CARTESIANS(lj);
+    long row = 0;
+    for (long ix = li; ix >= 0; ix--)
+        for (long iy = li - ix; iy >= 0; iy--, row++) {
+            const long iz = li - ix - iy;
+            long column = 0;
+            for (long jx = lj; jx >= 0; jx--)
+                for (long jy = lj - jx; jy >= 0; jy--, column++) {
+                    const long jz = lj - jx - jy;
+                    double value = 0;
+                    for (long t = 0; t <= ix + jx; t++) {
+                        double over_y = 0;
+                        for (long u = 0; u <= iy + jy; u++) {
+                            double over_z = 0;
+                            for (long v = 0; v <= iz + jz; v++) over_z += e[2][iz][jz][v] * sum[place[t][u][v]];
+                            over_y += e[1][iy][jy][u] * over_z;
+                        }
+                        value += e[0][ix][jx][t] * over_y;
+                    }
+                    for (long qi = 0; qi < I[CONTRACTIONS]; qi++)
+                        for (long qj = 0; qj < J[CONTRACTIONS]; qj++)
+                            block[((qi * J[CONTRACTIONS] + qj) * ni + row) * nj + column] +=
+                                ci[qi * I[PRIMITIVES]] * cj[qj * J[PRIMITIVES]] * value;
+                }
+        }
+}
+
+/* Write a block of Cartesian functions as one of spherical functions, and its mirror image. */
+static void write_block(const long *I, const long *J, IN to_spherical, const long *spherical_at, IN block,
+                        long n_ao, OUT out) {
+    const long ni = N_CARTESIANS(I[DEGREE]), nj = N_CARTESIANS(J[DEGREE]);
+    const long mi = 2 * I[DEGREE] + 1, mj = 2 * J[DEGREE] + 1;
+    IN ti = to_spherical + spherical_at[I[DEGREE]];
+    IN tj = to_spherical + spherical_at[J[DEGREE]];
+    for (long qi = 0; qi < I[CONTRACTIONS]; qi++)
+        for (long qj = 0; qj < J[CONTRACTIONS]; qj++) {
+            IN cartesian = block + (qi * J[CONTRACTIONS] + qj) * ni * nj;
+            for (long a = 0; a < mi; a++) {
+                double half[N_CARTESIANS(MAX_L)] = {0};
+                for (long i = 0; i < ni; i++)
+                    for (long j = 0; j < nj; j++) half[j] += ti[i * mi + a] * cartesian[i * nj + j];
+                for (long b = 0; b < mj; b++) {
+                    double value = 0;
+                    for (long j = 0; j < nj; j++) value += tj[j * mj + b] * half[j];
+                    const long row = I[FUNCTION] + qi * mi + a, column = J[FUNCTION] + qj * mj + b;
+                    out[row * n_ao + column] = out[column * n_ao + row] = value;
+                }
+            }
+        }
+}
+
+/* Matrix elements of potentials around atoms between spherical functions, out [n_ao][n_ao], zero before.
+ *
+ * coefficients: of normalised contractions, contraction after contraction of a shell. to_spherical: for each
+ * degree [Cartesian][spherical], from spherical_at. alpha: rising. s [atom][n_levels], p [atom][p_first ..
+ * p_last][3]. Returns 0, or 1 if there is no memory. */
+long potential(long n_shells, const long *shells, IN exponents, IN coefficients, IN to_spherical,
+               const long *spherical_at, long n_atoms, IN centres, long n_levels, IN alpha, IN s, long p_first,
+               long p_last, IN p, long n_ao, OUT out) {
+    Row *rows = aligned_alloc(64, (2 * N_HERMITES(MAX_ORDER) + 3 + 4 * (MAX_ORDER + 1)) * sizeof(Row));
+    double (*e)[MAX_L + 1][MAX_L + 1][MAX_ORDER + 1] = malloc(3 * sizeof *e);
+    long largest = 0;
+    for (long i = 0; i < n_shells; i++) {
+        const long n = shells[i * N_ENTRIES + CONTRACTIONS] * N_CARTESIANS(shells[i * N_ENTRIES + DEGREE]);
+        largest = n > largest ? n : largest;
+    }
+    double *block = malloc(largest * largest * sizeof(double));
+    if (!rows || !e || !block) {
+        free(rows), free(e), free(block);
+        return 1;
+    }
+    char has_p[MAX_LEVELS] = {0};
+    const long n_p = p_last - p_first;
+    for (long i = 0; i < 3 * n_atoms * n_p; i++)
+        if (p[i] != 0) has_p[i / 3 % n_p] = 1;
+    Field F = {n_atoms, n_levels, p_first, p_last, centres, alpha, s, p, has_p, rows, rows + 2 * N_HERMITES(MAX_ORDER), {0}};
+    for (int f = 0; f < 4; f++) F.g[f] = F.r + 3 + f * (MAX_ORDER + 1);
+    for (long i = 0; i < n_shells; i++)
+        for (long j = 0; j <= i; j++) {
+            const long *I = shells + i * N_ENTRIES, *J = shells + j * N_ENTRIES;
+            IN A = centres + 3 * I[ATOM];
+            IN B = centres + 3 * J[ATOM];
+            const long order = I[DEGREE] + J[DEGREE];
+            const long size = I[CONTRACTIONS] * N_CARTESIANS(I[DEGREE]) * J[CONTRACTIONS] * N_CARTESIANS(J[DEGREE]);
+            double distance = 0;
+            for (int q = 0; q < 3; q++) distance += (A[q] - B[q]) * (A[q] - B[q]);
+            int empty = 1;
+            for (long k = 0; k < I[PRIMITIVES]; k++)
+                for (long l = 0; l < J[PRIMITIVES]; l++) {
+                    const double a = exponents[I[EXPONENT] + k], b = exponents[J[EXPONENT] + l], sum_ab = a + b;
+                    const double decay = a * b / sum_ab * distance;
+                    if (decay > CUTOFF) continue;
+                    if (empty) memset(block, 0, size * sizeof(double));
+                    empty = 0;
+                    double P[3], sum[N_HERMITES(2 * MAX_L)];
+                    for (int q = 0; q < 3; q++) {
+                        P[q] = (a * A[q] + b * B[q]) / sum_ab;
+                        e[q][0][0][0] = q ? 1 : exp(-decay);
+                        expand(I[DEGREE], J[DEGREE], sum_ab, P[q] - A[q], P[q] - B[q], e[q]);
+                    }
+                    field_at(&F, P, sum_ab, decay, order, sum);
+                    add_pair(I, J, coefficients + I[COEFFICIENT] + k, coefficients + J[COEFFICIENT] + l, e, sum,
+                             block);
+                }
+            if (!empty) write_block(I, J, to_spherical, spherical_at, block, n_ao, out);
+        }
+    free(rows), free(e), free(block);
+    return 0;
+}
