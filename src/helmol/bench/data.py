@@ -15,6 +15,7 @@ from helmol.graph import collate
 from helmol.store import Store
 from helmol.system import Matrices, Sample
 from helmol.target import stored_items
+from helmol.target.matrix import DEFAULT_TARGET
 
 BATCH = 64
 MOST_SAMPLES = 1024
@@ -31,7 +32,7 @@ def data_rate(case: Case, *, cutoff: float, repeats: int = 5) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="helmol-bench-") as folder:
         path = _write(Path(folder) / "case.h5", case)
-        return store_rate(path, target="fock-minus-minao", cutoff=cutoff, repeats=repeats)
+        return store_rate(path, target=DEFAULT_TARGET, cutoff=cutoff, repeats=repeats)
 
 
 def store_rate(path: Path, *, target: str, cutoff: float, repeats: int = 5) -> dict[str, Any]:
@@ -83,9 +84,8 @@ def _write(path: Path, case: Case) -> Path:
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(n_ao, n_ao))
     fock, reference = matrix + matrix.T, matrix * matrix.T
+    name = DEFAULT_TARGET.removeprefix("fock-minus-")
     made = molecules(Case(case.numbers, n, case.shells), seed=1)
     with Store.create(path, level=own.level, basis=own.basis) as store:
-        store.append(
-            [Sample(str(k), m, Matrices(fock, None, {"minao": reference})) for k, m in enumerate(made)]
-        )
+        store.append([Sample(str(k), m, Matrices(fock, None, {name: reference})) for k, m in enumerate(made)])
     return path

@@ -1,4 +1,4 @@
-"""``helmol references STORE --add minao --out NEW``: what a delta target is measured from."""
+"""``helmol references STORE --add minao-lite --out NEW``: what a delta target is measured from."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,9 @@ def references(
     store: Annotated[Path, typer.Argument(help="Store of Fock matrices (.h5); it is left as it is.")],
     add: Annotated[
         str,
-        typer.Option("--add", help="Comma-separated: minao, minao-df, minao-coarse, minao-step, sap."),
+        typer.Option(
+            "--add", help="Comma-separated: minao-lite, minao, minao-df, minao-coarse, minao-step, sap."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The new store.")],
     strict: Strict = False,

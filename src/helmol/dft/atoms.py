@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import gto
 from scipy.special import erf
 
+from helmol.arrays import Array
 from helmol.dft.densities import atom_of, hartree_fock_atom
-
-Array = npt.NDArray[np.float64]
 
 LOWEST_EXPONENT = 0.01
 """First exponent of the ladder, per bohr²."""

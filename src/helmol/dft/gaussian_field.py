@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pyscf import gto
 
+from helmol.arrays import Array
 from helmol.dft.atoms import exponents
 from helmol.native.build import library
-
-Array = npt.NDArray[np.float64]
 
 LARGEST_L = 6
 """Largest degree of a shell that the kernel is written for."""
@@ -78,8 +77,13 @@ class GaussianField:
         alpha = exponents(self.s.shape[1])
         mole = centre(self.centres[atom], [(0, alpha[k]) for k in s] + [(1, alpha[k]) for k in p])
         # Of normalised functions times 1 and x, y, z.
-        units = [gto.gto_norm(0, alpha[s]) * (4 * np.pi) ** -0.5, gto.gto_norm(1, alpha[p]) * (0.75 / np.pi) ** 0.5]
-        return mole, np.concatenate([self.s[atom, s] / units[0], (self.p[atom, p] / units[1][:, None]).ravel()])
+        units = [
+            gto.gto_norm(0, alpha[s]) * (4 * np.pi) ** -0.5,
+            gto.gto_norm(1, alpha[p]) * (0.75 / np.pi) ** 0.5,
+        ]
+        return mole, np.concatenate(
+            [self.s[atom, s] / units[0], (self.p[atom, p] / units[1][:, None]).ravel()]
+        )
 
 
 def centre(position: Array, shells: list[tuple[int, float]]) -> gto.Mole:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
-from pyscf import dft, gto
+from pyscf import gto
 
+from helmol.arrays import Array
 from helmol.dft.atoms import SphericalAtom, spherical_atom
 from helmol.dft.gaussian_field import GaussianField
 from helmol.dft.xc_field import fitted_xc, stand_in
 
-Array = npt.NDArray[np.float64]
 
-
-def minao_lite(mf: Any) -> Array:
+def minao_lite(mole: gto.Mole, xc: str) -> Array:
     """Return ``T + V_ECP + Σ_A V_A + u_xc``, PySCF order, Eh.
 
     V_A is the potential of nucleus and electrons of the neutral, spherical atom A, u_xc the fitted
@@ -23,17 +19,20 @@ def minao_lite(mf: Any) -> Array:
     so a matrix element is a sum of overlaps of three Gaussians. Charge and spin of the molecule have no
     influence: ions get the matrix of the neutral molecule, both spins get the same.
 
+    Args:
+        mole: any molecule, with or without effective core potentials.
+        xc: the functional; see :func:`helmol.dft.xc_field.stand_in` for what is taken of it.
+
     Returns:
-        ``[nao, nao]``, or ``[2, nao, nao]`` for an unrestricted mean field.
+        ``[nao, nao]``.
 
     Raises:
         InputError: an element of which there is no atomic density.
     """
-    mole = mf.mol
-    matrix = mole.intor_symmetric("int1e_kin") + superposed_field(mole, mf.xc).matrix(mole)
+    matrix = mole.intor_symmetric("int1e_kin") + superposed_field(mole, xc).matrix(mole)
     if mole.has_ecp():
         matrix += mole.intor_symmetric("ECPscalar")
-    return np.array([matrix, matrix]) if isinstance(mf, dft.uks.UKS) else matrix
+    return np.asarray(matrix)
 
 
 def superposed_atoms(mole: gto.Mole) -> list[SphericalAtom]:

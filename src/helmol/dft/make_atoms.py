@@ -7,16 +7,14 @@ import warnings
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyscf import gto
 from pyscf.scf import atom_hf
 
+from helmol.arrays import Array
 from helmol.dft.atoms import TABLE, SphericalAtom, computed_atom, distances, fit_density
 from helmol.dft.densities import atom_of
 from helmol.elements import SYMBOLS
 from helmol.files import write_text
-
-Array = npt.NDArray[np.float64]
 
 ALL_ELECTRON = range(1, 87)
 WITH_POTENTIAL = (*range(37, 58), *range(72, 87))

@@ -31,7 +31,7 @@ def run(
     *,
     id: str,
     forces: bool = False,
-    references: Sequence[str] = ("minao",),
+    references: Sequence[str] = ("minao-lite",),
     density: bool = False,
     dipole: bool = True,
     engine: Literal["cpu", "gpu"] = "cpu",

@@ -17,10 +17,9 @@ import numpy.typing as npt
 import scipy.linalg
 from pyscf.dft import gen_grid, libxc
 
+from helmol.arrays import Array
 from helmol.dft.atoms import LOWEST_EXPONENT, SphericalAtom, exponents, gaussians, least_squares
 from helmol.dft.gaussian_field import LONG, GaussianField, library_of_atoms, pointer
-
-Array = npt.NDArray[np.float64]
 
 STAND_IN = "pbe"
 """Functional in the place of one whose potential is no function of density and gradient."""
@@ -218,8 +217,12 @@ class Points:
         n_levels = max(len(one) for one in (*steep, *(atom.density for atom in atoms)))
         self.density, self.steep = np.zeros((len(atoms), n_levels)), np.zeros((len(atoms), n_levels))
         self.levels = np.array([[*s, *p] for s, p in map(fit_levels, atoms)], dtype=LONG)
-        self.first = np.array([min(atom.first, levels[0]) for atom, levels in zip(atoms, self.levels, strict=True)], dtype=LONG)
-        self.last = np.array([max(len(atom.density), len(one)) for atom, one in zip(atoms, steep, strict=True)], dtype=LONG)
+        self.first = np.array(
+            [min(atom.first, levels[0]) for atom, levels in zip(atoms, self.levels, strict=True)], dtype=LONG
+        )
+        self.last = np.array(
+            [max(len(atom.density), len(one)) for atom, one in zip(atoms, steep, strict=True)], dtype=LONG
+        )
         for k, (atom, one) in enumerate(zip(atoms, steep, strict=True)):
             self.density[k, : len(atom.density)], self.steep[k, : len(one)] = atom.density, one
 

@@ -49,7 +49,7 @@ def add_references(
         StoreError: ``out`` is there.
     """
     if not names:
-        raise InputError("nothing to add: name a reference, such as minao")
+        raise InputError("nothing to add: name a reference, such as minao-lite")
     if unknown := [name for name in names if name not in dft.FOCK_BUILDS]:
         raise InputError(f"unknown reference {unknown[0]!r}: known are {', '.join(dft.FOCK_BUILDS)}")
     out, skips = Path(out), Skips(strict=strict)

@@ -32,7 +32,9 @@ class GenerateConfig(Config):
     forces: bool = False
     """Whether to compute forces."""
 
-    references: tuple[Literal["minao", "minao-df", "minao-coarse", "minao-step", "sap"], ...] = ("minao",)
+    references: tuple[
+        Literal["minao-lite", "minao", "minao-df", "minao-coarse", "minao-step", "sap"], ...
+    ] = ("minao-lite",)
     """Cheap Fock matrices to keep as H₀ of delta targets and as baselines."""
 
     density: bool = False

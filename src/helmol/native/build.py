@@ -1,6 +1,6 @@
 """Compile and load the C kernels.
 
-The library is compiled once per machine type (about five seconds) into the user's cache folder, or where
+A library is compiled once per machine type (about five seconds) into the user's cache folder, or where
 that cannot be written into a folder of the user's own among the temporary files. Its name holds the digest of
 its content, so that a damaged one is not loaded but made anew. Set ``HELMOL_NATIVE=0`` to do without.
 """
@@ -21,7 +21,10 @@ from functools import cache
 from pathlib import Path
 
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
-SOURCES = ("kernels.c", "kernels.h")
+SOURCES = {"kernels": ("kernels.c", "kernels.h"), "atoms": ("atoms.c",)}
+"""Libraries and what they are made of, the file to compile first."""
+INSTEAD = {"kernels": "torch operations do", "atoms": "NumPy and PySCF do"}
+"""Who does their work where they cannot be used."""
 
 log = logging.getLogger("helmol.native")
 
@@ -30,23 +33,27 @@ HERE = Path(__file__).parent
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """Return the compiled kernels, building them at the first call; ``None`` if that cannot be done.
+def library(name: str = "kernels") -> ctypes.CDLL | None:
+    """Return compiled kernels, building them at the first call; ``None`` if that cannot be done.
 
-    Then torch operations do the same work, and one warning says why.
+    Then something slower does the same work, and one warning says why.
+
+    Args:
+        name: of the library, one of ``SOURCES``.
     """
     if os.environ.get("HELMOL_NATIVE", "1") == "0":
         return None
     reasons = []
     for folder in _folders():
         try:
-            return ctypes.CDLL(str(_compiled(folder)))
+            return ctypes.CDLL(str(_compiled(name, folder)))
         except (OSError, subprocess.SubprocessError) as error:
             reasons.append(f"{folder}: {_line(error)}")
     log.warning(
-        "the C kernels cannot be used (%s): torch operations do their work, more slowly; HELMOL_NATIVE=0 "
+        "the C kernels cannot be used (%s): %s their work, more slowly; HELMOL_NATIVE=0 "
         "asks for that without this warning",
         "; ".join(reasons),
+        INSTEAD[name],
     )
     return None
 
@@ -63,8 +70,8 @@ def _folders() -> Iterator[Path]:
     yield Path(tempfile.gettempdir()) / f"helmol-{os.getuid()}"
 
 
-def _compiled(folder: Path) -> Path:
-    """Return the library in a folder, compiled now if there is none that is whole.
+def _compiled(name: str, folder: Path) -> Path:
+    """Return a library in a folder, compiled now if there is none that is whole.
 
     Raises:
         OSError: the folder cannot be written or is not safe, or there is no compiler.
@@ -72,9 +79,9 @@ def _compiled(folder: Path) -> Path:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_foreign(folder)
-    source = _source_digest()
-    for path in sorted(folder.glob(f"kernels-{source}-*.so")):
-        if path.name == _name(source, path):
+    source = _source_digest(name)
+    for path in sorted(folder.glob(f"{name}-{source}-*.so")):
+        if path.name == _name(name, source, path):
             return path
         log.info("%s is damaged and made anew", path)
         path.unlink()
@@ -82,10 +89,10 @@ def _compiled(folder: Path) -> Path:
     if compiler is None:
         raise OSError("there is no C compiler (cc, gcc)")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        built = Path(scratch) / "kernels.so"
-        command = [compiler, *FLAGS, str(HERE / SOURCES[0]), "-o", str(built)]
+        built = Path(scratch) / f"{name}.so"
+        command = [compiler, *FLAGS, str(HERE / SOURCES[name][0]), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
-        path = built.replace(folder / _name(source, built))
+        path = built.replace(folder / _name(name, source, built))
     log.debug("compiled %s", path)
     return path
 
@@ -98,17 +105,17 @@ def _refuse_foreign(folder: Path) -> None:
         raise OSError("the folder can be written by others")
 
 
-def _source_digest() -> str:
+def _source_digest(name: str) -> str:
     """Return the digest of what decides the library: sources, flags, processor."""
     digest = hashlib.sha256("".join(FLAGS).encode() + _processor().encode())
-    for name in SOURCES:
-        digest.update((HERE / name).read_bytes())
+    for file in SOURCES[name]:
+        digest.update((HERE / file).read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _name(source: str, path: Path) -> str:
+def _name(name: str, source: str, path: Path) -> str:
     """Return what a library of this content is called."""
-    return f"kernels-{source}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.so"
+    return f"{name}-{source}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.so"
 
 
 def _line(error: Exception) -> str:

@@ -24,7 +24,7 @@ from helmol.store.statistics import FockStatistics, energy_outliers, equal_geome
 MOST_SAMPLES = 1000
 """Statistics of matrices are taken over at most this many samples, drawn with a fixed seed."""
 
-NO_REFERENCES = "none: 'helmol references STORE --add minao,minao-step --out NEW' adds cheap Fock matrices"
+NO_REFERENCES = "none: 'helmol references STORE --add minao-lite --out NEW' adds cheap Fock matrices"
 """They are the baselines of an evaluation and the starting points of delta targets."""
 
 FOCK_COLUMNS = ("n", "mean_Eh", "std_Eh", "rms_Eh")

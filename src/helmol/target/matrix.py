@@ -17,6 +17,7 @@ from helmol.system import Molecule, Sample
 
 TargetName = Literal[
     "fock",
+    "fock-minus-minao-lite",
     "fock-minus-minao",
     "fock-minus-minao-df",
     "fock-minus-minao-coarse",
@@ -24,6 +25,9 @@ TargetName = Literal[
     "fock-minus-sap",
 ]
 TARGETS: tuple[str, ...] = get_args(TargetName)
+
+DEFAULT_TARGET = "fock-minus-minao-lite"
+"""What is learnt where nothing else is asked for or there."""
 
 
 def reference_name(target: str) -> str | None:

@@ -113,11 +113,11 @@ class ModelChoice(Config):
 
 
 class TargetConfig(Config):
-    """Say what is learnt of Fock matrices. Short: ``target: fock-minus-minao``."""
+    """Say what is learnt of Fock matrices. Short: ``target: fock-minus-minao-lite``."""
 
     matrix: Literal["auto"] | TargetName = "auto"
-    """The Fock matrix, or its difference from a cheap reference. ``auto``: that of ``init``, else
-    ``fock-minus-minao-step`` where all molecules have this reference, else ``fock-minus-minao``."""
+    """The Fock matrix, or its difference from a cheap reference. ``auto``: that of ``init``, else the
+    first of ``minao-step``, ``minao-lite``, ``minao`` that all molecules have as a reference."""
     linear: Literal["auto", "none", "small", "large"] = "auto"
     """Part of the target that is fitted in closed form before training, to the surroundings of each atom and
     pair; the network learns the rest. ``large`` has more functions than ``small``. ``auto`` tries ``small``
