@@ -1,7 +1,7 @@
-"""Spherical neutral atoms as sums of Gaussians: their densities, and the potentials of nucleus and electrons.
+"""Spherical neutral atoms as sums of Gaussians: densities, and potentials of nucleus and electrons.
 
-Every sum runs over one ladder of exponents, ``α_k = 0.01 · 2^k`` per bohr², so that all Gaussians of a distance
-follow from the first by squaring. ``atoms.json`` holds the densities; ``make_atoms.py`` wrote it.
+Every sum runs over one ladder of exponents, ``α_k = 0.01 · 2^k`` per bohr², so that all Gaussians of a
+distance follow from the first by squaring. ``atoms.json`` holds the densities; ``make_atoms.py`` wrote it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ TABLE = Path(__file__).with_name("atoms.json")
 
 TAIL = 1e-5
 """Density at which an atom ends for the choice of points, per bohr³."""
-STEEPEST_DENSITY = 300.0
-"""Last exponent of a density over Z²; the cusp at the nucleus is steeper, and holds next to nothing."""
+STEEPEST_DENSITY, STEEPEST_VALENCE = 300.0, 3.0
+"""Last exponent of a density over the squared charge of the nucleus, with all electrons and beside an effective
+core potential; the cusp at the nucleus is steeper, and holds next to nothing."""
 STEEPEST_POTENTIAL = 1e5
 """The same of a potential. What is left out of −Z/r is a point of 1e-5 π Eh bohr³ per Z."""
 WORSE = 2.0
@@ -37,7 +38,7 @@ RIDGE = 1e-13
 
 def exponents(n: int) -> Array:
     """Return the first exponents of the ladder, per bohr², ``[n]``."""
-    return LOWEST_EXPONENT * 2.0 ** np.arange(n)
+    return np.asarray(LOWEST_EXPONENT * 2.0 ** np.arange(n))
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class SphericalAtom:
     def potential(self) -> Array:
         """Coefficients of ``−Z/r + ∫ρ(r')/|r−r'|`` over the ladder, from the atom's first exponent on, Eh.
 
-        The potential of the charge q of one Gaussian is ``q erf(√α r)/r``; the sum ends with the atom, as that
-        of Gaussians does. Least squares; matrix elements of ethanol in def2-SVP are off by 1 µEh on average.
+        The potential of the charge q of one Gaussian is ``q erf(√α r)/r``; the sum ends with the atom, as
+        that of Gaussians does. Least squares; matrix elements of ethanol in def2-SVP are off by 1 µEh on average.
         """
         n = _levels(STEEPEST_POTENTIAL * max(self.charge, 1) ** 2)
         r = distances()
@@ -80,7 +81,7 @@ class SphericalAtom:
         weights = r**3 * (2 + 10 * np.exp(-2 * r) + z**3 * np.exp(-2 * z * r))
         found = np.zeros(n)
         found[self.first :] = least_squares(gaussians(r, n)[:, self.first :], values, weights)
-        return found
+        return np.asarray(found)
 
     def density_at(self, r: Array) -> Array:
         """Return the density at distances, per bohr³."""
@@ -100,22 +101,26 @@ def least_squares(functions: Array, values: Array, weights: Array) -> Array:
     return np.asarray(np.linalg.solve(normal, functions.T @ (weights * values) / scale) / scale)
 
 
-def fit_density(r: Array, density: Array, charge: int, z: int) -> SphericalAtom:
+def fit_density(r: Array, density: Array, charge: int, *, core: bool = False) -> SphericalAtom:
     """Return an atom with a density that is given at distances, its charge exact.
 
-    Least squares with weights ``4πr²/ρ``. It leaves out as many of the first exponents of the ladder as makes
-    the sum of squares no more than twice the least, of fits without a negative tail if there are any.
+    Least squares with weights ``4πr²/max_{r' ≥ r} ρ(r')``. It leaves out as many of the first exponents of
+    the ladder as makes the sum of squares no more than twice the least, of fits without a negative tail if
+    there are any.
 
     Args:
         r: distances that grow by a constant factor, bohr, from far inside the core to the tail.
         density: there, per bohr³.
         charge: electrons, and nucleus without the core.
-        z: atomic number.
+        core: whether an effective core potential stands for further electrons.
     """
-    weights = 4 * np.pi * r**3 / np.maximum(density, 1e-10) * (density > 1e-9)
+    steepest = STEEPEST_VALENCE if core else STEEPEST_DENSITY
+    # Without a core the density near the nucleus is small and matters little.
+    beyond = np.maximum.accumulate(density[::-1])[::-1]
+    weights = 4 * np.pi * r**3 / np.maximum(beyond, 1e-10) * (beyond > 1e-9)
     found = []
     for first in range(6):
-        functions = gaussians(r, _levels(STEEPEST_DENSITY * z**2))[:, first:]
+        functions = gaussians(r, _levels(steepest * charge**2))[:, first:]
         coefficients = _charged(functions, density, weights, charge, first)
         fitted = functions @ coefficients
         error = float(np.sum(weights * (fitted - density) ** 2))
@@ -148,10 +153,11 @@ def _levels(steepest: float) -> int:
 def spherical_atom(mole: gto.Mole, atom: int) -> SphericalAtom:
     """Return the spherical atom of an atom of a molecule.
 
-    From the table, which has the elements up to radon with all their electrons (PySCF's minao density, of ANO
-    orbitals that are not projected onto anything) and those of def2 sets with their effective core
-    potentials (:func:`helmol.dft.densities.hartree_fock_atom` in def2-QZVPP). An atom that the table lacks has
-    the density of :func:`helmol.dft.densities.hartree_fock_atom` in the basis of the molecule.
+    From the table, which has the elements up to radon with all their electrons and those of def2 sets with
+    their effective core potentials. They are PySCF's minao atoms (of ANO orbitals that are
+    not projected onto anything); from potassium to krypton, and beside a core potential, spherically averaged
+    PBE atoms in def2-QZVPP. An atom that the table lacks has the density of
+    :func:`helmol.dft.densities.hartree_fock_atom` in the basis of the molecule.
 
     Raises:
         InputError: as :func:`helmol.dft.densities.hartree_fock_atom`.
@@ -176,11 +182,16 @@ def _table() -> dict[tuple[int, int], SphericalAtom]:
 def computed_atom(symbol: str, basis: Any, potential: Any) -> SphericalAtom:
     """Return the spherical atom of an element in a basis with an effective core potential."""
     mole, orbitals, occupations = hartree_fock_atom(symbol, basis, potential)
-    r = distances()
-    # The density is spherical: any direction does.
+    r, charge = distances(), int(mole.atom_charge(0))
+    density = radial_density(mole, orbitals, occupations, r)
+    return fit_density(r, density, charge, core=bool(mole.atom_nelec_core(0)))
+
+
+def radial_density(mole: gto.Mole, orbitals: Array, occupations: Array, r: Array) -> Array:
+    """Return the density of a spherical atom at the origin at distances, per bohr³."""
+    # Any direction does.
     along = mole.eval_gto("GTOval", r[:, None] * [0.0, 0.0, 1.0]) @ orbitals
-    charge = int(mole.atom_charge(0))
-    return fit_density(r, along**2 @ occupations, charge, charge + int(mole.atom_nelec_core(0)))
+    return np.asarray(along**2 @ occupations)
 
 
 def distances() -> Array:

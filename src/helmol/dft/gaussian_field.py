@@ -22,7 +22,7 @@ LONG = np.dtype(ctypes.c_long)
 
 @dataclass(frozen=True)
 class GaussianField:
-    """Hold a potential ``Σ_A Σ_k (s_Ak + p_Ak · r_A) exp(−α_k r_A²)``, α_k those of the ladder, in atomic units.
+    """Hold a potential ``Σ_A Σ_k (s_Ak + p_Ak · r_A) exp(−α_k r_A²)``, α_k those of the ladder, Eh.
 
     Attributes:
         centres: ``[n_atoms, 3]``, bohr.
@@ -64,7 +64,7 @@ class GaussianField:
         return out
 
     def pyscf_matrix(self, mole: gto.Mole) -> Array:
-        """Return :meth:`matrix` from PySCF's integrals, for where there is no compiler; some ten times slower."""
+        """Return :meth:`matrix` from PySCF's integrals, for where there is no compiler; ten times slower."""
         out = np.zeros((int(mole.nao), int(mole.nao)))
         for atom in range(len(self.centres)):
             functions, coefficients = self.functions(atom)
@@ -117,7 +117,8 @@ def pointer(array: Any) -> ctypes.c_void_p:
     if not array.flags.c_contiguous or array.dtype not in (np.float64, LONG):
         raise ValueError(f"the kernels work on dense arrays, not on {array.dtype} of strides {array.strides}")
     # Unlike the bare address, this keeps an array alive that nothing else holds.
-    return array.ctypes.data_as(ctypes.c_void_p)
+    address: ctypes.c_void_p = array.ctypes.data_as(ctypes.c_void_p)
+    return address
 
 
 def _shells(mole: gto.Mole) -> npt.NDArray[Any]:

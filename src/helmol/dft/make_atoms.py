@@ -1,4 +1,4 @@
-"""Write ``atoms.json``: ``python -m helmol.dft.make_atoms``. Takes a minute."""
+"""Write ``atoms.json``: ``python -m helmol.dft.make_atoms``. Takes some minutes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import Any
 
 import numpy as np
 from pyscf import gto
-from pyscf.scf import atom_hf
+from pyscf.scf import atom_hf, atom_ks
 
 from helmol.arrays import Array
-from helmol.dft.atoms import TABLE, SphericalAtom, computed_atom, distances, fit_density
-from helmol.dft.densities import atom_of
+from helmol.dft.atoms import TABLE, SphericalAtom, distances, fit_density, radial_density
 from helmol.elements import SYMBOLS
 from helmol.files import write_text
 
 ALL_ELECTRON = range(1, 87)
+MIDDLE = range(19, 37)
+"""All-electron atoms of def2 sets that are computed: the scalar-relativistic cores of PySCF's minao orbitals are
+off by Eh in a non-relativistic Fock matrix. Before, that is little, and orbitals contracted as in molecules lie
+nearer to converged densities; beyond, there is no such set."""
+LARGEST_L = 3
+"""Largest degree of an occupied shell."""
 WITH_POTENTIAL = (*range(37, 58), *range(72, 87))
 """Elements to which def2 sets give an effective core potential, as far as PySCF has them."""
 BASIS = "def2-qzvpp"
-"""Basis of atoms with effective core potentials."""
+"""Basis of computed atoms."""
 
 
 def ano_density(number: int, r: Array) -> Array:
@@ -47,16 +52,41 @@ def ano_density(number: int, r: Array) -> Array:
     return density
 
 
+def kohn_sham_atom(number: int, r: Array, *, core: bool) -> SphericalAtom:
+    """Return the neutral, spherically averaged PBE atom, with or without its effective core potential.
+
+    Raises:
+        RuntimeError: PySCF does not converge it.
+    """
+    symbol = SYMBOLS[number]
+    basis = [shell for shell in gto.basis.load(BASIS, symbol) if shell[0] <= LARGEST_L]
+    ecp = {symbol: gto.basis.load_ecp(BASIS, symbol)} if core else {}
+    mole = gto.M(atom=symbol, basis={symbol: basis}, ecp=ecp, spin=None, verbose=0)
+    start = atom_hf.AtomSphAverageRHF(mole)
+    start.verbose, start.max_cycle = 0, 300
+    start.kernel()
+    atom = atom_ks.AtomSphAverageRKS(mole)
+    atom.verbose, atom.max_cycle, atom.xc, atom.grids.level = 0, 300, "pbe", 4
+    atom.kernel(start.make_rdm1())
+    if not atom.converged:
+        atom.level_shift = 0.3
+        atom.kernel(start.make_rdm1())
+    if not atom.converged:
+        raise RuntimeError(f"the PBE atom {symbol} does not converge")
+    density = radial_density(mole, atom.mo_coeff, atom.mo_occ, r)
+    return fit_density(r, density, int(mole.atom_charge(0)), core=core)
+
+
 def atoms() -> dict[str, dict[str, Any]]:
     """Return the coefficients of all atoms by atomic number and core electrons."""
     r = distances()
-    found = {str(z): {"0": _rounded(fit_density(r, ano_density(z, r), z, z))} for z in ALL_ELECTRON}
+    found = dict[str, dict[str, Any]]()
+    for z in ALL_ELECTRON:
+        atom = kohn_sham_atom(z, r, core=False) if z in MIDDLE else fit_density(r, ano_density(z, r), z)
+        found[str(z)] = {"0": _rounded(atom)}
     for z in WITH_POTENTIAL:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mole = gto.M(atom=SYMBOLS[z], basis=BASIS, ecp=BASIS, spin=None, verbose=0)
-        core = int(mole.atom_nelec_core(0))
-        found[str(z)][str(core)] = _rounded(computed_atom(*atom_of(mole, 0)))
+        atom = kohn_sham_atom(z, r, core=True)
+        found[str(z)][str(z - atom.charge)] = _rounded(atom)
     return found
 
 
@@ -66,5 +96,7 @@ def _rounded(atom: SphericalAtom) -> list[float]:
 
 
 if __name__ == "__main__":
-    rows = (f'"{z}": {json.dumps(cores)}' for z, cores in atoms().items())
-    write_text(TABLE, "{\n" + ",\n".join(rows) + "\n}\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = (f'"{z}": {json.dumps(cores)}' for z, cores in atoms().items())
+        write_text(TABLE, "{\n" + ",\n".join(rows) + "\n}\n")

@@ -1,8 +1,9 @@
 """The exchange-correlation potential of superposed atoms, as Gaussians around the atoms.
 
-It depends on the density of neighbours, so it is fitted anew for every molecule, to its values on points around
-the atoms. A fit to values is far less sensitive to how the points lie than a quadrature of products of basis
-functions is: turning a molecule moves matrix elements by less than PySCF's own grid of level 3 does.
+It depends on the density of neighbours, so it is fitted anew for every molecule, to its values on points
+around the atoms. A fit to values is far less sensitive to how the points lie than a quadrature of products
+of basis functions is: turning a molecule moves matrix elements by no more than with PySCF's own grid of level
+3 and its tenfold points.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WIDTH = 2.3
 """Exponent of the widest of them times the square of the atom's radius."""
 RADIAL, ANGULAR = 8, 194
 """Points along a radius, and on most spheres (Lebedev)."""
-INNER = ((0.2, 26), (0.6, 50))
+INNER = ((0.2, 26), (0.6, 50), (1.2, 110))
 """Points on spheres below some radii, bohr."""
 LEAST_DENSITY = 1e-9
 """Density below which the potential is left out, per bohr³."""
@@ -46,8 +47,8 @@ def stand_in(xc: str) -> str:
     kinetic-energy densities and non-local correlation have no potential that is a function in space: PBE
     stands for the whole functional then, and what it differs by is left to be learnt.
     """
-    parts = libxc.parse_xc(xc)[1]
-    local = libxc.xc_type(xc) in ("LDA", "GGA") and not libxc.is_hybrid_xc(xc) and bool(parts)
+    hybrid = libxc.is_hybrid_xc(xc) or libxc.is_nlc(xc) or libxc.max_deriv_order(xc) < 2
+    local = libxc.xc_type(xc) in ("LDA", "GGA") and not hybrid and bool(libxc.parse_xc(xc)[1])
     return xc if local else STAND_IN
 
 
@@ -61,8 +62,8 @@ def fitted_xc(centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Gaussi
     """Return the fitted potential of the density of neutral atoms.
 
     Minimises ``Σ_g q_g (v(r_g) − u(r_g))²`` over points g around every atom A, with
-    ``q = w ρ_A a_A / Σ_B a_B``, ``a_B = √ρ_B / r_B⁴`` and w the weights of a quadrature. Steep Gaussians of u are
-    those of the atom alone.
+    ``q = w ρ_A a_A / Σ_B a_B``, ``a_B = √ρ_B / r_B⁴`` and w the weights of a quadrature. Steep Gaussians of
+    u are those of the atom alone.
 
     Args:
         centres: ``[n_atoms, 3]``, bohr.
