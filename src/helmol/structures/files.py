@@ -156,7 +156,7 @@ def from_atoms(atoms: Any, stated: Sequence[Statement] = ()) -> Molecule:
         raise InputError(
             f"atom {atom + 1} (X) is a dummy or ghost atom: leave it out, helmol knows real atoms"
         )
-    charge, spin = charge_and_spin(numbers, [*statements(atoms), *stated])
+    charge, spin = charge_and_spin(numbers, statements(atoms, stated))
     return Molecule.from_angstrom(numbers, np.asarray(atoms.get_positions()), charge=charge, spin=spin)
 
 
