@@ -11,7 +11,7 @@ import numpy as np
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import HelmolError, InputError
 from helmol.files import plain, write_text
-from helmol.places import text_of
+from helmol.letters import text_of
 from helmol.structures.extxyz import extxyz_text
 from helmol.structures.foreign import read_frames
 from helmol.structures.frame import Frame

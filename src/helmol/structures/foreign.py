@@ -7,6 +7,7 @@ refused by name; it is never taken for a neutral singlet.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import warnings
@@ -167,7 +168,8 @@ def _rows(path: Path, kind: str) -> list[Frame | InputError]:
 
 def _keys(path: Path) -> list[int]:
     """Return the ids of an SQLite database, without a look at what may be damaged in its rows."""
-    with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)) as connection:
+    uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
         return [int(key) for (key,) in connection.execute("SELECT id FROM systems ORDER BY id")]
 
 
