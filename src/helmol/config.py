@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from helmol.damage import DAMAGE, one_line, read_text
 from helmol.errors import ConfigError, InputError
+from helmol.letters import os_name
 from helmol.places import PathLike
 
 LARGEST_FILE = 1 << 22
@@ -39,8 +40,9 @@ class Config(BaseModel):
 
 
 def _as_text(value: Any) -> Any:
-    """Return a path as text."""
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    """Return a path as text, as the locale names files."""
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return os_name(value) if isinstance(value, str) else value
 
 
 def _as_several(value: Any) -> Any:
@@ -50,6 +52,9 @@ def _as_several(value: Any) -> Any:
 
 PathText = Annotated[str, BeforeValidator(_as_text)]
 """Path as text; a ``pathlib.Path`` becomes one."""
+
+PathName = Annotated[Path, BeforeValidator(_as_text)]
+"""Path of a file or folder that a configuration names."""
 
 Files = Annotated[tuple[PathText, ...], BeforeValidator(_as_several)]
 """Paths as text; one alone needs no list."""

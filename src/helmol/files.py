@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from helmol.letters import letters, os_name
+
 LONGEST_NAME = 150
 """Bytes of a file's name that is made of something else (255 are possible, and suffixes follow)."""
 
@@ -117,12 +119,15 @@ def short_name(name: str, *, longest: int = LONGEST_NAME) -> str:
     if len(data) <= longest:
         return name
     mark = "-" + hashlib.sha256(data).hexdigest()[:8]
-    return data[: longest - len(mark)].decode(errors="ignore") + mark
+    return os_name(data[: longest - len(mark)].decode(errors="ignore") + mark)
 
 
 def file_stem(text: str, *, default: str = "molecule") -> str:
-    """Return a file name without suffix made of any text: letters, digits and ``_ . + -``, not too long."""
-    return short_name(re.sub(r"[^\w.+-]+", "_", text).strip("._") or default)
+    """Return a file name without suffix made of any text: letters, digits and ``_ . + -``, not too long.
+
+    Its bytes are the same in every locale that lacks some of the letters.
+    """
+    return short_name(os_name(re.sub(r"[^\w.+-]+", "_", letters(text)).strip("._") or default))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -139,15 +144,15 @@ def write_json(path: Path, data: Any) -> None:
 def plain(value: Any) -> Any:
     """Return ``value`` with NumPy types, tuples and paths turned into JSON's own types."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {letters(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, np.generic):
         return plain(value.item())
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, (str, Path)):
+        return letters(str(value))
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value

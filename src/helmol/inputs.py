@@ -9,7 +9,8 @@ from pathlib import Path
 
 from helmol import structures
 from helmol.errors import InputError
-from helmol.places import Places, files_at, text_of
+from helmol.letters import text_of
+from helmol.places import Places, files_at
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store, split_indices
 from helmol.structures import FrameError, Structure

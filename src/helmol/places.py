@@ -11,6 +11,7 @@ from pathlib import Path
 
 from helmol.errors import InputError
 from helmol.files import entries, is_temporary
+from helmol.letters import text_of
 
 PathLike = str | os.PathLike[str]
 """A path as users have it."""
@@ -59,11 +60,6 @@ def files_at(places: Places, *, suffixes: Collection[str], what: str = "structur
 def has_pattern(place: PathLike) -> bool:
     """Return whether a name that does not exist as it stands is a pattern."""
     return glob.has_magic(os.fspath(place)) and not os.path.lexists(place)
-
-
-def text_of(name: PathLike) -> str:
-    """Return a name as text that can be written in UTF-8, whatever the locale read its bytes as."""
-    return os.fsencode(name).decode("utf-8", errors="replace")
 
 
 def _files(place: Path, suffixes: Collection[str], what: str) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any
 from helmol import errors
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import BusyError, HelmolError, InputError
-from helmol.places import text_of
+from helmol.letters import text_of
 
 FAULTS = (HelmolError, *DAMAGE)
 """What one bad item raises. Not ``OSError``: a full disk is everybody's."""

@@ -219,13 +219,68 @@ def test_a_model_of_unrestricted_labels_takes_closed_and_open_shells(place: Path
         assert radical["mo_occ"].sum(axis=1).tolist() == [1, 0]
 
 
-def test_one_damaged_sample_does_not_end_evaluate_and_predict(place: Path, tmp_path: Path) -> None:
-    path = tmp_path / "damaged.h5"
+def damaged(place: Path, path: Path) -> Path:
+    """Copy the store of waters with one bit of the last Fock matrix changed."""
     with Store.open(place / "water.h5") as store:
-        fock, reference = store.values("fock", 3).tobytes(), store[2].matrices.fock
+        fock = store.values("fock", 3).tobytes()
     data = bytearray((place / "water.h5").read_bytes())
     data[data.index(fock) + 100] ^= 4
     path.write_bytes(data)
+    return path
+
+
+TINY = ["--set", "level.xc=hf", "--set", "level.basis=sto-3g", "--workers", 1]
+WITH_ONE_BAD = {
+    "generate": ["generate", "bad.extxyz", *TINY],
+    "generate, an SCF that fails": ["generate", "stretched.xyz", *TINY, "--set", "level.max_cycle=3"],
+    "import": ["import", "extxyz", "bad.extxyz", "--level", "hf/sto-3g", "--checks", 0],
+    "predict": ["predict", "MODEL", "damaged.h5"],
+    "evaluate": ["evaluate", "MODEL", "damaged.h5", "--split", "all"],
+    "embed": ["embed", "MODEL", "bad.extxyz"],
+    "references": ["references", "damaged.h5", "--add", "minao"],
+    "convert": ["convert", "damaged.h5", "--to", "npz"],
+    "convert back": ["convert", "container", "--to", "store"],
+}
+"""What to call, in a folder where one item of each file cannot be used."""
+
+
+@pytest.fixture
+def with_one_bad(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with the files that the table names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "MODEL").symlink_to(place / "run")
+    damaged(place, tmp_path / "damaged.h5")
+    frames = (place / "water.xyz").read_text().splitlines(keepends=True)
+    good = [frames[k].replace("pbc=", "energy=-2000.0 pbc=") if k % 5 == 1 else frames[k] for k in range(10)]
+    (tmp_path / "bad.extxyz").write_text("".join([*good, "1\n", "energy=-1 id=w9\n", "X 0 0 0\n"]))
+    (tmp_path / "stretched.xyz").write_text("1\n\nHe 0 0 0\n2\n\nLi 0 0 0\nF 0 0 3\n")
+
+
+@pytest.mark.parametrize("case", WITH_ONE_BAD)
+def test_every_verb_skips_one_bad_item_and_says_so(with_one_bad: None, case: str) -> None:
+    words = WITH_ONE_BAD[case]
+    if case == "convert back":
+        assert _call("convert", "damaged.h5", "--to", "npz", "--out", "container").exit_code == 3
+        file = Path("container/w1.npz")
+        file.write_bytes(file.read_bytes()[:-100])
+    answer = _call(*words, "--out", "out", "--json", "out.json")
+    assert answer.exit_code == 3, answer.output
+    result = json.loads(Path("out.json").read_text())
+    assert result["n_skipped"] == 1
+    (entry,) = result["skipped"]
+    assert entry.keys() == {"item", "file", "row", "reason"}
+    text = " ".join(answer.output.split())
+    assert "1 skipped" in text
+    assert entry["item"] in text
+    strict = _call(*words, "--out", "strict", "--strict")
+    assert strict.exit_code == 1, strict.output
+    assert entry["item"] in strict.output
+
+
+def test_one_damaged_sample_does_not_end_evaluate_and_predict(place: Path, tmp_path: Path) -> None:
+    path = damaged(place, tmp_path / "damaged.h5")
+    with Store.open(place / "water.h5") as store:
+        reference = store[2].matrices.fock
     wanted = {"item": "w3", "file": str(path), "row": 3}
     for verb in ("evaluate", "predict"):
         record = tmp_path / f"{verb}.json"

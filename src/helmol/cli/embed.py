@@ -39,13 +39,14 @@ def embed(
     """Draw atom features by element and by environment, and score how well they separate environments."""
     with session("embed", json_file=json_file, verbose=verbose) as s:
         from helmol.embed.run import embed_runs
+        from helmol.letters import text_of
         from helmol.predict import TrainedModel
 
         folder = out or Path(run) / "embedding"
         models = {}
         for path in [run, *(compare or [])]:
-            name = Path(os.path.realpath(path)).name
-            name = str(path) if name in models else name
+            name = text_of(Path(os.path.realpath(path)).name)
+            name = text_of(path) if name in models else name
             models[name] = TrainedModel.load(path, device=device).model
         result = embed_runs(
             models,

@@ -32,10 +32,13 @@ def guess(
         from helmol.pyscf import compare_starts
 
         model = TrainedModel.load(run, device=device)
-        found = structures.read(molecule)
+        found = list(structures.each(molecule))
         if not -len(found) <= index < len(found):
             raise InputError(f"{molecule} has {len(found)} structures, no index {index} (they count from 0)")
-        chosen = found[index].molecule
+        frame = found[index]
+        if isinstance(frame, InputError):
+            raise frame  # another frame that is no molecule does not matter
+        chosen = frame.molecule
         model.domain.check(chosen)
         names = [name.strip() for name in starts.split(",") if name.strip()]
         result = compare_starts(chosen, model, starts=names)

@@ -27,6 +27,7 @@ from helmol.cli.session import fail
 from helmol.cli.split import split
 from helmol.cli.sweep import sweep
 from helmol.cli.train import train
+from helmol.letters import shown
 
 VERBS = (
     doctor,
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if (message := _unknown_verb(words)) is not None:
-        typer.echo(f"helmol: {message}", err=True)
+        typer.echo(shown(f"helmol: {message}"), err=True)
         sys.exit(2)
     try:
         code = typer.main.get_command(app).main(words, prog_name="helmol", standalone_mode=False)
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # typer's own errors, whose base class it does not export, can say what they are about.
         if not hasattr(error, "format_message"):
             sys.exit(fail(f"helmol{verb_name}", error))
-        text = " ".join(error.format_message().split())
+        text = shown(" ".join(error.format_message().split()))
         typer.echo(f"helmol{verb_name}: {text} (see helmol{verb_name} --help)", err=True)
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)

@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from helmol.errors import HelmolError, InputError
+from helmol.letters import Lines, shown
 from helmol.repeats import filtered
 
 log = logging.getLogger("helmol.cli")
@@ -43,7 +44,7 @@ class Session:
 
     def say(self, text: str) -> None:
         """Print a line for people."""
-        typer.echo(text)
+        typer.echo(shown(text))
 
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: bool = False
@@ -59,11 +60,11 @@ class Session:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=title, title_justify="left")
+        table = Table(title=shown(title), title_justify="left")
         for k, column in enumerate(columns):
             table.add_column(column, justify="left" if left or k == 0 else "right")
         for row in rows:
-            table.add_row(*[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row])
+            table.add_row(*[f"{cell:.4g}" if isinstance(cell, float) else shown(str(cell)) for cell in row])
         Console(width=None if sys.stdout.isatty() else 120).print(table)
 
     def result(self, data: dict[str, Any]) -> None:
@@ -92,7 +93,7 @@ class Session:
 
     def next(self, command: str) -> None:
         """Print the next useful command."""
-        typer.echo(f"next: {command}")
+        self.say(f"next: {command}")
 
 
 @contextmanager
@@ -133,7 +134,7 @@ def fail(program: str, error: Exception, log_file: Path | None = None) -> int:
         text = f"this needs {LEFT_OUT[package]}, which is not installed here: pip install {package}"
     else:
         text = f"{_reason(error)} (traceback: {where})"
-    text = " ".join(text.split())
+    text = shown(" ".join(text.split()))
     typer.echo(f"{program}: {text if len(text) <= LONGEST else text[:LONGEST] + '…'}", err=True)
     return 1
 
@@ -162,7 +163,7 @@ def _configure_logging(verbose: bool) -> ExitStack:
     for old in [h for h in root.handlers if type(h) is logging.StreamHandler]:
         root.removeHandler(old)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Lines("%(message)s"))
     root.addHandler(handler)
     logs = ExitStack()
     if not verbose:

@@ -27,6 +27,7 @@ from helmol.errors import InputError
 from helmol.exchange.arrays import derived_arrays, exact_arrays
 from helmol.exchange.readers.sqlite import Database
 from helmol.files import file_stem, replacing, short_name, write_json, write_text
+from helmol.letters import letters, os_name
 from helmol.system import Sample
 
 HEADER = "store.json"
@@ -148,7 +149,7 @@ class Folder(Container):
     def _files(self) -> list[str]:
         """Return the files that the header names; all of them lie in this folder."""
         with understood(str(self.path / HEADER)):
-            names = [str(name) for name in self.header()["files"]]
+            names = [os_name(str(name)) for name in self.header()["files"]]
         if outside := [name for name in names if Path(name).name != name]:
             raise InputError(f"{self.path / HEADER} names {outside[0]!r}, which is no file of this folder")
         return names
@@ -197,7 +198,7 @@ class ExtxyzFolder(Folder):
             file.write(
                 structures.extxyz_text(
                     sample.id, sample.molecule, energy=sample.energy, forces=sample.forces,
-                    header={"chkfile": path.name},
+                    header={"chkfile": letters(path.name)},
                 )
             )  # fmt: skip
         self._written.append(path.name)

@@ -16,8 +16,9 @@ from helmol.exchange.arrays import sample_from
 from helmol.exchange.check import refuse_other_functions
 from helmol.exchange.containers import CONTAINERS, HEADER, NOTE, Container, Folder
 from helmol.files import entries
+from helmol.letters import text_of
 from helmol.locks import Claim
-from helmol.places import PathLike, text_of
+from helmol.places import PathLike
 from helmol.progress import Progress
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store

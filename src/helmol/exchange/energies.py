@@ -22,7 +22,8 @@ from helmol.exchange.labels import (
     KCAL_PER_MOL_PER_HARTREE,
     SMALLEST_FORCES,
 )
-from helmol.places import PathLike, text_of
+from helmol.letters import text_of
+from helmol.places import PathLike
 from helmol.progress import Progress
 from helmol.skipped import Skips
 from helmol.store import Store

@@ -16,7 +16,8 @@ from helmol import structures
 from helmol.config import Config, Files, PathText
 from helmol.errors import InputError
 from helmol.generate.plans import Work, complex_plans, conformer_plans, n_atoms, random_plans
-from helmol.places import files_at, text_of
+from helmol.letters import text_of
+from helmol.places import files_at
 from helmol.skipped import FAULTS, Skips
 from helmol.structures import (
     ComplexesConfig,

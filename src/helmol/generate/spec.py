@@ -17,6 +17,7 @@ from helmol.dft import LevelConfig
 from helmol.errors import ConfigError, InputError
 from helmol.generate.cluster import ExecutorConfig
 from helmol.generate.sources import StructuresConfig, with_paths
+from helmol.letters import text_of
 from helmol.places import Places, as_list, has_pattern
 
 
@@ -184,4 +185,4 @@ def _content(file: str, *, several: Collection[str]) -> str:
     if not path.is_file():
         raise InputError(f"structure file {path} does not exist")
     name = f"{path.resolve().parent.name}/{path.name}" if path.name in several else path.name
-    return f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    return f"{text_of(name)} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"

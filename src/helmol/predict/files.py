@@ -161,11 +161,14 @@ def _predict_all(
                 results = list(_predictions(model, chunk, skips, residual=residual, max_edges=max_edges))
                 for _, file, prediction in results:
                     if file in todo:
-                        _save(prediction, file, model, writers)
+                        prediction.save(_cleared(file, writers), model=model.fingerprint)
                         predicted += 1
                 done = [(item, file) for item, file, _ in results]
             for item, file in done:
-                _write_missing(file, writers)
+                try:
+                    _write_missing(file, writers)
+                except FAULTS as error:
+                    skips.add(error, item=item.id, file=item.file, row=item.row)
                 rows.append(_row(item.id, item.molecule, file))
             bar.advance(len(chunk))
     return rows, predicted
@@ -189,17 +192,15 @@ def _predictions(
             yield item, file, prediction
 
 
-def _save(prediction: Prediction, file: Path, model: TrainedModel, writers: Mapping[str, Writer]) -> None:
-    """Write a result and what is made of it; nothing of an earlier one stays beside it."""
+def _cleared(file: Path, writers: Mapping[str, Writer]) -> Path:
+    """Return the file of a result after removing what was made of an earlier one."""
     for suffix in {*OTHERS, *writers}:
         file.with_name(f"{file.stem}{suffix}").unlink(missing_ok=True)
-    prediction.save(file, model=model.fingerprint)
-    for suffix, write in writers.items():
-        write(prediction, file.with_name(f"{file.stem}{suffix}"))
+    return file
 
 
 def _write_missing(file: Path, writers: Mapping[str, Writer]) -> None:
-    """Write in other formats what only the ``.npz`` of an earlier call has."""
+    """Write in other formats what only the ``.npz`` has, of this call or an earlier one."""
     paths = {suffix: file.with_name(f"{file.stem}{suffix}") for suffix in writers}
     missing = {suffix: path for suffix, path in paths.items() if not path.exists()}
     if missing:

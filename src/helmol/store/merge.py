@@ -13,7 +13,7 @@ from typing import Any
 
 from helmol.basis import BasisSet
 from helmol.errors import InputError, StoreError
-from helmol.places import text_of
+from helmol.letters import text_of
 from helmol.progress import Progress
 from helmol.store.packed import Store
 from helmol.store.unfinished import unfinished

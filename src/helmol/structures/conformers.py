@@ -12,7 +12,7 @@ from pydantic import Field
 
 from helmol.config import Config
 from helmol.errors import InputError
-from helmol.places import text_of
+from helmol.letters import text_of
 from helmol.structures.assembly import packed
 from helmol.structures.sense import check_distances
 from helmol.structures.structure import Structure

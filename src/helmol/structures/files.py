@@ -11,7 +11,7 @@ import numpy as np
 from helmol.damage import DAMAGE, one_line
 from helmol.errors import HelmolError, InputError
 from helmol.files import plain, write_text
-from helmol.places import text_of
+from helmol.letters import text_of
 from helmol.structures.extxyz import extxyz_text
 from helmol.structures.foreign import read_frames
 from helmol.structures.frame import Frame
@@ -156,7 +156,7 @@ def from_atoms(atoms: Any, stated: Sequence[Statement] = ()) -> Molecule:
         raise InputError(
             f"atom {atom + 1} (X) is a dummy or ghost atom: leave it out, helmol knows real atoms"
         )
-    charge, spin = charge_and_spin(numbers, [*statements(atoms), *stated])
+    charge, spin = charge_and_spin(numbers, statements(atoms, stated))
     return Molecule.from_angstrom(numbers, np.asarray(atoms.get_positions()), charge=charge, spin=spin)
 
 

@@ -7,6 +7,7 @@ refused by name; it is never taken for a neutral singlet.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import warnings
@@ -26,7 +27,7 @@ from helmol.structures.surroundings import VACUUM
 
 NOTHING_TO_STATE = frozenset(
     (
-        "traj netcdftrajectory aims cif cfg cube gen gromacs gromos res struct struct_out "
+        "traj netcdftrajectory cif cfg cube gen gromacs gromos res struct struct_out "
         "turbomole-gradient v-sim vasp vasp-xdatcar xsf"
     ).split()
 )
@@ -47,7 +48,15 @@ GAUSSIAN_SURROUNDED = re.compile(
 GAUSSIAN_OUT = re.compile(r"Charge\s*=\s*(-?\d+)\s+Multiplicity\s*=\s*(\d+)")
 ORCA_CHARGE = re.compile(r"^\s*Total Charge\s+Charge\s+\.+\s+(-?\d+)", re.MULTILINE)
 ORCA_MULTIPLICITY = re.compile(r"^\s*Multiplicity\s+Mult\s+\.+\s+(\d+)", re.MULTILINE)
+GAUSSIAN_STATE = re.compile(r"^[ \t]*[-+]?\d+(?:[ \t,]+[-+]?\d+)+[ \t]*$", re.MULTILINE)
 TURBOMOLE_STATE = re.compile(r"\b(charge|unpaired)\s*=\s*(\S+)")
+XTB_STATE = re.compile(r"^[ \t]*\$(chrg|spin)\b[ \t]*=?[ \t]*([^\n#]*)", re.MULTILINE)
+TURBOMOLE_SURROUNDED = re.compile(
+    r"^[ \t]*\$(periodic|cell|lattice|point_charges|cosmo\w*|gbsa|alpb|solvation|embedding|external"
+    r"|efield)\b",
+    re.MULTILINE,
+)
+AIMS_SURROUNDED = re.compile(r"^[ \t]*(homogeneous_field|multipole|empty|pseudocore)\b", re.MULTILINE)
 
 
 def read_frames(path: Path) -> list[Frame | InputError]:
@@ -159,7 +168,8 @@ def _rows(path: Path, kind: str) -> list[Frame | InputError]:
 
 def _keys(path: Path) -> list[int]:
     """Return the ids of an SQLite database, without a look at what may be damaged in its rows."""
-    with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)) as connection:
+    uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
         return [int(key) for (key,) in connection.execute("SELECT id FROM systems ORDER BY id")]
 
 
@@ -176,6 +186,8 @@ def _gaussian_input(text: str) -> list[Frame]:
     """Read a Gaussian input with ASE, and charge and multiplicity from its calculator."""
     if "--link1--" in text.lower():
         raise InputError("this Gaussian input has several jobs (--Link1--): write the geometry as xyz")
+    # Gaussian takes commas between charge and multiplicity, ASE does not.
+    text = GAUSSIAN_STATE.sub(lambda line: line[0].replace(",", " "), text)
     (atoms,) = _ase(StringIO(text), "gaussian-in", attach_calculator=True)
     parameters = atoms.calc.parameters
     route = re.search(r"^[ \t]*#(.*?)\n[ \t]*\n", text, re.MULTILINE | re.DOTALL)
@@ -218,18 +230,35 @@ def _output(text: str, name: str, charges: list[str], multiplicities: list[str])
 
 
 def _turbomole(text: str) -> list[Frame]:
-    """Read a Turbomole ``coord`` file, positions in bohr, with ``$eht charge=.. unpaired=..``."""
+    """Read a Turbomole ``coord`` file, positions in bohr.
+
+    Charge and unpaired electrons stand in ``$eht charge=.. unpaired=..``, or as xTB reads them in
+    ``$chrg ..`` and ``$spin ..``.
+
+    Source: TURBOMOLE 7 manual, "Format of keywords"; xTB's manual page xcontrol(7).
+    """
     head = re.search(r"^[ \t]*\$coord([^\n]*)", text, re.MULTILINE)
     if head and head[1].strip():
         raise InputError(f"'$coord {head[1].strip()}': only $coord alone, with positions in bohr, is read")
-    if word := re.search(r"^[ \t]*\$(periodic|cell|lattice|point_charges|cosmo\w*)", text, re.MULTILINE):
+    if word := TURBOMOLE_SURROUNDED.search(text):
         raise InputError(f"the file has ${word[1]}: helmol knows molecules in vacuum only")
     numbers = re.sub(r"(?<=[\d.])[dD](?=[-+]?\d)", "e", text)
     stated: list[Statement] = []
     for line in re.findall(r"^[ \t]*\$eht([^\n]*)", text, re.MULTILINE):
         for key, value in TURBOMOLE_STATE.findall(line):
             stated.append(whole("charge" if key == "charge" else "unpaired", f"$eht {key}", value))
+    for key, value in XTB_STATE.findall(text):
+        stated.append(whole("charge" if key == "chrg" else "unpaired", f"${key}", value.strip()))
     return [Frame(atoms, stated=tuple(stated)) for atoms in _ase(StringIO(numbers), "turbomole")]
+
+
+def _aims(text: str) -> list[Frame]:
+    """Read ``geometry.in`` of FHI-aims; initial charges and moments stay in what ASE reads."""
+    from ase.io.aims import read_aims
+
+    if word := AIMS_SURROUNDED.search(text):
+        raise InputError(f"the file has {word[1]}: {VACUUM}")
+    return [Frame(read_aims(StringIO(text)))]
 
 
 def _cjson(text: str) -> list[Frame]:
@@ -276,6 +305,7 @@ READERS: dict[str, Callable[[str], Sequence[Frame | InputError]]] = {
     "gaussian-out": _gaussian_output,
     "orca-output": _orca_output,
     "turbomole": _turbomole,
+    "aims": _aims,
     "cjson": _cjson,
     "proteindatabank": _protein,
 }

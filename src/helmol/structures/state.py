@@ -28,6 +28,24 @@ MULTIPLICITY = frozenset(
 UNPAIRED = frozenset("uhf unpaired nunpaired unpairedelectrons nopen magmom".split())
 """Names of the number of unpaired electrons 2S: ``uhf`` of xTB, ``magmom`` (µB) of ASE."""
 
+ELECTRONS = frozenset("nelec nelectron nelectrons electrons numberofelectrons numelectrons".split())
+"""Names of the number of electrons, which says the charge in another way."""
+
+LAST_WITHOUT_CORE = 18
+"""Of elements after argon some electrons may be in a core potential, and not be counted."""
+
+UNKNOWN_CHARGE = frozenset("q chg crg qtot qtotal totalq totq netq chargestate".split())
+UNKNOWN_MULTIPLICITY = frozenset("multip gmult smult spinmult".split())
+UNKNOWN_UNPAIRED = frozenset("2s twos nunp nopenshell".split())
+"""Names that nobody documents; what they say must be what other names say."""
+
+WORDS_OF_SPIN = dict(
+    singlet=0, doublet=1, triplet=2, quartet=3, quintet=4, sextet=5, septet=6, octet=7
+)  # fmt: skip
+"""2S of what chemists call a spin state."""
+
+MEANING = {"charge": "charge", "multiplicity": "multiplicity", "uhf": "number of unpaired electrons 2S"}
+
 CONVENTION = {"charge": "", "multiplicity": "the multiplicity 2S+1", "unpaired": "2S, the unpaired electrons"}
 
 OTHER_CHARGES = frozenset("nuclear core point background nuclei valence effective".split())
@@ -96,8 +114,8 @@ def whole(kind: Literal["charge", "multiplicity", "unpaired"], name: str, value:
     return Statement(kind, name, number)
 
 
-def statements(atoms: Any) -> list[Statement]:
-    """Return everything that ``ase.Atoms`` state about their charge and spin.
+def statements(atoms: Any, stated: Iterable[Statement] = ()) -> list[Statement]:
+    """Return all that ``ase.Atoms`` state about their charge and spin, and what is ``stated`` elsewhere.
 
     Read are ``atoms.info`` (names in :data:`CHARGE`, :data:`MULTIPLICITY`, :data:`UNPAIRED`), initial charges
     and magnetic moments, whose sums ASE takes for charge and 2S, per-atom charges, and parameters and results
@@ -110,7 +128,8 @@ def statements(atoms: Any) -> list[Statement]:
     found += _of_calculator(atoms.calc)
     for name, values in _per_atom(atoms):
         found += _sum(name, values, len(atoms))
-    _refuse_unknown(atoms.info, found)
+    found += stated
+    _refuse_unknown(atoms.info, atoms.numbers, found)
     return found
 
 
@@ -139,7 +158,8 @@ def statements_of_text(text: str) -> list[Statement]:
     """Return the charge and spin in a comment such as ``Total charge: -1 ; Unpaired electrons: 0``.
 
     Raises:
-        InputError: a number follows a name without a colon, which may or may not be what it says.
+        InputError: a number follows a name without a colon, which may or may not be what it says, or the spin
+            is stated by a word such as ``triplet``.
     """
     found = []
     for words, colon, number in WORDS_AND_NUMBER.findall(text):
@@ -152,6 +172,8 @@ def statements_of_text(text: str) -> list[Statement]:
         if not colon:
             raise InputError(f"the comment says '{name} {number}': write {_plain(kind)}=NUMBER")
         found.append(whole(kind, name, number))
+    if not any(s.kind != "charge" for s in found):
+        _refuse_words(text)
     return found
 
 
@@ -251,31 +273,51 @@ def _sum(name: str, values: Array, n_atoms: int) -> list[Statement]:
     return [Statement("charge", f"{name} (their sum)", float(values.sum()), rounding)]
 
 
-def _refuse_unknown(info: Mapping[str, Any], found: list[Statement]) -> None:
-    """Raise if a header has a charge or spin under an unknown name that is not what was found."""
+def _refuse_unknown(info: Mapping[str, Any], numbers: IntArray, found: list[Statement]) -> None:
+    """Raise if a header has a charge or spin under an unknown name, or in words, that was not found."""
     charge = next((round(s.number) for s in found if s.kind == "charge" and s.is_whole), 0)
     spin = next((round(s.number) for s in found if s.kind != "charge" and s.is_whole), 0)
+    known = {"charge": charge, "multiplicity": spin + 1, "uhf": spin}
     for key, value in flat_items(info):
-        words = words_of(key)
         if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+\s*", value):
             value = int(value)
-        if _kind(plain_name(key)) is not None or isinstance(value, (bool, np.bool_, str)) or np.ndim(value):
+        if isinstance(value, (bool, np.bool_, str)):
+            if not any(s.kind != "charge" for s in found):
+                _refuse_words(value if isinstance(value, str) else key)
             continue
-        last, other = words[-1], words[0] in OTHER_CHARGES
-        known = {
-            "charge": charge,
-            "q": charge,
-            "spin": spin + 1,
-            "multiplicity": spin + 1,
-            "mult": spin + 1,
-        }.get(last)
-        if known is None or other or not isinstance(value, (int, float, np.number)) or value == known:
+        if np.ndim(value) or not isinstance(value, (int, float, np.number)):
             continue
-        plain = "charge" if last in ("charge", "q") else "multiplicity"
-        raise InputError(
-            f"{key} = {_short(value)} is a name that helmol does not know: if it is the {plain} of the "
-            f"molecule write {plain}={_short(value)}, else delete it"
-        )
+        n_electrons = int(np.sum(numbers)) - charge
+        if plain_name(key) in ELECTRONS and value != n_electrons and np.max(numbers) <= LAST_WITHOUT_CORE:
+            raise InputError(
+                f"{key} = {_short(value)}, nuclei and charge {charge} make {n_electrons}: give the right "
+                "charge="
+            )
+        plain = _meant(key)
+        if plain is not None and value != known[plain]:
+            raise InputError(
+                f"{key} = {_short(value)} is a name that helmol does not know: if it is the {MEANING[plain]} "
+                f"of the molecule write {plain}={_short(value)}, else delete it"
+            )
+
+
+def _refuse_words(text: str) -> None:
+    """Raise if a header without a number for the spin has one word such as ``triplet``."""
+    said = {word for word in re.findall(r"[a-z]+", text.lower()) if word in WORDS_OF_SPIN}
+    if len(said) == 1 and (spin := WORDS_OF_SPIN[word := said.pop()]):
+        raise InputError(f"the header says {word!r}: write multiplicity={spin + 1}, or delete the word")
+
+
+def _meant(key: str) -> str | None:
+    """Return what a name that is not known may stand for: ``charge``, ``multiplicity`` or ``uhf``."""
+    name, words = plain_name(key), words_of(key)
+    if _kind(name) is not None or words[0] in OTHER_CHARGES:
+        return None
+    if words[-1] in ("charge", "chg", "q") or name in UNKNOWN_CHARGE:
+        return "charge"
+    if words[-1] in ("spin", "multiplicity", "mult") or name in UNKNOWN_MULTIPLICITY:
+        return "multiplicity"
+    return "uhf" if name in UNKNOWN_UNPAIRED else None
 
 
 def flat_items(info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

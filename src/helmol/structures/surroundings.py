@@ -13,7 +13,7 @@ from helmol.structures.state import flat_items, plain_name
 FIELDS = frozenset("efield electricfield externalfield externalelectricfield magneticfield".split())
 CHARGES = frozenset("pointcharges externalcharges mmcharges backgroundcharges".split())
 SOLVENTS = frozenset(
-    "solvent solvation solventmodel implicitsolvent solvated pcm cpcm smd cosmo alpb gbsa".split()
+    "solvent solventname solvation solventmodel implicitsolvent solvated pcm cpcm smd cosmo alpb gbsa".split()
 )
 LENGTHS = frozenset("unit units lengthunit lengthunits positionunit positionunits posunit".split())
 RELATIVITY = frozenset("x2c dkh zora relativistic relativity".split())

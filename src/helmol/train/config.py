@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from helmol.config import Config, parse
+from helmol.config import Config, PathName, parse
 from helmol.errors import ConfigError
 from helmol.model import MODEL_PRESETS, LossKind, LossWeights, ModelConfig, Precision
 from helmol.model.heads import HEADS
@@ -27,7 +26,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class DataConfig(Config):
     """Say which molecules are for training and which for validation. Short: ``data: water.h5``."""
 
-    store: Path
+    store: PathName
     """Store to train on."""
     train: str | Count = "train"
     """Training molecules: name of a split of the store, or how many to draw."""
@@ -50,7 +49,7 @@ class DataConfig(Config):
 class InitConfig(Config):
     """Start from the weights of another model. Short: ``init: runs/ethanol``."""
 
-    model: Path | None = None
+    model: PathName | None = None
     """Run or model folder whose weights to start from. The network is then that model's, whatever the
     preset says; its heads are kept where the task needs them."""
     new_head: bool = False

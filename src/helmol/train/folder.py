@@ -19,6 +19,7 @@ from helmol import __version__
 from helmol.damage import read_json, understood
 from helmol.errors import ConfigError, InputError
 from helmol.files import entries, plain, write_json, write_text
+from helmol.letters import Lines
 from helmol.repeats import filtered
 from helmol.train.checkpoint import NEW, OLD, recover
 from helmol.train.updates import SCHEMA
@@ -108,7 +109,7 @@ def describe(
     folder: Path, config: Mapping[str, Any], split: Mapping[str, Any], *, device: torch.device
 ) -> None:
     """Write ``config.yaml``, ``split.json`` and ``environment.json``."""
-    settings = {"schema": SCHEMA, **config}
+    settings = plain({"schema": SCHEMA, **config})
     write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     write_json(folder / SPLIT, split)
     write_json(folder / "environment.json", environment(device))
@@ -144,7 +145,7 @@ def _commit() -> str | None:
         return None
     try:
         command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip() or None
@@ -219,8 +220,8 @@ class _LogFile(logging.FileHandler):
 def logging_to(path: Path) -> Iterator[None]:
     """Append what helmol logs to a file, repeated warnings once, and the traceback of what ends the run."""
     root = logging.getLogger("helmol")
-    handler = _LogFile(path, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler = _LogFile(path, delay=True, encoding="utf-8")
+    handler.setFormatter(Lines("%(asctime)s %(name)s %(levelname)s %(message)s"))
     level = root.level
     if not root.isEnabledFor(logging.INFO):
         root.setLevel(logging.INFO)

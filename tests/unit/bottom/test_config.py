@@ -54,13 +54,13 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     ],
 )
 def test_what_is_no_configuration_is_one_short_line_at_once(tmp_path, text, words):
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(InputError) as caught:
         read(tmp_path, text)
     assert words in str(caught.value)
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - begin < 20
+    assert time.process_time() - begin < 20
 
 
 def test_anchors_merge_keys_and_a_byte_order_mark_are_good(tmp_path):

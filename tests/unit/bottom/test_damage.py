@@ -95,9 +95,9 @@ def lying(path, content):
     ],
 )
 def test_an_array_that_is_not_what_it_says_is_refused_at_once(tmp_path, content):
-    path, begin = lying(tmp_path / "a.npz", content), time.monotonic()
+    path, begin = lying(tmp_path / "a.npz", content), time.process_time()
     assert str(path) in refused(read_npz, path)
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_a_small_file_that_claims_more_than_there_is_memory_is_refused(tmp_path):

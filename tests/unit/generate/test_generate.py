@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -309,31 +310,43 @@ def test_a_dying_process_costs_only_its_own_molecule() -> None:
 
 
 RUN = """
-import signal, sys, typer
-# A test run that was started in the background would leave Ctrl-C ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import signal, sys, time, typer
 from helmol.cli.generate import generate
+from helmol.store import Store
+written, interrupted = 0, False
+append = Store.append
+def told(*arguments):
+    # Say that the first batch is in the store, and do not write the second before this is stopped.
+    global written
+    while written and not interrupted and "--stopped" in sys.argv:
+        time.sleep(0.01)
+    append(*arguments)
+    written += 1
+    print("in the store", flush=True)
+def interrupt(*arguments):
+    global interrupted
+    interrupted = True
+    signal.default_int_handler(*arguments)
 if __name__ == "__main__":
-    app = typer.Typer(); app.command()(generate); app()
+    # A test run that was started in the background would leave Ctrl-C ignored.
+    signal.signal(signal.SIGINT, interrupt)
+    Store.append = told
+    app = typer.Typer(); app.command()(generate); app([word for word in sys.argv[1:] if word != "--stopped"])
 """
 
 
-def stopped(command: list[str], out: Path, how: signal.Signals) -> tuple[int, str]:
-    """Start a generation, stop it soon after its first batch, return its exit code and standard error."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
-    empty = None
-    while process.poll() is None and time.monotonic() < deadline:
-        size = out.stat().st_size if out.exists() else None
-        empty = empty or size
-        if empty and size and size > 2 * empty:
-            # The file grows while it is being changed; let the first batch get through.
-            time.sleep(0.8)
-            break
-        time.sleep(0.01)
+def stopped(command: list[str], how: signal.Signals) -> tuple[int, str]:
+    """Stop a generation some time after its first batch; return its exit code and standard error."""
+    process = subprocess.Popen(
+        [*command, "--stopped"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in the store\n"
+    time.sleep(random.Random(how).uniform(0, 0.5))
     # As a terminal does it: Ctrl-C goes to the workers too.
     os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=200)
     return process.returncode, stderr
 
 
@@ -353,7 +366,7 @@ def test_stopped_at_any_moment_a_rerun_completes(tmp_path: Path, how: signal.Sig
         str(out),
         *settings,
     ]
-    returncode, stderr = stopped(command, out, how)
+    returncode, stderr = stopped(command, how)
     assert returncode != 0
     if how == signal.SIGINT:
         assert returncode == 130, stderr

@@ -231,3 +231,17 @@ def test_any_name_of_a_molecule_makes_a_file(tmp_path, name):
     assert [row["id"] for row in result["molecules"]] == [name, name + "/"]
     assert len(list((tmp_path / "out").glob("*.npz"))) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"x.h5", "out"}
+
+
+def test_a_format_that_one_molecule_does_not_fit_costs_nothing_else(store, tmp_path):
+    def odd(prediction, path):
+        if prediction.id.endswith("003"):
+            raise ValueError("more shells than this format knows")
+        write_text(prediction, path)
+
+    result = predict_file(Model(), store, out=tmp_path, writers={".molden": odd})
+    (entry,) = result["skipped"]
+    assert (entry["item"], entry["row"]) == ("H2O-0-003", 3)
+    assert entry["reason"] == "more shells than this format knows"
+    assert result["n_molecules"] == 10  # its matrices are there
+    assert len(list(tmp_path.glob("*.molden"))) == 9

@@ -6,7 +6,6 @@ import pickle
 import random
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -192,6 +191,4 @@ def test_separate_programs_are_refused_as_forked_ones_are(tmp_path):
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    begin = time.monotonic()
     Store.open(path, "a").close()
-    assert time.monotonic() - begin < 5

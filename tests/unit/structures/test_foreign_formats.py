@@ -84,6 +84,9 @@ def test_sdf_has_many_records_with_data_items(tmp_path: Path) -> None:
     is_water(found[0], 0, 0)
     is_water(found[1], 2, 0)
     assert found[1].provenance["logP"] == "0.3"
+    # Other names that say the same as the molfile do no harm.
+    more = charged + "> <Formal Charge>\n2\n\n> <n_electrons>\n8\n\n"
+    is_water(read(tmp_path / "w.sdf", more + "$$$$\n")[0], 2, 0)
     wrong = charged.replace("CHARGE>\n2", "CHARGE>\n0")
     with pytest.raises(InputError, match=r"frame 2 of 2: total_charge = 0 and M +CHG = 2 contradict"):
         read(tmp_path / "w.sdf", plain + "$$$$\n" + wrong + "$$$$\n")
@@ -109,6 +112,7 @@ def test_gaussian_input(tmp_path: Path) -> None:
     head = "%mem=1GB\n#P PBEPBE/def2SVP {}\n\ntitle\n\n"
     is_water(read(tmp_path / "w.gjf", head.format("") + "1 2\n" + rows + "\n")[0], 1, 1)
     is_water(read(tmp_path / "w.com", head.format("") + "2 1\n" + rows + "\n")[0], 2, 0)
+    is_water(read(tmp_path / "w.com", head.format("") + " 2,1 2,1\n" + rows + "\n")[0], 2, 0)
     for word in ("scrf=(solvent=water)", "field=x+10", "charge"):
         with pytest.raises(InputError, match="asks for"):
             read(tmp_path / "w.gjf", head.format(word) + "0 1\n" + rows + "\n")
@@ -199,6 +203,12 @@ def test_turbomole(tmp_path: Path) -> None:
     )
     is_water(read(tmp_path / "coord", f"$coord\n{rows}$end\n")[0], 0, 0)
     is_water(read(tmp_path / "coord", f"$coord\n{rows}$eht charge=1 unpaired=1\n$end\n")[0], 1, 1)
+    # xTB reads its own groups from the same file.
+    is_water(read(tmp_path / "coord", f"$coord\n{rows}$chrg -2\n$spin 2\n$end\n")[0], -2, 2)
+    with pytest.raises(InputError, match=r"\$eht charge = 1 and \$chrg = 2 contradict"):
+        read(tmp_path / "coord", f"$coord\n{rows}$eht charge=1\n$chrg 2\n$end\n")
+    with pytest.raises(InputError, match=r"has \$gbsa"):
+        read(tmp_path / "coord", f"$coord\n{rows}$gbsa\n  solvent=water\n$end\n")
     with pytest.raises(InputError, match="coord angs"):
         read(tmp_path / "coord", f"$coord angs\n{rows}$end\n")
     with pytest.raises(InputError, match=r"has \$periodic"):
@@ -206,6 +216,16 @@ def test_turbomole(tmp_path: Path) -> None:
     angstrom = "".join(f"{' '.join(map(str, p))} {s}\n" for s, p in zip("ohh", POSITIONS, strict=True))
     with pytest.raises(InputError, match="converted once too often"):
         read(tmp_path / "coord", f"$coord\n{angstrom}$end\n")
+
+
+def test_aims(tmp_path: Path) -> None:
+    rows = [f"atom {' '.join(map(str, p))} {s}\n" for s, p in zip("OHH", POSITIONS, strict=True)]
+    path = tmp_path / "geometry.in"
+    is_water(read(path, "".join(rows))[0], 0, 0)
+    is_water(read(path, rows[0] + "  initial_charge 2.0\n" + rows[1] + rows[2])[0], 2, 0)
+    for line in ("homogeneous_field 0 0 0.1", "multipole 0 0 5 0 1.0", "empty 0 0 3 H"):
+        with pytest.raises(InputError, match=f"the file has {line.split()[0]}: helmol knows"):
+            read(path, "".join(rows) + line + "\n")
 
 
 def test_chemical_json_and_pdb(tmp_path: Path) -> None:

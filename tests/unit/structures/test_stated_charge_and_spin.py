@@ -93,6 +93,16 @@ def test_comments_in_words(tmp_path: Path, comment: str, state: tuple[int, int])
         (f"{PROPERTIES} mol_charge=2", "mol_charge = 2 is a name that helmol does not know"),
         (f"{PROPERTIES} q=1", "q = 1 is a name that helmol does not know"),
         (f"{PROPERTIES} ground_spin=3", "ground_spin = 3 is a name that helmol does not know"),
+        (f"{PROPERTIES} chg=2", "chg = 2 is a name .* if it is the charge of the molecule write charge=2"),
+        (f"{PROPERTIES} q_tot=-2", "q_tot = -2 is a name that helmol does not know"),
+        (f"{PROPERTIES} multip=3", "write multiplicity=3"),
+        (f"{PROPERTIES} 2S=2", "if it is the number of unpaired electrons 2S of the molecule write uhf=2"),
+        (
+            f"{PROPERTIES} n_electrons=8",
+            "n_electrons = 8, nuclei and charge 0 make 10: give the right charge=",
+        ),
+        (f"{PROPERTIES} spin_state=triplet", "the header says 'triplet': write multiplicity=3"),
+        ("water, triplet state", "the header says 'triplet'"),
     ],
 )
 def test_what_is_not_clear_is_refused_by_name(tmp_path: Path, header: str, message: str) -> None:
@@ -101,7 +111,12 @@ def test_what_is_not_clear_is_refused_by_name(tmp_path: Path, header: str, messa
 
 
 def test_unknown_names_that_say_the_same_do_no_harm(tmp_path: Path) -> None:
-    assert read(tmp_path, frame(f"{PROPERTIES} charge=2 mol_charge=2 ground_spin=1")) == (2, 0)
+    assert read(tmp_path, frame(f"{PROPERTIES} charge=2 mol_charge=2 ground_spin=1 n_electrons=8 q=2")) == (
+        2,
+        0,
+    )
+    assert read(tmp_path, frame("singlet at the singlet-triplet crossing")) == (0, 0)
+    assert read(tmp_path, frame("spin=1 triplet geometry")) == (0, 0)
     assert read(tmp_path, frame(f"{PROPERTIES} nuclear_charge=8 point_charge=0.3 charge_model=resp")) == (
         0,
         0,

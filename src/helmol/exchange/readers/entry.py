@@ -17,7 +17,7 @@ from helmol.damage import DAMAGE, one_line, understood
 from helmol.elements import SYMBOLS
 from helmol.errors import HelmolError, InputError
 from helmol.exchange.readers.arrangement import Arrangement
-from helmol.places import text_of
+from helmol.letters import text_of
 from helmol.skipped import LONGEST_REASON, Skips
 from helmol.system import Sample
 
