@@ -25,9 +25,11 @@ TABLE = Path(__file__).with_name("atoms.json")
 
 TAIL = 1e-5
 """Density at which an atom ends for the choice of points, per bohr³."""
+VOID = 1e-10
+"""Density that is not felt by any point, per bohr³."""
 STEEPEST_DENSITY, STEEPEST_VALENCE = 300.0, 3.0
-"""Last exponent of a density over the squared charge of the nucleus, with all electrons and beside an effective
-core potential; the cusp at the nucleus is steeper, and holds next to nothing."""
+"""Last exponent of a density over the squared charge of the nucleus, with all electrons and beside an
+effective core potential; the cusp at the nucleus is steeper, and holds next to nothing."""
 STEEPEST_POTENTIAL = 1e5
 """The same of a potential. What is left out of −Z/r is a point of 1e-5 π Eh bohr³ per Z."""
 WORSE = 2.0
@@ -61,16 +63,26 @@ class SphericalAtom:
 
     @cached_property
     def radius(self) -> float:
-        """Distance at which the density falls below ``TAIL`` for good, bohr."""
+        """Distance up to which there are points to fit at, bohr."""
+        return self._end(TAIL)
+
+    @cached_property
+    def reach(self) -> float:
+        """Distance beyond which there is no density to speak of, bohr."""
+        return self._end(VOID)
+
+    def _end(self, density: float) -> float:
+        """Return the distance at which the density falls below a value for good, bohr."""
         r = np.linspace(0.5, 20.0, 2000)
-        return float(r[np.flatnonzero(self.density_at(r) > TAIL).max()])
+        return float(r[np.flatnonzero(self.density_at(r) > density).max()])
 
     @cached_property
     def potential(self) -> Array:
         """Coefficients of ``−Z/r + ∫ρ(r')/|r−r'|`` over the ladder, from the atom's first exponent on, Eh.
 
         The potential of the charge q of one Gaussian is ``q erf(√α r)/r``; the sum ends with the atom, as
-        that of Gaussians does. Least squares; matrix elements of ethanol in def2-SVP are off by 1 µEh on average.
+        that of Gaussians does. Least squares: matrix elements of atoms up to oxygen are off by less than a
+        µEh on average, of krypton by 35.
         """
         n = _levels(STEEPEST_POTENTIAL * max(self.charge, 1) ** 2)
         r = distances()
@@ -79,13 +91,13 @@ class SphericalAtom:
         values = (erf(np.sqrt(alpha) * r[:, None]) @ charges - self.charge) / r
         z = max(self.charge, 1)
         weights = r**3 * (2 + 10 * np.exp(-2 * r) + z**3 * np.exp(-2 * z * r))
-        found = np.zeros(n)
+        found: Array = np.zeros(n)
         found[self.first :] = least_squares(gaussians(r, n)[:, self.first :], values, weights)
-        return np.asarray(found)
+        return found
 
     def density_at(self, r: Array) -> Array:
         """Return the density at distances, per bohr³."""
-        return gaussians(r, len(self.density)) @ np.array(self.density)
+        return np.asarray(gaussians(r, len(self.density)) @ np.array(self.density))
 
 
 def gaussians(r: Array, n: int) -> Array:

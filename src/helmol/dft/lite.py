@@ -15,9 +15,9 @@ def minao_lite(mole: gto.Mole, xc: str) -> Array:
     """Return ``T + V_ECP + Σ_A V_A + u_xc``, PySCF order, Eh.
 
     V_A is the potential of nucleus and electrons of the neutral, spherical atom A, u_xc the fitted
-    exchange-correlation potential of the sum of the atoms' densities. Both are sums of Gaussians around the
-    atoms, so a matrix element is a sum of overlaps of three Gaussians. Charge and spin of the molecule have no
-    influence: ions get the matrix of the neutral molecule, both spins get the same.
+    exchange-correlation potential of the sum of the atoms' densities. Both are sums of Gaussians around
+    the atoms, so a matrix element is a sum of overlaps of three Gaussians. Charge and spin of the molecule
+    have no influence: ions get the matrix of the neutral molecule, both spins get the same.
 
     Args:
         mole: any molecule, with or without effective core potentials.

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 from pyscf.dft import gen_grid, libxc
+from scipy.linalg.blas import dsyrk
 
 from helmol.arrays import Array
 from helmol.dft.atoms import LOWEST_EXPONENT, SphericalAtom, exponents, gaussians, least_squares
 from helmol.dft.gaussian_field import LONG, GaussianField, library_of_atoms, pointer
 
+Columns = npt.NDArray[np.intp]
+
 STAND_IN = "pbe"
 """Functional in the place of one whose potential is no function of density and gradient."""
 N_S, N_P = 3, 2
 """Gaussians of each atom with free coefficients, and those times x, y, z."""
+N_FUNCTIONS = N_S + 3 * N_P
 WIDTH = 2.3
 """Exponent of the widest of them times the square of the atom's radius."""
 RADIAL, ANGULAR = 8, 194
@@ -36,7 +39,10 @@ LEAST_DENSITY = 1e-9
 """Density below which the potential is left out, per bohr³."""
 RIDGE = 1e-9
 """Regularisation of the fit, relative to normalised functions."""
-NUMBERS_AT_ONCE = 8_000_000
+NEGLIGIBLE = 10.0
+"""Functions of the fit that are nowhere above exp(−10) on the points of an atom are left out there. It costs
+0.1 µEh at most."""
+NUMBERS_AT_ONCE = 4_000_000
 """Values of functions on points that are kept at a time."""
 
 
@@ -70,27 +76,39 @@ def fitted_xc(centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Gaussi
         atoms: what is there.
         xc: a functional of density and gradient, in PySCF's notation.
     """
-    steep = [steep_part(atom, xc) for atom in atoms]
-    points = Points(centres, atoms, steep)
-    n = len(atoms) * points.n_functions
+    points = Points(centres, atoms, [steep_part(atom, xc) for atom in atoms])
+    n = len(atoms) * N_FUNCTIONS
     normal, right = np.zeros((n, n)), np.zeros(n)
     for batch in points.batches():
         potential = xc_potential(xc, *batch.density)
-        for owned in batch.owners(potential):
-            rows = owned.functions * np.sqrt(owned.weights)
-            normal[np.ix_(owned.columns, owned.columns)] += rows @ rows.T
-            right[owned.columns] += owned.functions @ (owned.weights * owned.rest)
+        for columns, functions, rest in batch.parts(potential):
+            # A row of functions times its own transpose: one triangle of it, as BLAS has it.
+            square = dsyrk(1.0, functions.T, trans=1).T
+            add_lower(normal, columns, square)
+            right[columns] += functions @ rest
     return points.field(_solved(normal, right))
 
 
+def add_lower(to: Array, columns: Columns, square: Array) -> None:
+    """Add to the lower triangle of some rows and columns of a matrix."""
+    kernels = library_of_atoms()
+    if kernels is None:
+        to[np.ix_(columns, columns)] += np.tril(square)
+    else:
+        n, n_all = ctypes.c_long(len(columns)), ctypes.c_long(len(to))
+        kernels.add_lower(n, pointer(columns), pointer(square), n_all, pointer(to))
+
+
 def _solved(normal: Array, right: Array) -> Array:
-    """Return the coefficients of a fit."""
+    """Return the coefficients of a fit from the lower triangle of its equations."""
     scale = np.sqrt(np.diag(normal))
     # Nothing is fitted by a function that is zero on all points.
     scale[scale == 0] = 1.0
-    normal = normal / np.outer(scale, scale)
+    normal /= scale
+    normal /= scale[:, None]
     normal[np.diag_indices(len(scale))] += RIDGE
-    return np.asarray(scipy.linalg.solve(normal, right / scale, assume_a="pos") / scale)
+    factor = scipy.linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(scipy.linalg.cho_solve(factor, right / scale) / scale)
 
 
 def xc_potential(xc: str, rho: Array, gradient: Array, hessian: Array) -> Array:
@@ -164,23 +182,6 @@ def points_of(atom: SphericalAtom) -> tuple[Array, Array]:
     return np.concatenate(places), np.concatenate(weights)
 
 
-@dataclass(frozen=True)
-class Owned:
-    """Hold the points of one atom, and what is fitted on them.
-
-    Attributes:
-        columns: places of the functions that are not negligible among all, ``[n_columns]``.
-        weights: ``q``, ``[n]``.
-        rest: the potential without its steep part, Eh, ``[n]``.
-        functions: ``[n_columns, n]``.
-    """
-
-    columns: npt.NDArray[np.intp]
-    weights: Array
-    rest: Array
-    functions: Array
-
-
 class Batch:
     """Hold the points of some atoms.
 
@@ -188,18 +189,25 @@ class Batch:
         density: the density ``[n]``, its gradient ``[3, n]``, its second derivatives ``[6, n]``.
     """
 
-    def __init__(self, parts: list[tuple[npt.NDArray[np.intp], Array, Array, Array]]) -> None:
-        self._parts = parts
-        values = np.concatenate([values for _, _, values, _ in parts], axis=1)
+    def __init__(self, found: list[tuple[Columns, Array, Array]]) -> None:
+        self._found = found
+        values = np.concatenate([values for _, values, _ in found], axis=1)
         self.density = values[0], values[1:4], values[4:10]
 
-    def owners(self, potential: Array) -> Iterator[Owned]:
-        """Yield what is needed for the fit, atom by atom."""
+    def parts(self, potential: Array) -> Iterator[tuple[Columns, Array, Array]]:
+        """Yield what is fitted on the points of one atom after another.
+
+        Args:
+            potential: on all points of the batch, Eh.
+
+        Yields:
+            Which functions are not negligible there, their values, and the potential without its steep part;
+            both times the root of the weights.
+        """
         start = 0
-        for columns, weights, values, functions in self._parts:
-            end = start + len(weights)
-            rest = potential[start:end] - values[10]
-            yield Owned(columns, weights * values[11], rest, functions[columns])
+        for columns, values, functions in self._found:
+            end = start + values.shape[1]
+            yield columns, functions, (potential[start:end] - values[10]) * values[11]
             start = end
 
 
@@ -213,23 +221,23 @@ class Points:
     """
 
     def __init__(self, centres: Array, atoms: Sequence[SphericalAtom], steep: Sequence[Array]) -> None:
-        self.centres, self.atoms = np.ascontiguousarray(centres), atoms
-        self.n_functions = N_S + 3 * N_P
-        n_levels = max(len(one) for one in (*steep, *(atom.density for atom in atoms)))
-        self.density, self.steep = np.zeros((len(atoms), n_levels)), np.zeros((len(atoms), n_levels))
-        self.levels = np.array([[*s, *p] for s, p in map(fit_levels, atoms)], dtype=LONG)
-        self.first = np.array(
-            [min(atom.first, levels[0]) for atom, levels in zip(atoms, self.levels, strict=True)], dtype=LONG
-        )
-        self.last = np.array(
-            [max(len(atom.density), len(one)) for atom, one in zip(atoms, steep, strict=True)], dtype=LONG
-        )
+        self.centres, self.atoms, n_atoms = np.ascontiguousarray(centres), atoms, len(atoms)
+        lengths = [max(len(atom.density), len(one)) for atom, one in zip(atoms, steep, strict=True)]
+        self.density, self.steep = np.zeros((n_atoms, max(lengths))), np.zeros((n_atoms, max(lengths)))
         for k, (atom, one) in enumerate(zip(atoms, steep, strict=True)):
             self.density[k, : len(atom.density)], self.steep[k, : len(one)] = atom.density, one
+        self.levels = np.array([[*s, *p] for s, p in map(fit_levels, atoms)], dtype=LONG)
+        self.first = np.minimum(self.levels[:, 0], [atom.first for atom in atoms])
+        self.last = np.array(lengths, dtype=LONG)
+        # The least distance of any point of an atom (rows) from another one (columns).
+        distance = np.linalg.norm(self.centres[:, None] - self.centres, axis=-1)
+        gap = np.maximum(distance - [[atom.radius] for atom in atoms], 0)
+        self.wanted = LOWEST_EXPONENT * 2.0**self.levels * gap[:, :, None] ** 2 < NEGLIGIBLE
+        self.near = self.wanted.any(axis=2) | (gap < [atom.reach for atom in atoms])
 
     def field(self, coefficients: Array) -> GaussianField:
         """Return a fitted potential as Gaussians around the atoms."""
-        fitted = coefficients.reshape(len(self.atoms), self.n_functions)
+        fitted = coefficients.reshape(len(self.atoms), N_FUNCTIONS)
         s, p = self.steep.copy(), np.zeros((*self.steep.shape, 3))
         every = np.arange(len(self.atoms))[:, None]
         s[every, self.levels[:, :N_S]] += fitted[:, :N_S]
@@ -238,63 +246,80 @@ class Points:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the points of all atoms, of some at a time."""
-        parts, size = [], 0
-        for own, atom in enumerate(self.atoms):
-            places, weights = points_of(atom)
-            values, columns, functions = self.evaluate(places + self.centres[own], own)
-            parts.append((columns, weights, values, functions))
-            size += functions.size
+        found: list[tuple[Columns, Array, Array]] = []
+        size = 0
+        for own in range(len(self.atoms)):
+            found.append(self.evaluate(own))
+            size += found[-1][2].size
             if size > NUMBERS_AT_ONCE:
-                yield Batch(parts)
-                parts, size = [], 0
-        if parts:
-            yield Batch(parts)
+                yield Batch(found)
+                found, size = [], 0
+        if found:
+            yield Batch(found)
 
-    def evaluate(self, points: Array, own: int) -> tuple[Array, npt.NDArray[np.intp], Array]:
-        """Return values on points around one atom.
+    def evaluate(self, own: int) -> tuple[Columns, Array, Array]:
+        """Return values on the points around one atom.
 
         Returns:
-            ``[12, n]``: density, its gradient, its second derivatives, the potential that is not fitted, the
-            atom's part of the whole; which functions of the fit are not negligible; all of them,
-            ``[n_atoms n_functions, n]``.
+            Which functions of the fit are not negligible; ``[12, n]``: density, its gradient, its second
+            derivatives, the potential that is not fitted, the root of the weight; the functions times this
+            root, ``[n_columns, n]``.
         """
+        places, weights = points_of(self.atoms[own])
+        points = places + self.centres[own]
+        near = np.flatnonzero(self.near[own])
+        near = np.append(own, near[near != own])
+        wanted = self.wanted[own, near]
+        sizes = np.repeat([1, 3], [N_S, N_P])
+        ends = np.cumsum(wanted * sizes).reshape(wanted.shape)
+        rows = np.where(wanted, ends - sizes, -1)
+        columns = (near[:, None] * N_FUNCTIONS + np.arange(N_FUNCTIONS))[np.repeat(wanted, sizes, axis=1)]
+        # Rows of the atoms in order, and those of the atom itself moved to where they belong.
+        order = np.argsort(columns, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        rows = np.where(wanted, place[np.minimum(rows, len(order) - 1)], -1)
+        columns = np.ascontiguousarray(columns[order])
+        values, functions = np.empty((12, len(points))), np.empty((len(columns), len(points)))
         kernels = library_of_atoms()
         if kernels is None:
-            return self.numpy_evaluate(points, own)
-        points = np.ascontiguousarray(points)
-        n, n_atoms = len(points), len(self.atoms)
-        values, functions = np.empty((12, n)), np.zeros((n_atoms * self.n_functions, n))
-        used = np.zeros((n_atoms, N_S + N_P), dtype=LONG)
-        kernels.superpose(
-            ctypes.c_long(n), pointer(points), ctypes.c_long(n_atoms), pointer(self.centres),
-            pointer(self.first), pointer(self.last), ctypes.c_long(self.density.shape[1]),
-            pointer(self.density), pointer(self.steep), ctypes.c_double(LOWEST_EXPONENT),
-            ctypes.c_long(N_S), ctypes.c_long(N_P), pointer(self.levels), ctypes.c_long(own),
-            pointer(values), pointer(functions), pointer(used),
-        )  # fmt: skip
-        columns = np.flatnonzero(np.repeat(used, [1] * N_S + [3] * N_P, axis=1))
-        return values, columns, functions
+            self.numpy_evaluate(points, weights, near, rows, values, functions)
+        else:
+            kernels.superpose(
+                ctypes.c_long(len(points)), pointer(points), pointer(weights), ctypes.c_long(len(near)),
+                pointer(near), pointer(self.centres), pointer(self.first), pointer(self.last),
+                ctypes.c_long(self.density.shape[1]), pointer(self.density), pointer(self.steep),
+                ctypes.c_double(LOWEST_EXPONENT), ctypes.c_long(N_S), ctypes.c_long(N_P),
+                pointer(self.levels), pointer(rows), pointer(values), pointer(functions),
+            )  # fmt: skip
+        return columns, values, functions
 
-    def numpy_evaluate(self, points: Array, own: int) -> tuple[Array, npt.NDArray[np.intp], Array]:
-        """Return :meth:`evaluate` without the kernel, for where there is no compiler."""
-        values, functions, whole = np.zeros((12, len(points))), [], np.zeros(len(points))
+    def numpy_evaluate(
+        self, points: Array, weights: Array, near: Columns, rows: Columns, values: Array, functions: Array
+    ) -> None:
+        """Fill in values and functions without the kernel, for where there is no compiler."""
+        values[:], whole = 0, np.zeros(len(points))
         alpha = exponents(self.density.shape[1])
-        for k, centre in enumerate(self.centres):
-            r = (points - centre).T
+        for k, row in zip(near, rows, strict=True):
+            r = (points - self.centres[k]).T
             square = np.sum(r**2, axis=0)
             terms = np.exp(-np.outer(alpha, square))
             rho, slope = self.density[k] @ terms, -2 * (self.density[k] * alpha) @ terms
             bend = 4 * (self.density[k] * alpha**2) @ terms
             values[0] += rho
             values[1:4] += slope * r
-            for row, (i, j) in enumerate(zip(*np.triu_indices(3), strict=True)):
-                values[4 + row] += bend * r[i] * r[j] + (slope if i == j else 0)
+            for component, (i, j) in enumerate(zip(*np.triu_indices(3), strict=True)):
+                values[4 + component] += bend * r[i] * r[j] + (slope if i == j else 0)
             values[10] += self.steep[k] @ terms
             part = np.sqrt(np.maximum(rho, 0)) / (square**2 + 1e-30)
             whole += part
-            if k == own:
+            if k == near[0]:
                 values[11] = part
-            functions += [terms[level] for level in self.levels[k, :N_S]]
-            functions += [r[i] * terms[level] for level in self.levels[k, N_S:] for i in range(3)]
-        values[11] /= whole + 1e-300
-        return values, np.arange(len(functions)), np.array(functions)
+            for place, level in zip(row[:N_S], self.levels[k, :N_S], strict=True):
+                if place >= 0:
+                    functions[place] = terms[level]
+            for place, level in zip(row[N_S:], self.levels[k, N_S:], strict=True):
+                if place >= 0:
+                    functions[place : place + 3] = r * terms[level]
+        values[11] = np.sqrt(weights * values[11] / (whole + 1e-300))
+        functions *= values[11]

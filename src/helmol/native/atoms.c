@@ -11,10 +11,9 @@
 #define IN const double *restrict
 #define OUT double *restrict
 #define PI 3.14159265358979323846
-/* Gaussians below exp(-CUTOFF) = 4e-11 are left out, functions that are below exp(-NEGLIGIBLE) = 1e-7 on all
- * points not used. */
+/* On points, Gaussians below exp(-VANISHED) are zero; of matrix elements, parts below exp(-CUTOFF) are left out. */
+#define VANISHED 40.0
 #define CUTOFF 24.0
-#define NEGLIGIBLE 16.0
 
 /* exp(x) of x <= 0 to two units in the last place, 0 far below -700. No branches: loops over it are vectorised. */
 static inline double exponential(double x) {
@@ -46,29 +45,32 @@ static inline double exponential(double x) {
 /* ---- on points ---- */
 
 #define BLOCK 64
-/* rho, its gradient x y z, its second derivatives xx xy xz yy yz zz, the steep potential, the share */
+/* rho, its gradient x y z, its second derivatives xx xy xz yy yz zz, the steep potential, the root of the weight */
 #define N_VALUES 12
 
-/* Values of superposed atoms on points.
+/* Values of superposed atoms on points around one of them.
  *
- * first, last: levels of each atom in use. density, steep [atom][n_levels]: coefficients over the levels of the
- * atom's density and of a potential that does not change with the molecule. levels [atom][n_s + n_p]: of the
- * Gaussians, and of those times x, y, z, whose values are wanted, each list rising.
- * values [N_VALUES][n_points]; share is that of atom `own` in a partition by sqrt(rho_A) / r^4.
- * functions [atom][n_s + 3 n_p][n_points], zero before; used [atom][n_s + n_p], zero before, says which of them
- * are not negligible. */
-void superpose(long n_points, IN points, long n_atoms, IN centres, const long *first, const long *last,
-               long n_levels, IN density, IN steep, double lowest, long n_s, long n_p, const long *levels,
-               long own, OUT values, OUT functions, long *used) {
+ * near [n_near]: the atoms that matter there, the one that the points belong to being the first. first, last:
+ * levels of each atom in use. density, steep [atom][n_levels]: coefficients over the levels of the atom's density
+ * and of a potential that does not change with the molecule. levels [atom][n_s + n_p]: of the Gaussians, and of
+ * those times x, y, z, whose values are wanted, each list rising; rows [n_near][n_s + n_p]: where in functions,
+ * the components of the latter one after the other, negative for those that are not wanted.
+ * weights [n_points]: of a quadrature; values [N_VALUES][n_points], the last one is
+ * sqrt(weight share), with the share of the atom in a partition by sqrt(rho_A) / r^4.
+ * functions [][n_points]: times this root. */
+void superpose(long n_points, IN points, IN weights, long n_near, const long *near, IN centres, const long *first,
+               const long *last, long n_levels, IN density, IN steep, double lowest, long n_s, long n_p,
+               const long *levels, const long *rows, OUT values, OUT functions) {
     for (long begin = 0; begin < n_points; begin += BLOCK) {
         const long m = n_points - begin < BLOCK ? n_points - begin : BLOCK;
         double sum[N_VALUES][BLOCK] = {{0}}, total[BLOCK] = {0};
-        for (long a = 0; a < n_atoms; a++) {
+        for (long b = 0; b < n_near; b++) {
+            const long a = near[b];
             double x[BLOCK], y[BLOCK], z[BLOCK], r2[BLOCK], e[BLOCK];
             double rho[BLOCK] = {0}, slope[BLOCK] = {0}, bend[BLOCK] = {0};
             double nearest = INFINITY, alpha = ldexp(lowest, first[a]);
             const long *wanted_s = levels + a * (n_s + n_p), *wanted_p = wanted_s + n_s;
-            double *f = functions + a * (n_s + 3 * n_p) * n_points + begin;
+            const long *row_s = rows + b * (n_s + n_p), *row_p = row_s + n_s;
             long s = 0, p = 0;
             for (long i = 0; i < m; i++) {
                 x[i] = points[3 * (begin + i)] - centres[3 * a];
@@ -78,7 +80,7 @@ void superpose(long n_points, IN points, long n_atoms, IN centres, const long *f
                 nearest = r2[i] < nearest ? r2[i] : nearest;
             }
             for (long i = 0; i < m; i++) e[i] = exponential(-alpha * r2[i]);
-            for (long k = first[a]; k < last[a] && alpha * nearest < CUTOFF; k++, alpha *= 2) {
+            for (long k = first[a]; k < last[a] && alpha * nearest < VANISHED; k++, alpha *= 2) {
                 const double c = density[a * n_levels + k], v = steep[a * n_levels + k];
                 if (c != 0)
                     for (long i = 0; i < m; i++) {
@@ -89,24 +91,27 @@ void superpose(long n_points, IN points, long n_atoms, IN centres, const long *f
                     }
                 if (v != 0)
                     for (long i = 0; i < m; i++) sum[10][i] += v * e[i];
-                const long matters = alpha * nearest < NEGLIGIBLE;
                 if (s < n_s && wanted_s[s] == k) {
-                    if (matters) used[a * (n_s + n_p) + s] = 1;
-                    for (long i = 0; i < m; i++) f[s * n_points + i] = e[i];
+                    double *f = functions + row_s[s] * n_points + begin;
+                    if (row_s[s] >= 0) memcpy(f, e, m * sizeof(double));
                     s++;
                 }
                 if (p < n_p && wanted_p[p] == k) {
-                    if (matters) used[a * (n_s + n_p) + n_s + p] = 1;
-                    double *g = f + (n_s + 3 * p) * n_points;
-                    for (long i = 0; i < m; i++) {
-                        g[i] = x[i] * e[i];
-                        g[n_points + i] = y[i] * e[i];
-                        g[2 * n_points + i] = z[i] * e[i];
+                    double *f = functions + row_p[p] * n_points + begin;
+                    for (long i = 0; i < m && row_p[p] >= 0; i++) {
+                        f[i] = x[i] * e[i];
+                        f[n_points + i] = y[i] * e[i];
+                        f[2 * n_points + i] = z[i] * e[i];
                     }
                     p++;
                 }
                 for (long i = 0; i < m; i++) e[i] *= e[i];
             }
+            for (; s < n_s; s++)
+                if (row_s[s] >= 0) memset(functions + row_s[s] * n_points + begin, 0, m * sizeof(double));
+            for (; p < n_p; p++)
+                for (long q = 0; q < 3 && row_p[p] >= 0; q++)
+                    memset(functions + (row_p[p] + q) * n_points + begin, 0, m * sizeof(double));
             for (long i = 0; i < m; i++) {
                 /* d/dx = x times d/d(r^2) twice over */
                 const double one = -2 * slope[i], two = 4 * bend[i];
@@ -122,12 +127,28 @@ void superpose(long n_points, IN points, long n_atoms, IN centres, const long *f
                 sum[8][i] += two * y[i] * z[i];
                 sum[9][i] += one + two * z[i] * z[i];
                 total[i] += part;
-                if (a == own) sum[11][i] = part;
+                if (b == 0) sum[11][i] = part;
             }
         }
-        for (long i = 0; i < m; i++) sum[11][i] /= total[i] + 1e-300;
+        for (long i = 0; i < m; i++) sum[11][i] = sqrt(weights[begin + i] * sum[11][i] / (total[i] + 1e-300));
+        for (long b = 0; b < n_near; b++)
+            for (long w = 0; w < n_s + n_p; w++) {
+                const long row = rows[b * (n_s + n_p) + w], end = row < 0 ? row : row + (w < n_s ? 1 : 3);
+                for (long r = row; r < end; r++) {
+                    double *f = functions + r * n_points + begin;
+                    for (long i = 0; i < m; i++) f[i] *= sum[11][i];
+                }
+            }
         for (long row = 0; row < N_VALUES; row++)
             memcpy(values + row * n_points + begin, sum[row], m * sizeof(double));
+    }
+}
+
+/* to[columns[i]][columns[j]] += from[i][j] of the lower triangle; columns rise. */
+void add_lower(long n, const long *columns, IN from, long n_all, OUT to) {
+    for (long i = 0; i < n; i++) {
+        double *row = to + columns[i] * n_all;
+        for (long j = 0; j <= i; j++) row[columns[j]] += from[i * n + j];
     }
 }
 
