@@ -7,6 +7,7 @@ also sorts its shells differently is handled by its reader.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -56,13 +57,22 @@ def house_order(
     Returns:
         ``index`` and ``sign``, both ``[nao]``.
     """
+    return _house_order(tuple(shells), source)
+
+
+@lru_cache(maxsize=64)
+def _house_order(shells: tuple[int, ...], source: MOrder) -> tuple[IntArray, Array]:
+    """Return :func:`house_order`, once for several matrices of a molecule."""
     indices, signs, start = [np.zeros(0, np.int64)], [np.zeros(0)], 0
     for l in shells:
         index, sign = m_order(source, l)
         indices.append(start + index)
         signs.append(sign)
         start += 2 * l + 1
-    return np.concatenate(indices), np.concatenate(signs)
+    found = np.concatenate(indices), np.concatenate(signs)
+    for array in found:
+        array.flags.writeable = False
+    return found
 
 
 def to_house(

@@ -95,22 +95,21 @@ class BasisSet:
                 "Cartesian basis functions (mol.cart=True) are not supported: use spherical ones"
             )
         shells_of_atom: list[list[int]] = [[] for _ in range(mol.natm)]
-        digests = [hashlib.sha256() for _ in range(mol.natm)]
-        for shell in range(mol.nbas):
-            atom, l = int(mol.bas_atom(shell)), int(mol.bas_angular(shell))
-            shells_of_atom[atom] += [l] * int(mol.bas_nctr(shell))
-            for values in (mol.bas_exp(shell), mol.bas_ctr_coeff(shell)):
-                digests[atom].update(f"{l}:".encode() + _digits(values))
+        for shell, atom in enumerate(mol._bas[:, 0].tolist()):
+            shells_of_atom[atom].append(shell)
         elements: dict[int, ElementBasis] = {}
+        # Atoms of one element share the numbers of their functions in PySCF's tables.
+        known: dict[tuple[object, ...], ElementBasis] = {}
         for atom in range(mol.natm):
             symbol = mol.atom_pure_symbol(atom)
             if symbol.upper().startswith(("GHOST", "X")) and symbol.upper() != "XE":
                 raise InputError(f"atom {atom + 1} is a ghost atom: helmol needs real atoms")
             core = int(mol.atom_nelec_core(atom))
             number = int(mol.atom_charge(atom)) + core
-            if core:
-                digests[atom].update(_ecp_text(mol, atom).encode())
-            entry = ElementBasis(tuple(shells_of_atom[atom]), core, digests[atom].hexdigest()[:16])
+            key = mol.atom_symbol(atom), core, mol._bas[shells_of_atom[atom], 1:].tobytes()
+            if key not in known:
+                known[key] = _element_basis(mol, atom, shells_of_atom[atom], core)
+            entry = known[key]
             if (what := elements.setdefault(number, entry).difference(entry)) is not None:
                 first = next(k for k in range(atom) if mol.atom_charge(k) + mol.atom_nelec_core(k) == number)
                 raise InputError(
@@ -198,6 +197,20 @@ class BasisSet:
                 for number, e in data["elements"].items()
             },
         )
+
+
+def _element_basis(mol: Any, atom: int, places: list[int], core: int) -> ElementBasis:
+    """Return the functions of one atom, which are those of some shells of a molecule."""
+    shells: list[int] = []
+    digest = hashlib.sha256()
+    for shell in places:
+        l = int(mol.bas_angular(shell))
+        shells += [l] * int(mol.bas_nctr(shell))
+        for values in (mol.bas_exp(shell), mol.bas_ctr_coeff(shell)):
+            digest.update(f"{l}:".encode() + _digits(values))
+    if core:
+        digest.update(_ecp_text(mol, atom).encode())
+    return ElementBasis(tuple(shells), core, digest.hexdigest()[:16])
 
 
 def _digits(values: npt.ArrayLike) -> bytes:

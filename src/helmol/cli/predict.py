@@ -31,6 +31,9 @@ def predict(
         str, typer.Option("--split", help="Split of a store; 'all' for the whole store.")
     ] = "all",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is there.")] = False,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Compressed arrays: a little smaller, much slower.")
+    ] = False,
     device: Device = "auto",
     precision: Precision = "fp32",
     max_edges: Annotated[int, typer.Option("--max-edges", help="Atom pairs per batch.")] = 20000,
@@ -77,6 +80,7 @@ def predict(
             writers=writers,
             split=split,
             overwrite=overwrite,
+            compress=compress,
             max_edges=max_edges,
             strict=strict,
         )

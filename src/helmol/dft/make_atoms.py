@@ -18,8 +18,8 @@ from helmol.files import write_text
 ALL_ELECTRON = range(1, 87)
 MIDDLE = range(19, 37)
 """All-electron atoms of def2 sets that are computed: the scalar-relativistic cores of PySCF's minao orbitals
-are off by Eh in a non-relativistic Fock matrix. Before, that is little, and orbitals contracted as in molecules
-lie nearer to converged densities; beyond, there is no such set."""
+are off by Eh in a non-relativistic Fock matrix. Before, that is little, and orbitals contracted as in
+molecules lie nearer to converged densities; beyond, there is no such set."""
 LARGEST_L = 3
 """Largest degree of an occupied shell."""
 WITH_POTENTIAL = (*range(37, 58), *range(72, 87))

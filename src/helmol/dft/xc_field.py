@@ -229,6 +229,11 @@ class Points:
         self.levels = np.array([[*s, *p] for s, p in map(fit_levels, atoms)], dtype=LONG)
         self.first = np.minimum(self.levels[:, 0], [atom.first for atom in atoms])
         self.last = np.array(lengths, dtype=LONG)
+        self.pointers = [
+            *map(pointer, (self.centres, self.first, self.last)), ctypes.c_long(max(lengths)),
+            *map(pointer, (self.density, self.steep)), ctypes.c_double(LOWEST_EXPONENT), ctypes.c_long(N_S),
+            ctypes.c_long(N_P), pointer(self.levels),
+        ]  # fmt: skip
         # The least distance of any point of an atom (rows) from another one (columns).
         distance = np.linalg.norm(self.centres[:, None] - self.centres, axis=-1)
         gap = np.maximum(distance - [[atom.radius] for atom in atoms], 0)
@@ -287,10 +292,7 @@ class Points:
         else:
             kernels.superpose(
                 ctypes.c_long(len(points)), pointer(points), pointer(weights), ctypes.c_long(len(near)),
-                pointer(near), pointer(self.centres), pointer(self.first), pointer(self.last),
-                ctypes.c_long(self.density.shape[1]), pointer(self.density), pointer(self.steep),
-                ctypes.c_double(LOWEST_EXPONENT), ctypes.c_long(N_S), ctypes.c_long(N_P),
-                pointer(self.levels), pointer(rows), pointer(values), pointer(functions),
+                pointer(near), *self.pointers, pointer(rows), pointer(values), pointer(functions),
             )  # fmt: skip
         return columns, values, functions
 

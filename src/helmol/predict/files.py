@@ -52,6 +52,7 @@ def predict_file(
     writers: Mapping[str, Writer] | None = None,
     split: str = "all",
     overwrite: bool = False,
+    compress: bool = False,
     max_edges: int = 20000,
     strict: bool = False,
 ) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def predict_file(
         writers: other formats by suffix (``.molden``): called with a prediction and the file to write.
         split: split of a store, or ``"all"``.
         overwrite: whether to predict again what is there.
+        compress: whether to write compressed arrays, which takes longer than the prediction.
         max_edges: atom pairs per batch.
         strict: whether the first molecule that cannot be predicted is an error.
 
@@ -93,7 +95,7 @@ def predict_file(
         with Claim(out, folder=True):
             rows, predicted = _predict_all(
                 model, items, out, skips, residual=residual, writers=writers or {}, overwrite=overwrite,
-                max_edges=max_edges,
+                compress=compress, max_edges=max_edges,
             )  # fmt: skip
             skips.refuse_nothing_left(len(rows))
             table = io.StringIO()
@@ -139,11 +141,12 @@ def _predict_all(
     residual: bool,
     writers: Mapping[str, Writer],
     overwrite: bool,
+    compress: bool,
     max_edges: int,
 ) -> tuple[list[dict[str, Any]], int]:
     """Predict what is missing; return the rows of the table and how many results are new."""
     rows: list[dict[str, Any]] = []
-    predicted = 0
+    predicted, fingerprint = 0, model.fingerprint
     seen: set[str] = set()
     named = iter([(item, out / f"{_unique(item.id, seen)}.npz") for item in items])
     with Progress("Predict", total=len(items), unit="molecules") as bar:
@@ -161,7 +164,8 @@ def _predict_all(
                 results = list(_predictions(model, chunk, skips, residual=residual, max_edges=max_edges))
                 for _, file, prediction in results:
                     if file in todo:
-                        prediction.save(_cleared(file, writers), model=model.fingerprint)
+                        where = _cleared(file, writers)
+                        prediction.save(where, model=fingerprint, compress=compress)
                         predicted += 1
                 done = [(item, file) for item, file, _ in results]
             for item, file in done:
