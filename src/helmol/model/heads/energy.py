@@ -1,7 +1,7 @@
 """The energy head: one number per atom from its scalar features, summed over the molecule.
 
 It reads nodes only, so the edge blocks of the backbone are not evaluated for an energy. The last layer
-starts at zero: an untrained head predicts the per-element reference and no forces.
+starts at zero: an untrained head predicts the element energies and no forces.
 """
 
 from __future__ import annotations
