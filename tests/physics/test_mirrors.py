@@ -11,7 +11,6 @@ from test_matrix_input import random_matrices, reader
 from helmol.basis import coupling
 from helmol.graph import Pairs, frames
 from helmol.model import kinds, predict_fock
-from helmol.model.backbone import axis
 from helmol.system import Molecule
 
 EXACT = 1e-12

@@ -28,8 +28,8 @@ class EdgeGeometry:
 
     The last channels of every feature may be of unnatural parity (inversion multiplies degree l by
     ``−(−1)^l``, natural ones by ``(−1)^l``). A mirror through the edge keeps cos mφ of natural channels and
-    sin mφ of unnatural ones, so edges hold ``(sin, −cos)`` of these in the places of ``(cos, sin)``, which is
-    their ``J⁻¹`` (:func:`helmol.graph.layout.quarter_turn`): then it keeps all rows of +m and turns all of −m.
+    sin mφ of unnatural ones, so edges hold ``(sin, −cos)`` of these in the places of ``(cos, sin)``, their
+    ``J⁻¹`` (:func:`helmol.graph.layout.quarter_turn`): then it keeps rows of +m and turns those of −m round.
 
     Attributes:
         lmax: largest degree.

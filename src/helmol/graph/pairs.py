@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from helmol.arrays import Float, Int64
+from helmol.graph.axis import Axis
 from helmol.graph.frames import EdgeGeometry
 from helmol.graph.layout import degree_of_m_major, m_sizes
 from helmol.native import call
@@ -109,7 +110,8 @@ class Pairs:
         rows = sum(m_sizes(self.geometry.lmax)[: mmax + 1])
         x, y = ends[:, :rows].chunk(2, dim=2)
         own, other = radial.index_select(1, self.degree[:rows]).tensor_split([len(ends)])
-        return self.fold(torch.cat([own * x, other * y * self.geometry.flips(x.shape[2])[:rows]]), plain=True)
+        both = torch.cat([own * x, other * y * self.geometry.flips(x.shape[2])[:rows]])
+        return self.fold(self.axis(x.shape[2]).pack(both), plain=True)
 
     def ends_folded_gradient(
         self,
@@ -120,7 +122,7 @@ class Pairs:
         """Return the gradients of :meth:`ends_folded` with respect to ends and radial weights."""
         (_, rows, c), p = gradient.shape, len(ends)
         flip, degree = self.geometry.flips(c)[:rows], self.degree[:rows]
-        u, v = self.unfold(gradient).tensor_split([p])
+        u, v = self.axis(c).unpack(self.unfold(gradient)).tensor_split([p])
         v = v * flip
         x, y = ends[:, :rows].chunk(2, dim=2)
         g_radial = torch.zeros_like(radial).index_add(1, degree, torch.cat([u * x, v * y]))
@@ -143,14 +145,14 @@ class Pairs:
             mmax: components of higher order are left out.
 
         Returns:
-            ``[2P, K', C]``, the m-major rows with |m| ≤ mmax.
+            ``[2P, K', C]``, the m-major rows with |m| ≤ mmax, packed (:class:`helmol.graph.axis.Axis`).
         """
         p, c = self.geometry.n_pairs, nodes.shape[2]
         rows = sum(m_sizes(self.geometry.lmax)[: mmax + 1])
         if not self.native:
             return self.ends_folded(self.geometry.to_pairs(nodes), radial, mmax)
         folded = nodes.new_empty(2 * p, rows, c)
-        inputs = [nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._fold_rows()]
+        inputs = [nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._fold_rows(c)]
         self._run("gather_fold", inputs, (*self._sizes(c), rows), [self._scratch(c, 1)], [folded])
         return folded
 
@@ -171,7 +173,7 @@ class Pairs:
         g_nodes, g_radial = self._sums(nodes), radial.new_empty(radial.shape)
         inputs = [
             gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(),
-            *self._fold_rows(),
+            *self._fold_rows(c),
         ]  # fmt: skip
         scratch = [self._scratch(c, 2), g_nodes]
         self._run("gather_fold_backward", inputs, (*self._sizes(c), rows), scratch, [g_radial])
@@ -181,7 +183,7 @@ class Pairs:
         """Return sums and differences of the directions, ``(x_ij + x_ji)/√2`` and ``J (x_ij − x_ji)/√2``.
 
         Args:
-            x: ``[2P, K', C]`` m-major, whole orders.
+            x: ``[2P, K', C]`` m-major, whole orders; packed or not.
             plain: by torch operations, which autograd knows.
         """
         if self.native and not plain:
@@ -207,8 +209,12 @@ class Pairs:
         self._run("fold", [x.contiguous(), *self.turn], sizes, [], [out])
         return out
 
-    def _fold_rows(self) -> list[Tensor]:
-        return [*self._rows(), self.degree]
+    def _fold_rows(self, channels: int) -> list[Tensor]:
+        return [*self._rows(), self.degree, self.axis(channels).starts]
+
+    def axis(self, channels: int) -> Axis:
+        """Return what m = 0 consists of."""
+        return Axis(self.geometry.lmax, channels, self.geometry.unnatural)
 
     def weighted_sum(self, edges: Float[Tensor, "E K C"], n_nodes: int) -> Float[Tensor, "{n_nodes} K C"]:
         """Sum edges ``[2P, K, C]``, faded by the envelope, at their atoms, ``[N, K, C]``; for autograd."""

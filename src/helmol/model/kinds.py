@@ -22,13 +22,13 @@ class IrrepMaps(nn.Module):
     (:attr:`slots`). With unnatural channels they are two: irreps with l₁ + l₂ + l even go with the natural
     channels (:attr:`weights`), the others with the unnatural ones (:attr:`unnatural`, from l = 1 on).
 
-    The kind (b, a) of two different signatures has the matrices of the edge from b to a, for the irreps of the
-    block (a, b): its rows are those of (a, b), and so are their parities.
+    The kind (b, a) of two different signatures has the matrices of the edge from b to a, for the irreps of
+    the block (a, b): its rows are those of (a, b), and so are their parities.
 
     Attributes:
         slots: rows of each kind, for each degree.
-        exchange: for kinds of two equal signatures and each degree what :func:`helmol.graph.blocks.transposition`
-            returns.
+        exchange: for kinds of two equal signatures and each degree what
+            :func:`helmol.graph.blocks.transposition` returns.
     """
 
     slots: list[Slots[Key]]

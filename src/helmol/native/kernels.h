@@ -6,15 +6,16 @@
  * the signs flip[k]. row[l*l + r] is the m-major row of component r of degree l, degree[k] the degree of a row.
  * J moves row k to turn[k], with the sign of that row; it stands for a quarter of a turn about the edge.
  *
- * The first N of C channels are of natural parity. Of the others edges hold J^-1 of the components: in their row
- * k stands component turn[k] times sign[turn[k]]. */
+ * The first N of C channels are of natural parity (kind 0). Of the others (kind 1) edges hold J^-1 of the
+ * components: in their row k stands component turn[k] times sign[turn[k]]. Folded features are packed: channel c
+ * of row k stands at at[2 k + kind] + c. */
 
 #ifndef TILE
 #define TILE 16
 #define IN const REAL *restrict
-/* The two kinds of channels, from .. to: which component their row k holds and its sign. */
-#define KINDS                                                                                              \
-    for (long kind = 0, from = 0, to = N, r = k; kind < 2; kind++, from = N, to = C, r = turn[k])
+/* The two kinds of channels, from .. to; the component r that their row k holds, and its sign. */
+#define KINDS for (long kind = 0, from = 0, to = N; kind < 2; kind++, from = N, to = C)
+#define COMPONENT const long r = kind ? turn[k] : k
 #define SIGN (kind ? sign[r] : (REAL)1)
 #endif
 
@@ -98,8 +99,8 @@ static void NAME(spread)(
  * folded[p], J (x - y)/sqrt 2 in those of folded[P+p]. */
 void NAME(gather_fold)(
     IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip, const long *row, const long *turn,
-    IN sign, const long *degree, long P, long lmax, long C, long N, long rows, long begin, long end,
-    REAL *restrict local, REAL *restrict folded) {
+    IN sign, const long *degree, const long *at, long P, long lmax, long C, long N, long rows, long begin,
+    long end, REAL *restrict local, REAL *restrict folded) {
     const long D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3, R = (lmax + 1) * C;
     const REAL half = NAME(root)((REAL)0.5);
     for (long p = begin; p < end; p++) {
@@ -107,9 +108,10 @@ void NAME(gather_fold)(
         for (long k = 0; k < rows; k++) {
             const REAL s = sign[turn[k]];
             IN a = radial + p * R + degree[k] * C, *restrict b = a + P * R;
-            REAL *restrict even = folded + (p * rows + k) * C;
-            REAL *restrict odd = folded + ((P + p) * rows + turn[k]) * C;
             KINDS {
+                COMPONENT;
+                REAL *restrict even = folded + p * rows * C + at[2 * k + kind];
+                REAL *restrict odd = folded + (P + p) * rows * C + at[2 * turn[k] + kind];
                 IN x = local + r * 2 * C, h = half * SIGN, f = h * flip[r];
                 for (long c = from; c < to; c++) {
                     const REAL u = h * a[c] * x[c], v = f * b[c] * x[C + c];
@@ -124,8 +126,8 @@ void NAME(gather_fold)(
 /* Gradients of gather_fold: g_radial is written, g_nodes added to. Needs two scratch arrays [K, 2C]. */
 void NAME(gather_fold_backward)(
     IN g_folded, IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip, const long *row,
-    const long *turn, IN sign, const long *degree, long P, long lmax, long C, long N, long rows, long begin,
-    long end, REAL *restrict local, REAL *restrict g_nodes, REAL *restrict g_radial) {
+    const long *turn, IN sign, const long *degree, const long *at, long P, long lmax, long C, long N, long rows,
+    long begin, long end, REAL *restrict local, REAL *restrict g_nodes, REAL *restrict g_radial) {
     const long K = (lmax + 1) * (lmax + 1), S = 2 * C, R = (lmax + 1) * C;
     const long D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
     const REAL half = NAME(root)((REAL)0.5);
@@ -137,9 +139,11 @@ void NAME(gather_fold_backward)(
         for (long k = 0; k < rows; k++) {
             const REAL s = sign[turn[k]];
             IN a = radial + p * R + degree[k] * C, *restrict b = a + P * R;
-            IN even = g_folded + (p * rows + k) * C, *restrict odd = g_folded + ((P + p) * rows + turn[k]) * C;
             REAL *restrict da = ga + degree[k] * C, *restrict db = gb + degree[k] * C;
             KINDS {
+                COMPONENT;
+                IN even = g_folded + p * rows * C + at[2 * k + kind];
+                IN odd = g_folded + (P + p) * rows * C + at[2 * turn[k] + kind];
                 IN x = local + r * S, h = half * SIGN, f = h * flip[r];
                 REAL *restrict o = g_local + r * S;
                 for (long c = from; c < to; c++) {
@@ -191,6 +195,7 @@ void NAME(scatter)(
         for (long k = 0; k < K; k++) {
             IN there = edges + (p * K + k) * C, *restrict back = there + P * K * C;
             KINDS {
+                COMPONENT;
                 const REAL w = weight[p] * SIGN, f = w * flip[r];
                 for (long c = from; c < to; c++) local[r * S + c] = w * there[c];
                 for (long c = from; c < to; c++) local[r * S + C + c] = f * back[c];
@@ -211,6 +216,7 @@ void NAME(scatter_backward)(
         for (long k = 0; k < K; k++) {
             REAL *restrict there = g_edges + (p * K + k) * C, *restrict back = there + P * K * C;
             KINDS {
+                COMPONENT;
                 const REAL w = weight[p] * SIGN, f = w * flip[r];
                 for (long c = from; c < to; c++) there[c] = w * local[r * S + c];
                 for (long c = from; c < to; c++) back[c] = f * local[r * S + C + c];
@@ -221,35 +227,37 @@ void NAME(scatter_backward)(
 
 /* Layers on edges. Element (e, k, c) of a strided array lies at e*se + k*sk + c; gates [E, L, C] dense. */
 
-/* out = x * gates[degree] for all rows but the first, which is left alone. Same strides for x and out. */
+/* out = x * gates[degree] for all rows but the first, which is left alone. Same places for x and out, packed with
+ * at in units of sk. */
 void NAME(gate)(
-    IN x, IN gates, const long *degree, long se, long sk, long K, long L, long C, long begin,
-    long end, REAL *restrict out) {
+    IN x, IN gates, const long *degree, const long *at, long se, long sk, long K, long L, long C, long N,
+    long begin, long end, REAL *restrict out) {
     for (long e = begin; e < end; e++)
-        for (long k = 1; k < K; k++) {
-            IN in = x + e * se + k * sk, *restrict g = gates + (e * L + degree[k] - 1) * C;
-            REAL *restrict o = out + e * se + k * sk;
-            for (long c = 0; c < C; c++) o[c] = in[c] * g[c];
-        }
+        for (long k = 1; k < K; k++) KINDS {
+                IN in = x + e * se + at[2 * k + kind] * sk, *restrict g = gates + (e * L + degree[k] - 1) * C;
+                REAL *restrict o = out + e * se + at[2 * k + kind] * sk;
+                for (long c = from; c < to; c++) o[c] = in[c] * g[c];
+            }
 }
 
 /* Gradients of gate with respect to x (rows but the first) and to the raw gates before tanh or sigmoid. */
 void NAME(gate_backward)(
-    IN g, IN x, IN gates, const long *degree, long se, long sk, long K, long L, long C,
+    IN g, IN x, IN gates, const long *degree, const long *at, long se, long sk, long K, long L, long C, long N,
     long tanh, long begin, long end, REAL *restrict g_x, REAL *restrict g_gates) {
     for (long e = begin; e < end; e++) {
         REAL *restrict sums = g_gates + e * L * C;
         IN s = gates + e * L * C;
         for (long c = 0; c < L * C; c++) sums[c] = 0;
-        for (long k = 1; k < K; k++) {
-            IN h = g + e * se + k * sk, *restrict in = x + e * se + k * sk, *restrict f = s + (degree[k] - 1) * C;
-            REAL *restrict o = g_x + e * se + k * sk, *restrict sum = sums + (degree[k] - 1) * C;
-            for (long c = 0; c < C; c++) {
-                const REAL value = h[c];
-                sum[c] += value * in[c];
-                o[c] = value * f[c];
+        for (long k = 1; k < K; k++) KINDS {
+                const long place = e * se + at[2 * k + kind] * sk;
+                IN h = g + place, *restrict in = x + place, *restrict f = s + (degree[k] - 1) * C;
+                REAL *restrict o = g_x + place, *restrict sum = sums + (degree[k] - 1) * C;
+                for (long c = from; c < to; c++) {
+                    const REAL value = h[c];
+                    sum[c] += value * in[c];
+                    o[c] = value * f[c];
+                }
             }
-        }
         for (long c = 0; c < L * C; c++) sums[c] *= tanh ? 1 - s[c] * s[c] : s[c] * (1 - s[c]);
     }
 }

@@ -3,8 +3,7 @@
 Same function as the plain form in :mod:`helmol.model.backbone.so2`, tested equal to it (a first map with
 radial weights of directed edges has the plain form alone). What it saves:
 
-* every product reads and writes slices of whole ``[E, K, C]`` arrays in place: no splits, no joins (but for
-  m = 0 where there are unnatural channels);
+* every product reads and writes slices of whole ``[E, K, C]`` arrays in place: no splits, no joins;
 * an order m > 0 is a product of complex numbers, done with three real matrix products instead of
   four: ``out₊ = (x₊+x₋)W_r − x₋(W_r+W_i)``, ``out₋ = (x₊+x₋)W_r + x₊(W_i−W_r)`` (Gauss); with unnatural
   channels the numbers are real and there are two;
@@ -23,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from helmol.graph.axis import Axis
 from helmol.graph.layout import degree_of_m_major
 from helmol.graph.pairs import Pairs
-from helmol.model.backbone.axis import Axis
 from helmol.model.backbone.layer_kernels import gate, gate_gradient
 from helmol.model.backbone.products import product
 
@@ -106,7 +105,7 @@ class FusedFirstOfPairs(torch.autograd.Function):
         ctx: Any, x: Tensor, radial: Tensor, pairs: Pairs, axis: Axis, mmax: int, precision: str,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return hidden features ``[2P, K', C]``, |m| ≤ mmax, and raw gates ``[2P, L·C]``.
+        """Return hidden features ``[2P, K', C]``, |m| ≤ mmax, packed, and raw gates ``[2P, L·C]``.
 
         Args:
             ctx: autograd's.
@@ -123,15 +122,17 @@ class FusedFirstOfPairs(torch.autograd.Function):
         folded = _folded(x, radial, pairs, mmax)
         hidden = torch.empty_like(folded)
         gates = x.new_empty(len(folded), len(bias) - n_even)
-        even, room, halves = axis.even(folded), axis.room(hidden), (slice(p), slice(p, None))
+        even, room, halves = axis.even(folded), axis.even(hidden), (slice(p), slice(p, None))
         for some, weight in zip(halves, even_weights, strict=True):
             product(even[some], weight[:, :n_even], precision, out=room[some])
             product(even[some], weight[:, n_even:], precision, out=gates[some])
-        axis.put(hidden, room, _by_halves(axis.odd(folded), odd_weights, p, precision))
+        odd, room = axis.odd(folded), axis.odd(hidden)
+        for some, weight in zip(halves, odd_weights, strict=False):
+            product(odd[some], weight, precision, out=room[some])
         for (first, n), weight in zip(_blocks(axis, mmax), orders, strict=True):
             product(_half(folded, first, n), weight, precision, out=_half(hidden, first, n))
         hidden, gates = pairs.unfold(hidden), both_ways(gates, p) + bias[n_even:]
-        hidden[:, : axis.lmax + 1] += axis.joined(bias[None, :n_even])
+        axis.even(hidden).add_(bias[:n_even])
         ctx.axis, ctx.mmax, ctx.pairs, ctx.precision = axis, mmax, pairs, precision
         ctx.save_for_backward(x, radial, *weights)
         return hidden, gates
@@ -161,10 +162,12 @@ class FusedFirstOfPairs(torch.autograd.Function):
                 rows = _half(folded, first, n), _half(g_hidden, first, n)
                 gradients.append(product(rows[0].T, rows[1], precision))
         g_folded = folded  # its values are no longer needed
-        room = axis.room(g_folded)
+        room = axis.even(g_folded)
         for some, weight in zip(halves, even_weights, strict=True):
             product(g_even[some], weight.T, precision, out=room[some])
-        axis.put(g_folded, room, _by_halves(g_odd, [w.T for w in odd_weights], p, precision))
+        room = axis.odd(g_folded)
+        for some, weight in zip(halves, odd_weights, strict=False):
+            product(g_odd[some], weight.T, precision, out=room[some])
         for (first, n), weight in zip(blocks, orders, strict=True):
             product(_half(g_hidden, first, n), weight.T, precision, out=_half(g_folded, first, n))
         if pairs.geometry.moving:
@@ -186,7 +189,7 @@ class FusedSecond(torch.autograd.Function):
 
         Args:
             ctx: autograd's.
-            hidden: ``[E, K', C]``, |m| ≤ mmax.
+            hidden: ``[E, K', C]``, |m| ≤ mmax, packed.
             raw: gates before squashing, ``[E, L·C]``.
             axis: what m = 0 consists of.
             tanh: gates by tanh, else sigmoid.
@@ -197,12 +200,14 @@ class FusedSecond(torch.autograd.Function):
         (e, rows, c), lmax = hidden.shape, axis.lmax
         weight, bias, odd_weights, orders = _of_edges(weights, axis)
         gates = (torch.tanh(raw) if tanh else torch.sigmoid(raw)).view(e, lmax, c)
-        gated = gate(hidden, gates, degree_of_m_major(lmax).to(hidden.device))
+        gated = gate(hidden, gates, degree_of_m_major(lmax).to(hidden.device), axis)
         out = hidden.new_empty(e, (lmax + 1) ** 2, c)
         out[:, rows:] = 0
-        room = axis.room(out)
-        product(axis.even(gated), weight.T, precision, out=room).add_(bias)
-        axis.put(out, room, product(axis.odd(gated), odd_weights[0], precision) if odd_weights else None)
+        zero = out[:, : lmax + 1] if not axis.unnatural else torch.empty_like(out[:, : lmax + 1])
+        product(axis.even(gated), weight.T, precision, out=axis.even(zero)).add_(bias)
+        if odd_weights:
+            product(axis.odd(gated), odd_weights[0], precision, out=axis.odd(zero))
+            out[:, : lmax + 1] = axis.unpack(zero)
         for (first, n), some in zip(_slices(lmax, mmax)[1:], orders, strict=True):
             _product(out, gated, some, first, n, precision)
         ctx.axis, ctx.tanh, ctx.mmax, ctx.precision = axis, tanh, mmax, precision
@@ -218,8 +223,9 @@ class FusedSecond(torch.autograd.Function):
         weight, _, odd_weights, orders = _of_edges(weights, axis)
         grad, slices = grad.contiguous(), _slices(axis.lmax, ctx.mmax)[1:]
         degree = degree_of_m_major(axis.lmax).to(grad.device)
-        gated = gate(hidden, gates, degree)
-        g_even, g_odd = axis.even(grad), axis.odd(grad)
+        gated = gate(hidden, gates, degree, axis)
+        zero = axis.pack(grad[:, : axis.lmax + 1])
+        g_even, g_odd = axis.even(zero), axis.odd(zero)
         gradients: list[Tensor | None] = [None] * len(weights)
         if any(ctx.needs_input_grad[6:]):
             gradients = [product(g_even.T, axis.even(gated), precision), g_even.sum(dim=0)]
@@ -228,12 +234,12 @@ class FusedSecond(torch.autograd.Function):
             for (first, n), some in zip(slices, orders, strict=True):
                 gradients += _weight_gradient(gated, grad, some, first, n, precision)
         g_gated = gated  # its values are no longer needed
-        room = axis.room(g_gated)
-        product(g_even, weight, precision, out=room)
-        axis.put(g_gated, room, product(g_odd, odd_weights[0].T, precision) if odd_weights else None)
+        product(g_even, weight, precision, out=axis.even(g_gated))
+        if odd_weights:
+            product(g_odd, odd_weights[0].T, precision, out=axis.odd(g_gated))
         for (first, n), some in zip(slices, orders, strict=True):
             _input_gradient(g_gated, grad, some, first, n, precision)
-        g_hidden, g_gates = gate_gradient(g_gated, hidden, gates, degree, tanh=ctx.tanh)
+        g_hidden, g_gates = gate_gradient(g_gated, hidden, gates, degree, axis, tanh=ctx.tanh)
         return g_hidden, g_gates.flatten(1), None, None, None, None, *gradients
 
 
@@ -261,26 +267,14 @@ def _blocks(axis: Axis, mmax: int) -> list[tuple[int, int]]:
     return [(start, n) for first, n in slices for start in (first, first + n)]
 
 
-def _by_halves(x: Tensor, weights: Weights, n_pairs: int, precision: str) -> Tensor | None:
-    """Return products of sums and differences with a matrix of each; ``None`` if there are no matrices."""
-    if not weights:
-        return None
-    out = x.new_empty(len(x), weights[0].shape[1])
-    for half, weight, room in zip(
-        x.tensor_split([n_pairs]), weights, out.tensor_split([n_pairs]), strict=True
-    ):
-        product(half, weight, precision, out=room)
-    return out
-
-
 def _of_pairs(weights: Weights, axis: Axis) -> tuple[Tensor, Weights, Weights, Weights]:
-    """Return bias, even and odd weights of m = 0, and those of m > 0, of ``SO2PairLinear.flat_weights``."""
+    """Return bias, even and odd weights of m = 0, and those of m > 0, of an ``SO2PairLinear``."""
     first = 5 if axis.unnatural else 3
     return weights[0], weights[1:3], weights[3:first], weights[first:]
 
 
 def _of_edges(weights: Weights, axis: Axis) -> tuple[Tensor, Tensor, Weights, list[Weights]]:
-    """Return even weight, bias, odd weight of m = 0, and those of each m > 0, of ``SO2Linear.flat_weights``."""
+    """Return even weight, bias and odd weight of m = 0, and those of each m > 0, of an ``SO2Linear``."""
     if axis.unnatural:
         return weights[0], weights[1], weights[2:3], [[weight] for weight in weights[3:]]
     return weights[0], weights[1], (), list(zip(weights[2::2], weights[3::2], strict=True))

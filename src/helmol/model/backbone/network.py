@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint as recompute
 from helmol.brief import brief
 from helmol.errors import ConfigError
 from helmol.graph import Batch, EdgeGeometry, Pairs, edge_geometry
+from helmol.graph.axis import Axis
 from helmol.graph.frames import smooth_cutoff
-from helmol.model.backbone.axis import Axis
 from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.layers import EquivariantNorm, FeedForward
 from helmol.model.backbone.radial import EdgeScalars, NodeScalars, RadialNetwork
@@ -200,7 +200,7 @@ class Backbone(nn.Module):
         A distance alone makes nothing of unnatural parity.
         """
         envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
-        return self.axis.joined(self.degree_embedding(scalars)) * envelope
+        return self.axis.with_even(self.degree_embedding(scalars)) * envelope
 
 
 def run_block(block: Callable[..., Any], *inputs: Any, checkpoint: bool) -> Any:

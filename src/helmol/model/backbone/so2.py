@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from helmol.graph import Pairs
+from helmol.graph.axis import Axis
 from helmol.graph.layout import m_sizes
-from helmol.model.backbone.axis import Axis
 from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.fused import FusedFirstOfPairs, FusedSecond, both_ways
 from helmol.model.backbone.radial import RadialNetwork
@@ -25,7 +25,7 @@ class SO2Linear(nn.Module):
 
     With unnatural channels a mirror through the edge keeps ``x₊`` and turns ``x₋`` round (see
     :class:`helmol.graph.EdgeGeometry`): ``W_i = 0``, and m = 0 has a matrix for even and one for odd
-    components (:class:`helmol.model.backbone.axis.Axis`), bias on the even ones.
+    components (:class:`helmol.graph.axis.Axis`), bias on the even ones.
 
     Args:
         lmax: largest degree.
@@ -78,9 +78,11 @@ class SO2Linear(nn.Module):
         Returns:
             The same list with ``C_out`` channels, and the scalars ``[E, n_scalars]``.
         """
-        even, scalars = self.zero(self.source.even(parts[0])).split([self.axis.n_even, self.n_scalars], dim=1)
-        odd = self.source.odd(parts[0]) @ self.odd[0] if self.axis.unnatural else None
-        outputs = [self.axis.joined(even, odd)]
+        packed = self.source.pack(parts[0])
+        zero, scalars = self.zero(self.source.even(packed)).split([self.axis.n_even, self.n_scalars], dim=1)
+        if self.axis.unnatural:
+            zero = torch.cat([zero, self.source.odd(packed) @ self.odd[0]], dim=1)
+        outputs = [self.axis.unpack(zero.unflatten(1, (self.axis.lmax + 1, -1)))]
         for x, real, imaginary in zip_longest(parts[1:], self.real, self.imaginary):
             if imaginary is None:
                 out = x.unflatten(1, (2, -1)).flatten(2) @ real
@@ -149,28 +151,24 @@ class SO2PairLinear(nn.Module):
         """Map sums and differences of the ends; may be differentiated twice.
 
         Args:
-            folded: ``[2P, K', C_in]``, see :meth:`helmol.graph.Pairs.gather_fold`.
+            folded: ``[2P, K', C_in]``, packed, see :meth:`helmol.graph.Pairs.gather_fold`.
             pairs: the pairs.
 
         Returns:
-            Features ``[2P, K', C_out]`` and scalars ``[2P, n_scalars]`` of both directions.
+            Features ``[2P, K', C_out]``, packed, and scalars ``[2P, n_scalars]`` of both directions.
         """
         axis, p = self.axis, pairs.geometry.n_pairs
-        sizes = [axis.lmax + 1]
-        for weight in self.orders:
-            sizes.append(len(weight) // folded.shape[2])
-        first, *parts = folded.split(sizes, dim=1)
-        even, scalars = _halves(self.source.even(first), self.zero, p).split(
-            [axis.n_even, len(self.bias) - axis.n_even], dim=1
-        )
-        odd = _halves(self.source.odd(first), self.odd, p) if axis.unnatural else None
-        outputs = [axis.joined(even, odd)]
-        for x, weight in zip(parts, self.orders, strict=True):
-            outputs.append((x.flatten(1) @ weight).view(*x.shape[:2], axis.channels))
-        features = pairs.unfold(torch.cat(outputs, dim=1), plain=True)
-        bias, scalar_bias = self.bias.split([axis.n_even, len(self.bias) - axis.n_even])
-        zero, rest = features.tensor_split([axis.lmax + 1], dim=1)
-        return torch.cat([zero + axis.joined(bias[None]), rest], dim=1), both_ways(scalars, p) + scalar_bias
+        n_even, flat = axis.n_even, folded.flatten(1)
+        sizes = [self.source.n_even, self.source.n_odd, *map(len, self.orders)]
+        even, odd, *parts = flat.split(sizes, dim=1)
+        zero, scalars = _halves(even, self.zero, p).split([n_even, len(self.bias) - n_even], dim=1)
+        outputs = [zero, *([_halves(odd, self.odd, p)] if self.odd else [])]
+        outputs += [x @ weight for x, weight in zip(parts, self.orders, strict=True)]
+        whole = torch.cat(outputs, dim=1).view(*folded.shape[:2], axis.channels)
+        features = pairs.unfold(whole, plain=True).flatten(1)
+        first, rest = features.tensor_split([n_even], dim=1)
+        features = torch.cat([first + self.bias[:n_even], rest], dim=1)
+        return features.view(whole.shape), both_ways(scalars, p) + self.bias[n_even:]
 
 
 def drawn(n_in: int, n_out: int, *, fan_in: int | None = None) -> nn.Parameter:
@@ -238,7 +236,7 @@ class SO2Convolution(nn.Module):
         return out
 
     def _plain_first(self, nodes: Tensor, radial: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Return hidden features ``[E, K', C]`` and raw gates, step by step; may be differentiated twice."""
+        """Return packed hidden features ``[E, K', C]`` and raw gates, step by step; twice differentiable."""
         if isinstance(self.first, SO2PairLinear):
             folded = pairs.ends_folded(pairs.geometry.to_pairs(nodes), radial, self.mmax)
             return self.first(folded, pairs)
@@ -251,11 +249,11 @@ class SO2Convolution(nn.Module):
             weight = radial[:, m:]
             parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
         hidden, raw = self.first(parts)
-        return torch.cat(hidden, dim=1), raw
+        return self.first.axis.pack(torch.cat(hidden, dim=1)), raw
 
     def _plain_second(self, features: Tensor, raw: Tensor) -> Tensor:
         """Gate and map once more, step by step; may be differentiated twice."""
-        hidden = self._orders(features)
+        hidden = self._orders(self.second.axis.unpack(features))
         squash = torch.tanh if self.gate == "tanh" else torch.sigmoid
         gates = squash(raw).view(len(raw), self.lmax, self.channels)
         gated = [torch.cat([functional.silu(hidden[0][:, :1]), hidden[0][:, 1:] * gates], dim=1)]

@@ -89,7 +89,7 @@ class EnergyHead(Head):
     * ``convolution``: ``h ← z + Σ_j envelope · conv(z_i, z_j)``, then ``e_i = MLP(h_{l=0})``.
     * direct forces: a linear map of the natural l = 1 features.
 
-    None of these changes an energy in a mirror, nor does the convolution if the network has unnatural channels.
+    Energies of mirror images are equal if the network has unnatural channels.
 
     Args:
         lmax: largest degree of the features.

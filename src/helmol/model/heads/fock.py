@@ -58,7 +58,7 @@ class BothEdges(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, edges: Tensor, geometry: EdgeGeometry, index: Tensor) -> Tensor:
-        """Return ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major.
+        """Return the components of ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major.
 
         Args:
             ctx: autograd's.
@@ -70,7 +70,16 @@ class BothEdges(torch.autograd.Function):
         both = torch.stack([index, (index + geometry.n_pairs) % (2 * geometry.n_pairs)], dim=1)
         rows = (both[:, None] * k + geometry.to_l_major[:, None]).flatten()
         ctx.shape, ctx.rows, ctx.flip = edges.shape, rows, geometry.flip[:, None]
-        ends = edges.reshape(-1, c).index_select(0, rows).view(len(index), k, 2 * c)
+        held = edges.reshape(-1, c)
+        ends = held.index_select(0, rows).view(len(index), k, 2 * c)
+        ctx.natural, ctx.turned = c - geometry.unnatural, None
+        if geometry.unnatural:  # edges hold these turned, see EdgeGeometry
+            places, signs = (part.index_select(0, geometry.to_l_major) for part in geometry.turn)
+            ctx.turned = (both[:, None] * k + places[:, None]).flatten(), signs[:, None, None]
+            turned = held[:, ctx.natural :].index_select(0, ctx.turned[0])
+            ends.view(len(index), k, 2, c)[..., ctx.natural :] = (
+                turned.view(len(index), k, 2, -1) * ctx.turned[1]
+            )
         ends[..., c:] *= ctx.flip
         return ends
 
@@ -82,7 +91,12 @@ class BothEdges(torch.autograd.Function):
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         gradient[..., c:] *= ctx.flip
         edges = gradient.new_zeros(ctx.shape)
-        edges.view(-1, c).index_copy_(0, ctx.rows, gradient.view(-1, c))
+        held = edges.view(-1, c)
+        held.index_copy_(0, ctx.rows, gradient.view(-1, c))
+        if ctx.turned is not None:
+            places, signs = ctx.turned
+            turned = gradient.view(*gradient.shape[:2], 2, c)[..., ctx.natural :] * signs
+            held[:, ctx.natural :].index_copy_(0, places, turned.flatten(0, 2))
         return edges, None, None
 
 
@@ -194,7 +208,7 @@ class FockHead(Head, IrrepMaps):
         if not blocks:
             return []
         index = torch.cat([some for _, some in blocks])
-        ends: Tensor = BothEdges.apply(geometry.components(edges), geometry, index)
+        ends: Tensor = BothEdges.apply(edges, geometry, index)
         envelope = geometry.envelope[index % geometry.n_pairs][:, None, None]
         sizes, (maps, bias) = [len(some) for _, some in blocks], self._readouts([key for key, _ in blocks])
         kinds = zip(blocks, ends.split(sizes), envelope.split(sizes), strict=True)
