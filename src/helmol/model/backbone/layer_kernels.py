@@ -27,8 +27,8 @@ def gate(x: Tensor, gates: Tensor, degree: Tensor, axis: Axis | None = None) -> 
     n, k, c = x.shape
     out = torch.empty_like(x)
     if call.usable(x, gates) and gates.is_contiguous():
-        places, numbers = _places(x, axis)
-        numbers = (*numbers, gates.shape[1], c, axis.natural if axis else c)
+        places, sizes = _places(x, axis)
+        numbers = (*sizes, gates.shape[1], c, axis.natural if axis else c)
         call.run("gate", n, [x, gates, degree, places], numbers, [], [out], strided=True)
     elif axis is not None and axis.unnatural:
         factors = gates.flatten(1).index_select(1, _gate_of(axis, degree, k))
@@ -56,8 +56,8 @@ def gate_gradient(
     g_x = torch.empty_like(x)
     if call.usable(x, g, gates) and g.stride() == x.stride() and gates.is_contiguous():
         g_gates = torch.empty_like(gates)
-        places, numbers = _places(x, axis)
-        numbers = (*numbers, gates.shape[1], c, axis.natural if axis else c, int(tanh))
+        places, sizes = _places(x, axis)
+        numbers = (*sizes, gates.shape[1], c, axis.natural if axis else c, int(tanh))
         inputs = [g, x, gates, degree, places]
         call.run("gate_backward", n, inputs, numbers, [], [g_x, g_gates], strided=True)
     else:
@@ -76,7 +76,7 @@ def gate_gradient(
     return g_x, g_gates
 
 
-def _places(x: Tensor, axis: Axis | None) -> tuple[Tensor, tuple[int, int, int]]:
+def _places(x: Tensor, axis: Axis | None) -> tuple[Tensor, tuple[int, ...]]:
     """Return where the kernels find rows of ``x``; distance of items, unit of places, number of rows."""
     k = x.shape[1]
     if axis is not None and axis.unnatural:
