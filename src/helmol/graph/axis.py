@@ -74,8 +74,9 @@ class Axis:
 
     def with_even(self, even: Float[Tensor, "n _"]) -> Float[Tensor, "n _ _"]:
         """Return rows of m = 0, ``[n, L+1, C]``, of even components; the odd ones are zero."""
-        zero = even.new_zeros(len(even), self.n_odd)
-        return self.unpack(torch.cat([even, zero], dim=1).unflatten(1, (self.lmax + 1, -1)))
+        if self.unnatural:
+            even = torch.cat([even, even.new_zeros(len(even), self.n_odd)], dim=1)
+        return self.unpack(even.unflatten(1, (self.lmax + 1, -1)))
 
     @property
     def starts(self) -> Int64[Tensor, "K 2"]:

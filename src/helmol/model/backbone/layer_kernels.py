@@ -92,9 +92,10 @@ def _rows(k: int) -> Tensor:
 
 def _gate_of(axis: Axis, degree: Tensor, k: int) -> Tensor:
     """Return which gate every number after l = 0 of packed features has, ``[(k − 1)·C]``."""
-    c = axis.channels
-    gates = ((degree[:k, None] - 1) * c + torch.arange(c, device=degree.device)).unsqueeze(0)
-    return axis.pack(gates).flatten()[c:]
+    channel = torch.arange(axis.channels, device=degree.device)
+    places = axis.starts[:k].to(degree.device)[:, (channel >= axis.natural).long()] + channel
+    gates = (degree[:k, None] - 1) * axis.channels + channel
+    return torch.empty_like(gates).flatten().index_copy(0, places.flatten(), gates.flatten())[axis.channels :]
 
 
 def norm(x: Tensor, weight: Tensor, balance: Tensor, degree: Tensor, eps: float, out: Tensor) -> Tensor:
