@@ -13,7 +13,13 @@ import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Types and shapes of these rooms are checked at every call; before any of their modules is imported.
-CHECKED = ("helmol.basis", "helmol.graph", "helmol.properties")
+CHECKED = (
+    "helmol.basis",
+    "helmol.graph",
+    "helmol.model",
+    "helmol.properties",
+    "helmol.target",
+)
 install_import_hook(CHECKED, "typechecking.check")
 
 # How long an example takes depends on what else the machine does.

@@ -110,7 +110,8 @@ def _row(
             return model(batch).fock.normalised
 
     n_convolutions = 2 * workload.config.n_layers
-    floor = convolution_flops(model.backbone.lmax, workload.config.channels) * n_convolutions
+    config = workload.config
+    floor = convolution_flops(model.backbone.lmax, config.channels, config.unnatural) * n_convolutions
     floor_s = floor * batch.n_edges / rate
     training_floor_s = 3 * floor_s + BYTES_PER_PARAMETER * model.n_parameters / bandwidth
     output = [part.double().cpu() for part in predict()]

@@ -12,16 +12,19 @@ from helmol.bench.cases import CASES, domain, molecules
 from helmol.bench.measure import Measured, clock_for, gemm_rate, measure
 from helmol.errors import InputError
 from helmol.graph import Pairs, collate, edge_geometry
+from helmol.graph.axis import Axis
 from helmol.model import Model, ModelConfig, build, hamiltonian_loss
 
 
-def convolution_flops(lmax: int, channels: int) -> int:
+def convolution_flops(lmax: int, channels: int, unnatural: int = 0) -> int:
     """Return multiplications and additions of one SO(2) convolution per directed edge, forward.
 
-    ``2 S C_in C_out`` with ``S = (L+1)² + 4 Σ_{m≥1} (L+1−m)²``, for the maps 2C → C and C → C.
+    ``2 S C_in C_out`` with ``S = (L+1)² + 4 Σ_{m≥1} (L+1−m)²``, for the maps 2C → C and C → C. With unnatural
+    channels the numbers are real, 2 instead of 4, and m = 0 has a map of even and one of odd components.
     """
-    s = (lmax + 1) ** 2 + 4 * sum((lmax + 1 - m) ** 2 for m in range(1, lmax + 1))
-    return 2 * s * (2 * channels * channels + channels * channels)
+    axis = Axis(lmax, channels, unnatural)
+    orders = (2 if unnatural else 4) * sum((lmax + 1 - m) ** 2 for m in range(1, lmax + 1))
+    return 2 * 3 * (axis.n_even**2 + axis.n_odd**2 + orders * channels**2)
 
 
 def run(
@@ -71,7 +74,7 @@ def run(
         for item in items
     ]
     batch = collate(items).to(device)
-    flops = convolution_flops(model.backbone.lmax, config.channels)
+    flops = convolution_flops(model.backbone.lmax, config.channels, config.unnatural)
     n_convolutions = 2 * config.n_layers
     # A gradient costs twice the forward pass.
     floors = {

@@ -15,6 +15,9 @@ def bench(
         typer.Option("--case", help="water, water-64, ethanol-16, uracil, uracil-4, 40-atoms, 150-atoms-tz."),
     ] = "uracil-4",
     channels: Annotated[int, typer.Option("--channels", help="Channels of the network.")] = 64,
+    unnatural: Annotated[
+        int, typer.Option("--unnatural", help="Channels of unnatural parity among them.")
+    ] = 0,
     lmax: Annotated[
         int | None, typer.Option("--lmax", help="Largest degree; default: what the basis needs.")
     ] = None,
@@ -37,6 +40,7 @@ def bench(
         import torch
 
         from helmol.bench import CASES, data_rate, run, store_rate, usual_target
+        from helmol.config import parse
         from helmol.devices import resolve_device
         from helmol.model import ModelConfig
 
@@ -44,7 +48,7 @@ def bench(
         target = None if store is None else usual_target(store)
         result = run(
             case,
-            ModelConfig(channels=channels, lmax=lmax),
+            parse(ModelConfig, {"channels": channels, "unnatural": unnatural, "lmax": lmax}, source="bench"),
             device=torch.device(resolve_device(device)),
             threads=threads,
             repeats=repeats,

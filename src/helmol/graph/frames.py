@@ -9,7 +9,7 @@ real harmonics. cos and sin of multiples of α and β follow from Chebyshev recu
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -19,12 +19,17 @@ from helmol.arrays import Float, Int64
 from helmol.basis import wigner_d
 from helmol.brief import brief
 from helmol.graph.derivatives import turning_frames
-from helmol.graph.layout import flip_signs, m_major
+from helmol.graph.layout import flip_signs, m_major, quarter_turn
 
 
 @dataclass(frozen=True)
 class EdgeGeometry:
     """Hold what the network needs of the geometry, computed once per batch.
+
+    The last channels of every feature may be of unnatural parity (inversion multiplies degree l by
+    ``−(−1)^l``, natural ones by ``(−1)^l``). A mirror through the edge keeps cos mφ of natural channels and
+    sin mφ of unnatural ones, so edges hold ``(sin, −cos)`` of these in the places of ``(cos, sin)``, their
+    ``J⁻¹`` (:func:`helmol.graph.layout.quarter_turn`): then it keeps rows of +m and turns those of −m round.
 
     Attributes:
         lmax: largest degree.
@@ -34,6 +39,7 @@ class EdgeGeometry:
         frames: ``W_l [P, 2l+1, 2l+1]`` for each l: from the edge frame of i→j to the laboratory.
         flip: ``[K]`` l-major signs between the frames of i→j and j→i.
         to_m_major, to_l_major: ``[K]`` gathers between the two orders.
+        unnatural: number of channels of unnatural parity, the last ones.
     """
 
     lmax: int
@@ -44,6 +50,7 @@ class EdgeGeometry:
     flip: Float[Tensor, " K"]
     to_m_major: Int64[Tensor, " K"]
     to_l_major: Int64[Tensor, " K"]
+    unnatural: int = 0
 
     __repr__ = brief
 
@@ -67,6 +74,38 @@ class EdgeGeometry:
         """Whether the frames have gradients, because the positions have."""
         return self.frames[0].requires_grad
 
+    @cached_property
+    def turn(self) -> tuple[Int64[Tensor, " K"], Float[Tensor, " K"]]:
+        """Rows and signs of J, see :func:`helmol.graph.layout.quarter_turn`."""
+        rows, signs = quarter_turn(self.lmax)
+        return rows.to(self.flip.device), signs.to(self.flip)
+
+    def held(self, x: Float[Tensor, "n rows C"]) -> Float[Tensor, "n rows C"]:
+        """Return what edges hold of components in their frames; the order is m-major."""
+        rows, signs = self.turn
+        return self._turned(x, rows, signs.index_select(0, rows))
+
+    def components(self, x: Float[Tensor, "n rows C"]) -> Float[Tensor, "n rows C"]:
+        """Undo :meth:`held`."""
+        return self._turned(x, *self.turn)
+
+    def _turned(self, x: Tensor, rows: Tensor, signs: Tensor) -> Tensor:
+        """Take other rows of the unnatural channels."""
+        if not self.unnatural:
+            return x
+        natural, rest = x.tensor_split([x.shape[2] - self.unnatural], dim=2)
+        k = x.shape[1]
+        return torch.cat([natural, rest.index_select(1, rows[:k]) * signs[:k, None]], dim=2)
+
+    def flips(self, channels: int) -> Float[Tensor, "K _"]:
+        """Return the m-major signs between what the edges i→j and j→i hold, ``[K, C]``, or ``[K, 1]``."""
+        flip = self.flip[self.to_m_major]
+        if not self.unnatural:
+            return flip[:, None]
+        n = channels - self.unnatural
+        turned = flip.index_select(0, self.turn[0])
+        return torch.cat([flip[:, None].expand(-1, n), turned[:, None].expand(-1, self.unnatural)], dim=1)
+
     def select(self, pairs: Tensor | slice) -> EdgeGeometry:
         """Return the geometry of some of the pairs."""
         return replace(
@@ -89,8 +128,8 @@ class EdgeGeometry:
         """
         forward = self.to_pairs(nodes)
         first, second = forward.split(nodes.shape[-1], dim=-1)
-        backward = torch.cat([second, first], dim=-1) * self.flip[self.to_m_major, None]
-        return torch.cat([forward, backward], dim=0)
+        flips = self.flips(nodes.shape[-1])
+        return torch.cat([forward, torch.cat([second * flips, first * flips], dim=-1)], dim=0)
 
     def to_pairs(self, nodes: Float[Tensor, "N K C"]) -> Float[Tensor, "{self.n_pairs} K 2*C"]:
         """Gather both ends of each pair into the frame of i→j, ``[P, K, 2C]``; see :meth:`to_edges`."""
@@ -98,7 +137,10 @@ class EdgeGeometry:
         ends = torch.cat([nodes.index_select(0, i), nodes.index_select(0, j)], dim=-1)
         parts = ends.split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
         local = torch.cat([w.mT @ part for w, part in zip(self.frames, parts, strict=True)], dim=1)
-        return local.index_select(1, self.to_m_major)
+        local = local.index_select(1, self.to_m_major)
+        if not self.unnatural:
+            return local
+        return torch.cat([self.held(end) for end in local.chunk(2, dim=2)], dim=2)
 
     def to_nodes(
         self, edges: Float[Tensor, "{2*self.n_pairs} K C"], n_nodes: int
@@ -112,7 +154,7 @@ class EdgeGeometry:
         Returns:
             ``[N, K, C]`` l-major.
         """
-        channels = edges.shape[-1]
+        channels, edges = edges.shape[-1], self.components(edges)
         forward, backward = edges.split(self.n_pairs, dim=0) if self.n_pairs else (edges, edges)
         both = torch.cat([forward, backward * self.flip[self.to_m_major, None]], dim=-1)
         parts = both.index_select(1, self.to_l_major).split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
@@ -177,6 +219,7 @@ def edge_geometry(
     cutoff: float,
     dtype: torch.dtype,
     envelope: bool = True,
+    unnatural: int = 0,
 ) -> EdgeGeometry:
     """Compute distances, envelope and frames of all pairs.
 
@@ -190,6 +233,7 @@ def edge_geometry(
         cutoff: where the envelope ends, bohr.
         dtype: precision of the result.
         envelope: ``False`` gives ones.
+        unnatural: channels of unnatural parity.
     """
     i, j = pair_index
     vector = positions[j] - positions[i]
@@ -207,6 +251,7 @@ def edge_geometry(
         flip=flip_signs(lmax).to(unit),
         to_m_major=m_major(lmax).to(unit.device),
         to_l_major=torch.argsort(m_major(lmax)).to(unit.device),
+        unnatural=unnatural,
     )
 
 

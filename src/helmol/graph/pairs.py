@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from helmol.arrays import Float, Int64
+from helmol.graph.axis import Axis
 from helmol.graph.frames import EdgeGeometry
-from helmol.graph.layout import degree_of_m_major, m_sizes, quarter_turn
+from helmol.graph.layout import degree_of_m_major, m_sizes
 from helmol.native import call
 
 
@@ -49,11 +50,10 @@ class Pairs:
         """Degree of each m-major row, ``[K]``."""
         return degree_of_m_major(self.geometry.lmax).to(self.geometry.flip.device)
 
-    @cached_property
+    @property
     def turn(self) -> tuple[Int64[Tensor, " K"], Float[Tensor, " K"]]:
         """Rows and signs of J, see :func:`helmol.graph.layout.quarter_turn`."""
-        rows, signs = quarter_turn(self.geometry.lmax)
-        return rows.to(self.flip.device), signs.to(self.flip)
+        return self.geometry.turn
 
     @cached_property
     def _packed(self) -> Tensor:
@@ -70,7 +70,12 @@ class Pairs:
         return [*self._atoms, self._packed]
 
     def _rows(self) -> list[Tensor]:
-        return [self.flip, self.geometry.to_l_major]
+        return [self.flip, self.geometry.to_l_major, *self.turn]
+
+    def _sizes(self, channels: int) -> tuple[int, int, int, int]:
+        """Return the numbers of pairs, degrees, channels and natural channels."""
+        geometry = self.geometry
+        return geometry.n_pairs, geometry.lmax, channels, channels - geometry.unnatural
 
     def _run(
         self,
@@ -105,7 +110,8 @@ class Pairs:
         rows = sum(m_sizes(self.geometry.lmax)[: mmax + 1])
         x, y = ends[:, :rows].chunk(2, dim=2)
         own, other = radial.index_select(1, self.degree[:rows]).tensor_split([len(ends)])
-        return self.fold(torch.cat([own * x, other * y * self.flip[:rows, None]]), plain=True)
+        both = torch.cat([own * x, other * y * self.geometry.flips(x.shape[2])[:rows]])
+        return self.fold(self.axis(x.shape[2]).pack(both), plain=True)
 
     def ends_folded_gradient(
         self,
@@ -114,9 +120,9 @@ class Pairs:
         radial: Float[Tensor, "E L C"],
     ) -> tuple[Float[Tensor, "P K C2"], Float[Tensor, "E L C"]]:
         """Return the gradients of :meth:`ends_folded` with respect to ends and radial weights."""
-        rows, p = gradient.shape[1], len(ends)
-        flip, degree = self.flip[:rows, None], self.degree[:rows]
-        u, v = self.unfold(gradient).tensor_split([p])
+        (_, rows, c), p = gradient.shape, len(ends)
+        flip, degree = self.geometry.flips(c)[:rows], self.degree[:rows]
+        u, v = self.axis(c).unpack(self.unfold(gradient)).tensor_split([p])
         v = v * flip
         x, y = ends[:, :rows].chunk(2, dim=2)
         g_radial = torch.zeros_like(radial).index_add(1, degree, torch.cat([u * x, v * y]))
@@ -139,15 +145,15 @@ class Pairs:
             mmax: components of higher order are left out.
 
         Returns:
-            ``[2P, K', C]``, the m-major rows with |m| ≤ mmax.
+            ``[2P, K', C]``, the m-major rows with |m| ≤ mmax, packed (:class:`helmol.graph.axis.Axis`).
         """
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
-        rows = sum(m_sizes(lmax)[: mmax + 1])
+        p, c = self.geometry.n_pairs, nodes.shape[2]
+        rows = sum(m_sizes(self.geometry.lmax)[: mmax + 1])
         if not self.native:
             return self.ends_folded(self.geometry.to_pairs(nodes), radial, mmax)
         folded = nodes.new_empty(2 * p, rows, c)
-        inputs = [nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._fold_rows()]
-        self._run("gather_fold", inputs, (p, lmax, c, rows), [self._scratch(c, 1)], [folded])
+        inputs = [nodes.contiguous(), *self._geometry(), radial.contiguous(), *self._fold_rows(c)]
+        self._run("gather_fold", inputs, (*self._sizes(c), rows), [self._scratch(c, 1)], [folded])
         return folded
 
     def gather_fold_gradient(
@@ -157,28 +163,27 @@ class Pairs:
         radial: Float[Tensor, "E L C"],
     ) -> tuple[Float[Tensor, "N K C"], Float[Tensor, "E L C"]]:
         """Return the gradients of :meth:`gather_fold` with respect to nodes and radial weights."""
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, nodes.shape[2]
-        rows = gradient.shape[1]
+        rows, c = gradient.shape[1:]
         if not self.native:
             ends = self.geometry.to_pairs(nodes)
             g_ends, g_radial = self.ends_folded_gradient(gradient, ends, radial)
             own, other = g_ends.chunk(2, dim=2)
-            turned = torch.cat([own, other * self.flip[:, None]])
+            turned = torch.cat([own, other * self.geometry.flips(c)])
             return self.geometry.to_nodes(turned, len(nodes)), g_radial
         g_nodes, g_radial = self._sums(nodes), radial.new_empty(radial.shape)
         inputs = [
             gradient.contiguous(), nodes.contiguous(), *self._geometry(), radial.contiguous(),
-            *self._fold_rows(),
+            *self._fold_rows(c),
         ]  # fmt: skip
         scratch = [self._scratch(c, 2), g_nodes]
-        self._run("gather_fold_backward", inputs, (p, lmax, c, rows), scratch, [g_radial])
+        self._run("gather_fold_backward", inputs, (*self._sizes(c), rows), scratch, [g_radial])
         return _added(g_nodes), g_radial
 
     def fold(self, x: Float[Tensor, "E rows C"], *, plain: bool = False) -> Float[Tensor, "E rows C"]:
         """Return sums and differences of the directions, ``(x_ij + x_ji)/√2`` and ``J (x_ij − x_ji)/√2``.
 
         Args:
-            x: ``[2P, K', C]`` m-major, whole orders.
+            x: ``[2P, K', C]`` m-major, whole orders; packed or not.
             plain: by torch operations, which autograd knows.
         """
         if self.native and not plain:
@@ -204,8 +209,12 @@ class Pairs:
         self._run("fold", [x.contiguous(), *self.turn], sizes, [], [out])
         return out
 
-    def _fold_rows(self) -> list[Tensor]:
-        return [*self._rows(), self.degree, *self.turn]
+    def _fold_rows(self, channels: int) -> list[Tensor]:
+        return [*self._rows(), self.degree, self.axis(channels).starts]
+
+    def axis(self, channels: int) -> Axis:
+        """Return what m = 0 consists of."""
+        return Axis(self.geometry.lmax, channels, self.geometry.unnatural)
 
     def weighted_sum(self, edges: Float[Tensor, "E K C"], n_nodes: int) -> Float[Tensor, "{n_nodes} K C"]:
         """Sum edges ``[2P, K, C]``, faded by the envelope, at their atoms, ``[N, K, C]``; for autograd."""
@@ -230,23 +239,22 @@ class Pairs:
         """
         if not self.native:
             return self.geometry.to_nodes(edges * torch.cat([weight, weight])[:, None, None], n_nodes)
-        p, lmax, c = self.geometry.n_pairs, self.geometry.lmax, edges.shape[2]
-        nodes = self._sums(edges.new_empty(n_nodes, *edges.shape[1:]))
+        c, nodes = edges.shape[2], self._sums(edges.new_empty(n_nodes, *edges.shape[1:]))
         inputs = [edges.contiguous(), weight.contiguous(), *self._geometry(), *self._rows()]
-        self._run("scatter", inputs, (p, lmax, c), [self._scratch(c, 1), nodes], [])
+        self._run("scatter", inputs, self._sizes(c), [self._scratch(c, 1), nodes], [])
         return _added(nodes)
 
     def scatter_gradient(
         self, gradient: Float[Tensor, "N K C"], weight: Float[Tensor, " P"]
     ) -> Float[Tensor, "2*P K C"]:
         """Return the gradient of :meth:`scatter` with respect to the edges, ``[2P, K, C]``."""
-        p, lmax, (_, k, c) = self.geometry.n_pairs, self.geometry.lmax, gradient.shape
+        _, k, c = gradient.shape
         if not self.native:
             own = self.geometry.to_edges(gradient)[..., :c]
             return own * torch.cat([weight, weight])[:, None, None]
-        edges = gradient.new_empty(2 * p, k, c)
+        edges = gradient.new_empty(2 * self.geometry.n_pairs, k, c)
         inputs = [gradient.contiguous(), weight.contiguous(), *self._geometry(), *self._rows()]
-        self._run("scatter_backward", inputs, (p, lmax, c), [self._scratch(c, 1)], [edges])
+        self._run("scatter_backward", inputs, self._sizes(c), [self._scratch(c, 1)], [edges])
         return edges
 
 

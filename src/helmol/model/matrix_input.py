@@ -3,23 +3,24 @@
 It is the Hamiltonian head turned round. Of every block of an atom or a pair the irreps are standardised and
 mapped, by one linear map per degree and kind of block, to the channels of the atom's node and of the two
 directed edges of the pair; the edge j→i receives the transposed block. So rotations, the exchange of atoms
-and their order are respected as by the head.
+and their order are respected as by the head, and so are parities: see :class:`helmol.model.kinds.IrrepMaps`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from helmol.basis import BasisSet, pair_table
 from helmol.errors import InputError
 from helmol.graph import Batch, Bucket, EdgeGeometry, Item
 from helmol.graph.batch import Key
-from helmol.graph.blocks import edges_inside, keys_of, rotate_pairs, split_degrees, table_of, transposition
+from helmol.graph.blocks import edges_inside, keys_of, rotate_pairs, split_degrees, table_of
 from helmol.graph.layout import rows_of_degree
+from helmol.model.kinds import IrrepMaps
 from helmol.target.means import Means
 from helmol.target.parts import Known, OfElements, Slots
 from helmol.target.scale import Scale
@@ -56,40 +57,24 @@ class Standard(Known):
         self.pair_inverse.copy_(torch.where(scale.pairs > 0, 1 / scale.pairs, 0.0))
 
 
-class MatrixInput(nn.Module):
+class MatrixInput(IrrepMaps):
     """Map the irreps of matrices to node and edge features.
-
-    The maps of all kinds of blocks from the irreps of one degree are one tensor: rows are the irreps, kind
-    after kind (:attr:`slots`).
 
     Args:
         lmax: largest degree of the features.
         channels: channels C.
         basis: shells of the elements.
         n_matrices: matrices per molecule.
+        unnatural: channels of unnatural parity.
     """
 
-    def __init__(self, lmax: int, channels: int, basis: BasisSet, n_matrices: int) -> None:
+    def __init__(
+        self, lmax: int, channels: int, basis: BasisSet, n_matrices: int, *, unnatural: int = 0
+    ) -> None:
         super().__init__()
         self.lmax, self.channels, self.n_matrices = lmax, channels, n_matrices
         self.known = Standard(basis, n_matrices)
-        kinds: list[Key] = []
-        for key in keys_of(basis):
-            kinds += [key, key[::-1]] if key[0] != key[-1] else [key]
-        top = 2 * basis.lmax
-        sizes = {key: [*table_of(key).counts, *[0] * top][: top + 1] for key in kinds}
-        self.slots = [Slots({key: n_matrices * sizes[key][l] for key in kinds}) for l in range(top + 1)]
-        self.weights = nn.ParameterList(torch.empty(slots.total, channels) for slots in self.slots)
-        self.exchange: dict[Key, list[tuple[Tensor, Tensor]]] = {}
-        for key in kinds:
-            table = table_of(key)
-            if len(key) == 2 and key[0] == key[1]:
-                degrees = range(len(table.counts))
-                self.exchange[key] = [transposition(table, l, n_matrices) for l in degrees]
-            for weight, slots in zip(self.weights, self.slots, strict=True):
-                n = slots[key].stop - slots[key].start
-                with torch.no_grad():
-                    weight[slots[key]] = torch.randn(n, channels) * max(n, n_matrices) ** -0.5
+        self.draw(basis, n_matrices, channels, unnatural, to_irreps=False)
 
     @torch.no_grad()
     def fit(self, items: Sequence[Item], basis: BasisSet) -> None:
@@ -103,7 +88,7 @@ class MatrixInput(nn.Module):
 
     def nodes(self, batch: Batch) -> Tensor:
         """Return what the blocks of the atoms add to the nodes, ``[N, K, C]`` l-major."""
-        dtype, maps = self.weights[0].dtype, self._maps(b.key for b in batch.buckets if len(b.key) == 1)
+        dtype, maps = self.weights[0].dtype, self.cut(b.key for b in batch.buckets if len(b.key) == 1)
         total = torch.zeros(
             len(batch.numbers), (self.lmax + 1) ** 2, self.channels, dtype=dtype, device=batch.numbers.device
         )
@@ -130,7 +115,7 @@ class MatrixInput(nn.Module):
             start: the first pair.
             n_pairs: pairs of the whole batch.
         """
-        dtype, maps = self.weights[0].dtype, self._maps(b.key for b in buckets if len(b.key) == 2)
+        dtype, maps = self.weights[0].dtype, self.cut(b.key for b in buckets if len(b.key) == 2)
         here, n_rows = geometry.n_pairs, (self.lmax + 1) ** 2
         total = torch.zeros(2 * here, n_rows, self.channels, dtype=dtype, device=geometry.envelope.device)
         rows = rows_of_degree(self.lmax)
@@ -149,33 +134,7 @@ class MatrixInput(nn.Module):
                 row = rows[l].to(index.device)
                 total[index[:, None], row] += part @ weight
                 total[opposite[:, None], row] += (part * flip) @ turned
-        return total
-
-    def _maps(self, keys: Iterable[Key]) -> _Maps:
-        """Return the maps of some kinds of blocks, cut once for all of them."""
-        kinds = {kind for key in keys for kind in (key, key[::-1])}
-        weights = [slots.cut(weight, kinds) for slots, weight in zip(self.slots, self.weights, strict=True)]
-        return _Maps(weights, self.exchange)
-
-
-@dataclass(frozen=True)
-class _Maps:
-    """Hold the maps by degree and kind, ``[n_matrices · n_l, C]``."""
-
-    weights: list[dict[Key, Tensor]]
-    exchange: dict[Key, list[tuple[Tensor, Tensor]]]
-
-    def of(self, degree: int, key: Key) -> Tensor:
-        """Return the map of one kind of block from the irreps of one degree."""
-        return self.weights[degree][key]
-
-    def transposed(self, degree: int, key: Key) -> Tensor:
-        """Return the map of the transposed blocks, for irreps in the order of ``key``."""
-        if key not in self.exchange:
-            return self.weights[degree][key[::-1]]
-        order, sign = self.exchange[key][degree]
-        weight = self.weights[degree][key]
-        return weight[order.to(weight.device)] * sign.to(weight)[:, None]
+        return geometry.held(total)
 
 
 def _as_target(item: Item) -> Item:

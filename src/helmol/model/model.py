@@ -264,7 +264,8 @@ def _matrix_input(config: ModelConfig, domain: Domain, lmax: int) -> MatrixInput
     if tuple(config.heads) != ("fock",):
         raise ConfigError("inputs are for models of Fock matrices alone: energies are read without H₀ and S")
     needed_references(domain.target, config.inputs)
-    return MatrixInput(lmax, config.channels, domain.basis, n_inputs(config.inputs, domain.n_spins))
+    n_matrices = n_inputs(config.inputs, domain.n_spins)
+    return MatrixInput(lmax, config.channels, domain.basis, n_matrices, unnatural=config.unnatural)
 
 
 def fit_statistics(

@@ -1,8 +1,8 @@
 """The closed-form start of the energy head ``elements``: ridge regression on pooled features.
 
 With ``x_i`` the invariants of atom i, standardised over the training atoms of its element, and that element's
-weights ``w``, a molecule's energy beyond the reference is ``scale · Σ_i w_{Z_i} · x_i / dim``: linear in w.
-Learning by gradient from zero takes thousands of steps to find what one linear solve gives.
+weights ``w``, a molecule's energy beyond the element energies is ``scale · Σ_i w_{Z_i} · x_i / dim``, linear
+in w. Learning by gradient from zero takes thousands of steps to find what one linear solve gives.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@
 #define OUT double *restrict
 #define PI 3.14159265358979323846
 /* On points, Gaussians below exp(-VANISHED) are zero; of matrix elements, parts below exp(-CUTOFF) are left out. */
-#define VANISHED 40.0
-#define CUTOFF 24.0
+#define VANISHED 34.0
+#define CUTOFF 26.0
 
 /* exp(x) of x <= 0 to two units in the last place, 0 far below -700. No branches: loops over it are vectorised. */
 static inline double exponential(double x) {
@@ -248,19 +248,21 @@ static void expand(long li, long lj, double p, double pa, double pb,
 typedef struct {
     long n_atoms, n_levels, p_first, p_last;
     const double *centres, *alpha, *s, *p;
-    const char *has_p; /* of the levels from p_first on, which any centre uses */
+    const double *largest; /* |s| + |p| of each level, of the centre with most */
     Row *work, *r, *g[4];
 } Field;
 
 /* sum[tuv] = derivatives at P of all potentials, met by a Gaussian of exponent p and weight exp(-decay). */
 static void field_at(const Field *F, IN P, double p, double decay, long order, OUT sum) {
     const long n_levels = F->n_levels, n_p = F->p_last - F->p_first;
-    const double room = CUTOFF - decay;
-    double mu[MAX_LEVELS], front[MAX_LEVELS];
+    /* Squared distances up to which a level matters, and any. */
+    double mu[MAX_LEVELS], front[MAX_LEVELS], reach[MAX_LEVELS], farthest = 0;
     for (long k = 0; k < n_levels; k++) {
         const double s = 1 / (p + F->alpha[k]);
         mu[k] = p * F->alpha[k] * s;
         front[k] = PI * s * sqrt(PI * s);
+        reach[k] = F->largest[k] > 0 ? (CUTOFF - decay + log(front[k] * F->largest[k])) / mu[k] : 0;
+        farthest = reach[k] > farthest ? reach[k] : farthest;
     }
     for (long h = 0; h < N_HERMITES(order); h++) sum[h] = 0;
     for (long next = 0; next < F->n_atoms;) {
@@ -270,7 +272,7 @@ static void field_at(const Field *F, IN P, double p, double decay, long order, O
         for (; next < F->n_atoms && m < CHUNK; next++) {
             IN C = F->centres + 3 * next;
             const double x = P[0] - C[0], y = P[1] - C[1], z = P[2] - C[2], square = x * x + y * y + z * z;
-            if (mu[0] * square > room) continue;
+            if (square > farthest) continue;
             long at = m++;
             for (; at && r2[at - 1] > square; at--) r2[at] = r2[at - 1], who[at] = who[at - 1];
             r2[at] = square, who[at] = next;
@@ -282,16 +284,16 @@ static void field_at(const Field *F, IN P, double p, double decay, long order, O
         for (long c = m; c < padded; c++) r2[c] = 0;
         for (int f = 0; f < (n_p ? 4 : 1); f++)
             for (long n = 0; n <= order + (f > 0); n++) memset(F->g[f][n], 0, sizeof(Row));
-        long alive = m;
         for (long k = 0; k < n_levels; k++) {
-            while (alive && mu[k] * r2[alive - 1] > room) alive--;
-            if (alive == 0) break;
+            long alive = m;
+            while (alive && r2[alive - 1] > reach[k]) alive--;
+            if (alive == 0) continue;
             const long wide = (alive + 7) / 8 * 8;
             double e[CHUNK], w[CHUNK];
             for (long c = 0; c < wide; c++) e[c] = front[k] * exponential(-mu[k] * r2[c]);
             for (long c = 0; c < wide; c++) w[c] = c < alive ? F->s[who[c] * n_levels + k] * e[c] : 0;
             radial(order, wide, mu[k], w, F->g[0]);
-            if (k < F->p_first || k >= F->p_last || !F->has_p[k - F->p_first]) continue;
+            if (k < F->p_first || k >= F->p_last) continue;
             /* x exp(-alpha r^2) is the derivative along x of -exp(-alpha r^2) / (2 alpha). */
             const double scale = -0.5 / F->alpha[k];
             for (int q = 0; q < 3; q++) {
@@ -391,11 +393,15 @@ long potential(long n_shells, const long *shells, IN exponents, IN coefficients,
         free(rows), free(e), free(block);
         return 1;
     }
-    char has_p[MAX_LEVELS] = {0};
+    double largest[MAX_LEVELS] = {0};
     const long n_p = p_last - p_first;
-    for (long i = 0; i < 3 * n_atoms * n_p; i++)
-        if (p[i] != 0) has_p[i / 3 % n_p] = 1;
-    Field F = {n_atoms, n_levels, p_first, p_last, centres, alpha, s, p, has_p, rows, rows + 2 * N_HERMITES(MAX_ORDER), {0}};
+    for (long a = 0; a < n_atoms; a++)
+        for (long k = 0; k < n_levels; k++) {
+            double size = fabs(s[a * n_levels + k]);
+            for (int q = 0; q < 3 && k >= p_first && k < p_last; q++) size += fabs(p[3 * (a * n_p + k - p_first) + q]);
+            largest[k] = size > largest[k] ? size : largest[k];
+        }
+    Field F = {n_atoms, n_levels, p_first, p_last, centres, alpha, s, p, largest, rows, rows + 2 * N_HERMITES(MAX_ORDER), {0}};
     for (int f = 0; f < 4; f++) F.g[f] = F.r + 3 + f * (MAX_ORDER + 1);
     for (long i = 0; i < n_shells; i++)
         for (long j = 0; j <= i; j++) {

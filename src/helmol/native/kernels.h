@@ -3,11 +3,20 @@
  *
  * A pair p has atoms i[p], j[p], frames W_l[m][r] (laboratory m, edge frame r) one after the other for
  * l = 0 .. lmax, and directed edges p (i to j) and P + p (j to i); the frame of the reverse edge differs by
- * the signs flip[k]. row[l*l + r] is the m-major row of component r of degree l, degree[k] the degree of a row. */
+ * the signs flip[k]. row[l*l + r] is the m-major row of component r of degree l, degree[k] the degree of a row.
+ * J moves row k to turn[k], with the sign of that row; it stands for a quarter of a turn about the edge.
+ *
+ * The first N of C channels are of natural parity (kind 0). Of the others (kind 1) edges hold J^-1 of the
+ * components: in their row k stands component turn[k] times sign[turn[k]]. Folded features are packed: channel c
+ * of row k stands at at[2 k + kind] + c. */
 
 #ifndef TILE
 #define TILE 16
 #define IN const REAL *restrict
+/* The two kinds of channels, from .. to; the component r that their row k holds, and its sign. */
+#define KINDS for (long kind = 0, from = 0, to = N; kind < 2; kind++, from = N, to = C)
+#define COMPONENT const long r = kind ? turn[k] : k
+#define SIGN (kind ? sign[r] : (REAL)1)
 #endif
 
 /* Numbers that the processor works on at once. */
@@ -87,24 +96,28 @@ static void NAME(spread)(
 }
 
 /* x = radial[p] x_i and y = flip radial[P+p] x_j of each pair: even[p] = (x + y)/sqrt 2 in rows k < rows of
- * folded[p], J (x - y)/sqrt 2 in those of folded[P+p]; J moves row k to turn[k], with the sign of that row. */
+ * folded[p], J (x - y)/sqrt 2 in those of folded[P+p]. */
 void NAME(gather_fold)(
-    IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip, const long *row, const long *degree,
-    const long *turn, IN sign, long P, long lmax, long C, long rows, long begin, long end, REAL *restrict local,
-    REAL *restrict folded) {
+    IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip, const long *row, const long *turn,
+    IN sign, const long *degree, const long *at, long P, long lmax, long C, long N, long rows, long begin,
+    long end, REAL *restrict local, REAL *restrict folded) {
     const long D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3, R = (lmax + 1) * C;
     const REAL half = NAME(root)((REAL)0.5);
     for (long p = begin; p < end; p++) {
         NAME(ends)(nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
         for (long k = 0; k < rows; k++) {
-            IN x = local + k * 2 * C, f = half * flip[k], s = sign[turn[k]];
+            const REAL s = sign[turn[k]];
             IN a = radial + p * R + degree[k] * C, *restrict b = a + P * R;
-            REAL *restrict even = folded + (p * rows + k) * C;
-            REAL *restrict odd = folded + ((P + p) * rows + turn[k]) * C;
-            for (long c = 0; c < C; c++) {
-                const REAL u = half * a[c] * x[c], v = f * b[c] * x[C + c];
-                even[c] = u + v;
-                odd[c] = s * (u - v);
+            KINDS {
+                COMPONENT;
+                REAL *restrict even = folded + p * rows * C + at[2 * k + kind];
+                REAL *restrict odd = folded + (P + p) * rows * C + at[2 * turn[k] + kind];
+                IN x = local + r * 2 * C, h = half * SIGN, f = h * flip[r];
+                for (long c = from; c < to; c++) {
+                    const REAL u = h * a[c] * x[c], v = f * b[c] * x[C + c];
+                    even[c] = u + v;
+                    odd[c] = s * (u - v);
+                }
             }
         }
     }
@@ -113,8 +126,8 @@ void NAME(gather_fold)(
 /* Gradients of gather_fold: g_radial is written, g_nodes added to. Needs two scratch arrays [K, 2C]. */
 void NAME(gather_fold_backward)(
     IN g_folded, IN nodes, const long *i, const long *j, IN frames, IN radial, IN flip, const long *row,
-    const long *degree, const long *turn, IN sign, long P, long lmax, long C, long rows, long begin, long end,
-    REAL *restrict local, REAL *restrict g_nodes, REAL *restrict g_radial) {
+    const long *turn, IN sign, const long *degree, const long *at, long P, long lmax, long C, long N, long rows,
+    long begin, long end, REAL *restrict local, REAL *restrict g_nodes, REAL *restrict g_radial) {
     const long K = (lmax + 1) * (lmax + 1), S = 2 * C, R = (lmax + 1) * C;
     const long D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
     const REAL half = NAME(root)((REAL)0.5);
@@ -124,16 +137,22 @@ void NAME(gather_fold_backward)(
         REAL *restrict ga = g_radial + p * R, *restrict gb = ga + P * R;
         for (long c = 0; c < R; c++) ga[c] = gb[c] = 0;
         for (long k = 0; k < rows; k++) {
-            IN x = local + k * S, f = half * flip[k], s = sign[turn[k]];
+            const REAL s = sign[turn[k]];
             IN a = radial + p * R + degree[k] * C, *restrict b = a + P * R;
-            IN even = g_folded + (p * rows + k) * C, *restrict odd = g_folded + ((P + p) * rows + turn[k]) * C;
-            REAL *restrict da = ga + degree[k] * C, *restrict db = gb + degree[k] * C, *restrict o = g_local + k * S;
-            for (long c = 0; c < C; c++) {
-                const REAL u = half * (even[c] + s * odd[c]), v = f * (even[c] - s * odd[c]);
-                da[c] += u * x[c];
-                db[c] += v * x[C + c];
-                o[c] = u * a[c];
-                o[C + c] = v * b[c];
+            REAL *restrict da = ga + degree[k] * C, *restrict db = gb + degree[k] * C;
+            KINDS {
+                COMPONENT;
+                IN even = g_folded + p * rows * C + at[2 * k + kind];
+                IN odd = g_folded + (P + p) * rows * C + at[2 * turn[k] + kind];
+                IN x = local + r * S, h = half * SIGN, f = h * flip[r];
+                REAL *restrict o = g_local + r * S;
+                for (long c = from; c < to; c++) {
+                    const REAL u = h * (even[c] + s * odd[c]), v = f * (even[c] - s * odd[c]);
+                    da[c] += u * x[c];
+                    db[c] += v * x[C + c];
+                    o[c] = u * a[c];
+                    o[C + c] = v * b[c];
+                }
             }
         }
         for (long c = rows * S; c < K * S; c++) g_local[c] = 0;
@@ -168,15 +187,19 @@ void NAME(fold)(
 
 /* nodes[i] += W (weight * edge i to j), nodes[j] += W (flip * weight * edge j to i). Scratch [K, 2C]. */
 void NAME(scatter)(
-    IN edges, IN weight, const long *i, const long *j, IN frames, IN flip,
-    const long *row, long P, long lmax, long C, long begin, long end, REAL *restrict local, REAL *restrict nodes) {
+    IN edges, IN weight, const long *i, const long *j, IN frames, IN flip, const long *row, const long *turn,
+    IN sign, long P, long lmax, long C, long N, long begin, long end, REAL *restrict local,
+    REAL *restrict nodes) {
     const long K = (lmax + 1) * (lmax + 1), S = 2 * C, D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
     for (long p = begin; p < end; p++) {
         for (long k = 0; k < K; k++) {
-            const REAL w = weight[p], f = w * flip[k];
             IN there = edges + (p * K + k) * C, *restrict back = there + P * K * C;
-            for (long c = 0; c < C; c++) local[k * S + c] = w * there[c];
-            for (long c = 0; c < C; c++) local[k * S + C + c] = f * back[c];
+            KINDS {
+                COMPONENT;
+                const REAL w = weight[p] * SIGN, f = w * flip[r];
+                for (long c = from; c < to; c++) local[r * S + c] = w * there[c];
+                for (long c = from; c < to; c++) local[r * S + C + c] = f * back[c];
+            }
         }
         NAME(spread)(local, i[p], j[p], frames + p * D, row, lmax, C, nodes);
     }
@@ -184,51 +207,57 @@ void NAME(scatter)(
 
 /* Gradient of scatter with respect to the edges. Scratch [K, 2C]. */
 void NAME(scatter_backward)(
-    IN g_nodes, IN weight, const long *i, const long *j, IN frames, IN flip,
-    const long *row, long P, long lmax, long C, long begin, long end, REAL *restrict local, REAL *restrict g_edges) {
+    IN g_nodes, IN weight, const long *i, const long *j, IN frames, IN flip, const long *row, const long *turn,
+    IN sign, long P, long lmax, long C, long N, long begin, long end, REAL *restrict local,
+    REAL *restrict g_edges) {
     const long K = (lmax + 1) * (lmax + 1), S = 2 * C, D = (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) / 3;
     for (long p = begin; p < end; p++) {
         NAME(ends)(g_nodes, i[p], j[p], frames + p * D, row, lmax, C, local);
         for (long k = 0; k < K; k++) {
-            const REAL w = weight[p], f = w * flip[k];
             REAL *restrict there = g_edges + (p * K + k) * C, *restrict back = there + P * K * C;
-            for (long c = 0; c < C; c++) there[c] = w * local[k * S + c];
-            for (long c = 0; c < C; c++) back[c] = f * local[k * S + C + c];
+            KINDS {
+                COMPONENT;
+                const REAL w = weight[p] * SIGN, f = w * flip[r];
+                for (long c = from; c < to; c++) there[c] = w * local[r * S + c];
+                for (long c = from; c < to; c++) back[c] = f * local[r * S + C + c];
+            }
         }
     }
 }
 
 /* Layers on edges. Element (e, k, c) of a strided array lies at e*se + k*sk + c; gates [E, L, C] dense. */
 
-/* out = x * gates[degree] for all rows but the first, which is left alone. Same strides for x and out. */
+/* out = x * gates[degree] for all rows but the first, which is left alone. Same places for x and out, packed with
+ * at in units of sk. */
 void NAME(gate)(
-    IN x, IN gates, const long *degree, long se, long sk, long K, long L, long C, long begin,
-    long end, REAL *restrict out) {
+    IN x, IN gates, const long *degree, const long *at, long se, long sk, long K, long L, long C, long N,
+    long begin, long end, REAL *restrict out) {
     for (long e = begin; e < end; e++)
-        for (long k = 1; k < K; k++) {
-            IN in = x + e * se + k * sk, *restrict g = gates + (e * L + degree[k] - 1) * C;
-            REAL *restrict o = out + e * se + k * sk;
-            for (long c = 0; c < C; c++) o[c] = in[c] * g[c];
-        }
+        for (long k = 1; k < K; k++) KINDS {
+                IN in = x + e * se + at[2 * k + kind] * sk, *restrict g = gates + (e * L + degree[k] - 1) * C;
+                REAL *restrict o = out + e * se + at[2 * k + kind] * sk;
+                for (long c = from; c < to; c++) o[c] = in[c] * g[c];
+            }
 }
 
 /* Gradients of gate with respect to x (rows but the first) and to the raw gates before tanh or sigmoid. */
 void NAME(gate_backward)(
-    IN g, IN x, IN gates, const long *degree, long se, long sk, long K, long L, long C,
+    IN g, IN x, IN gates, const long *degree, const long *at, long se, long sk, long K, long L, long C, long N,
     long tanh, long begin, long end, REAL *restrict g_x, REAL *restrict g_gates) {
     for (long e = begin; e < end; e++) {
         REAL *restrict sums = g_gates + e * L * C;
         IN s = gates + e * L * C;
         for (long c = 0; c < L * C; c++) sums[c] = 0;
-        for (long k = 1; k < K; k++) {
-            IN h = g + e * se + k * sk, *restrict in = x + e * se + k * sk, *restrict f = s + (degree[k] - 1) * C;
-            REAL *restrict o = g_x + e * se + k * sk, *restrict sum = sums + (degree[k] - 1) * C;
-            for (long c = 0; c < C; c++) {
-                const REAL value = h[c];
-                sum[c] += value * in[c];
-                o[c] = value * f[c];
+        for (long k = 1; k < K; k++) KINDS {
+                const long place = e * se + at[2 * k + kind] * sk;
+                IN h = g + place, *restrict in = x + place, *restrict f = s + (degree[k] - 1) * C;
+                REAL *restrict o = g_x + place, *restrict sum = sums + (degree[k] - 1) * C;
+                for (long c = from; c < to; c++) {
+                    const REAL value = h[c];
+                    sum[c] += value * in[c];
+                    o[c] = value * f[c];
+                }
             }
-        }
         for (long c = 0; c < L * C; c++) sums[c] *= tanh ? 1 - s[c] * s[c] : s[c] * (1 - s[c]);
     }
 }

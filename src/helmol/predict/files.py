@@ -14,7 +14,7 @@ import numpy as np
 
 from helmol.damage import read_npz, understood
 from helmol.errors import DomainError, HelmolError, InputError
-from helmol.files import entries, file_stem, write_text
+from helmol.files import entries, file_stem, replacing, write_text
 from helmol.inputs import Item, molecules_at
 from helmol.locks import Claim
 from helmol.places import PathLike, Places
@@ -69,7 +69,8 @@ def predict_file(
             and patterns too.
         out: folder for ``NAME.npz`` and ``summary.csv``.
         residual: whether to build one Fock matrix per molecule and report ``‖FDS − SDF‖``.
-        writers: other formats by suffix (``.molden``): called with a prediction and the file to write.
+        writers: other formats by suffix (``.molden``): called with a prediction and the file to
+            write, which gets its name when it is whole.
         split: split of a store, or ``"all"``.
         overwrite: whether to predict again what is there.
         compress: whether to write compressed arrays, which takes longer than the prediction.
@@ -210,7 +211,8 @@ def _write_missing(file: Path, writers: Mapping[str, Writer]) -> None:
     if missing:
         prediction = Prediction.load(file)
         for suffix, path in missing.items():
-            writers[suffix](prediction, path)
+            with replacing(path) as temporary:
+                writers[suffix](prediction, temporary)
 
 
 def _unique(name: str, seen: set[str]) -> str:

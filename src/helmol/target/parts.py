@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from helmol.graph.blocks import table_of
 from helmol.target.domain import Domain
 
 K = TypeVar("K", bound=Hashable)
+M = TypeVar("M", bound="Known")
 
 
 class Slots(Generic[K]):
@@ -61,7 +62,7 @@ class Known(nn.Module):
     Labels are float64, and what is subtracted from them must be as exact.
     """
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self: M, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> M:
         """Move the buffers with the model, without its precision."""
         exact = dict(self._buffers)
         super()._apply(fn, recurse)

@@ -9,7 +9,7 @@ import numpy as np
 from helmol.errors import InputError
 from helmol.graph import Item, prepare_many
 from helmol.store import Store
-from helmol.store.columns import pack_triangle, unpack_triangle
+from helmol.store.columns import REFERENCE, pack_triangle, unpack_triangle
 from helmol.target.matrix import input_matrices, needed_references, needs_overlap, reference_name
 
 VALUES_AT_ONCE = 1 << 16
@@ -38,10 +38,10 @@ def stored_items(
         groups.setdefault(store.composition(row), []).append(place)
     items: dict[int, Item] = {}
     reference = None if target is None else reference_name(target)
-    columns = [] if target is None else ["fock"] + ([] if reference is None else [f"reference_{reference}"])
+    columns = [] if target is None else ["fock"] + ([] if reference is None else [f"{REFERENCE}{reference}"])
     inputs = () if target is None else inputs
     names = () if target is None else needed_references(target, inputs)
-    read = [f"reference_{name}" for name in names] if inputs else []
+    read = [f"{REFERENCE}{name}" for name in names] if inputs else []
     read += ["overlap"] if needs_overlap(inputs) else []
     for places in _portions(groups.values(), rows, store):
         chosen = [rows[place] for place in places]
@@ -49,7 +49,7 @@ def stored_items(
         for column, matrix in values.items():
             if not matrix.shape[1]:
                 lacks = {"fock": "a Fock matrix", "overlap": "the overlap matrix"}.get(
-                    column, f"the reference {column.removeprefix('reference_')!r} of {target!r}"
+                    column, f"the reference {column.removeprefix(REFERENCE)!r} of {target!r}"
                 )
                 raise InputError(f"sample {store.ids[chosen[0]]!r} lacks {lacks}")
         packed, count = None, 0
@@ -62,8 +62,7 @@ def stored_items(
             read_matrices = []
             for k, molecule in enumerate(molecules):
                 known = {
-                    column.removeprefix("reference_"): unpack_triangle(values[column][k], nao)
-                    for column in read
+                    column.removeprefix(REFERENCE): unpack_triangle(values[column][k], nao) for column in read
                 }
                 matrices = input_matrices(inputs, target, known, molecule, store.basis)
                 if matrices is not None:

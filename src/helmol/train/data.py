@@ -22,6 +22,7 @@ from helmol.evaluate.energies import EnergyLabel, read_label
 from helmol.graph import Item
 from helmol.progress import Progress
 from helmol.store import Store
+from helmol.store.columns import REFERENCE
 from helmol.store.split import random_split
 from helmol.system import Molecule, outdated_references
 from helmol.target import Domain, Part, needed_references, reference_name, stored_items
@@ -269,7 +270,7 @@ def _check_labels(store: Store, plan: Plan, rows: Sequence[int], target: str | N
     if target is not None:
         for reference in needed_references(target, inputs):
             who = f"target {target!r}" if reference == reference_name(target) else "input 'change'"
-            wanted[f"reference_{reference}"] = f"reference matrix {reference!r}, which {who} needs"
+            wanted[f"{REFERENCE}{reference}"] = f"reference matrix {reference!r}, which {who} needs"
     if needs_overlap(inputs):
         wanted["overlap"] = "overlap matrix, which the model reads"
     if config.task != "hamiltonian":
@@ -282,8 +283,8 @@ def _check_labels(store: Store, plan: Plan, rows: Sequence[int], target: str | N
             have = ", ".join(store.references) or "none"
             hint = (
                 f"; references in the store: {have}; 'helmol references {config.data.store} --add "
-                f"{column.removeprefix('reference_')} --out NEW' adds it"
-                if column.startswith("reference_")
+                f"{column.removeprefix(REFERENCE)} --out NEW' adds it"
+                if column.startswith(REFERENCE)
                 else ""
             )
             names = f"{store.ids[without[0]]!r} of {config.data.store} has no {what}"
@@ -316,7 +317,7 @@ def choose_target(store: Store, plan: Plan, rows: Sequence[int]) -> str:
     if plan.source is not None and "fock" in plan.source.network.heads:
         return plan.source.domain.target
     for name in ("minao-step", "minao-lite", "minao"):
-        there = store.has(f"reference_{name}")
+        there = store.has(f"{REFERENCE}{name}")
         if all(there[row] for row in rows):
             return f"fock-minus-{name}"
     return DEFAULT_TARGET

@@ -235,7 +235,7 @@ def _validation(config: TrainConfig, store: Store, ids: list[str]) -> Callable[[
 
 
 def _report_start(state: TrainingState, wiring: Wiring) -> None:
-    """Validate before the first step: errors of a wrong reference are huge, those of a fitted head small."""
+    """Validate before the first step: errors of wrong element energies are huge, of a fitted head small."""
     wiring.settle(state.average)
     table = wiring.validate(state.average)
     state.counters.start = {"step": 0, **table}

@@ -18,7 +18,7 @@ from helmol.train.plan import Plan
 log = logging.getLogger("helmol.train")
 
 LARGEST_MISMATCH = 20.0
-"""A reference whose error on the new data exceeds this multiple of its own spread (and of theirs) belongs to
+"""Element energies whose error on the new data exceeds this multiple of its own spread (and of theirs) are of
 energies of another kind: another functional, unit, or zero."""
 
 

@@ -44,6 +44,7 @@ def convolution(network, batch, *, twice=False):
 
 
 def test_operations_of_a_training_step(uracil):
+    step(*uracil)  # makes constant tables
     assert count_operations(lambda: step(*uracil)) <= 2400
 
 
@@ -55,8 +56,11 @@ def test_bytes_kept_per_edge(uracil):
     assert little <= 13e3
 
 
-def test_arithmetic_of_a_convolution(uracil):
+@pytest.mark.parametrize("unnatural", [0, 4])
+def test_arithmetic_of_a_convolution(uracil, unnatural):
     network, batch = uracil
+    if unnatural:
+        network = build(CONFIG.model_copy(update={"unnatural": unnatural}), network.domain)
     function = convolution(network, batch)
     # What torch does not count by itself.
     in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
@@ -64,12 +68,15 @@ def test_arithmetic_of_a_convolution(uracil):
         function()
     found = counter.get_total_flops() / batch.n_edges
     lmax, c = network.backbone.lmax, CONFIG.channels
-    formula = convolution_flops(lmax, c)
-    gates = 2 * c * (lmax + 1) * lmax * c
+    formula = convolution_flops(lmax, c, unnatural)
+    gates = 2 * (c + lmax * (c - unnatural)) * lmax * c
     hidden = network.backbone.node_blocks[0].convolution.radial
     radial_flops = sum(2 * layer.weight.numel() for layer in hidden if isinstance(layer, torch.nn.Linear))
-    # Three real products instead of four for a complex one; half of the first map where pairs share it.
-    assert 0.59 < (found - gates - radial_flops) / formula < 0.61
+    share = (found - gates - radial_flops) / formula
+    if unnatural:  # half of the first map where pairs share it; products are real
+        assert share == pytest.approx(2 / 3, abs=1e-6)
+    else:  # and three real products instead of four for a complex one
+        assert 0.59 < share < 0.61
 
 
 def test_the_plain_form_would_break_the_guards(uracil):

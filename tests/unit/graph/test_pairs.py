@@ -6,23 +6,25 @@ import pytest
 import torch
 
 from helmol.graph import Pairs, edge_geometry
+from helmol.graph.axis import Axis
 from helmol.graph.pairs import Scatter
 from helmol.native import build, call
 
 KINDS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 SIZES = pytest.mark.parametrize(
-    ("lmax", "channels", "mmax"), [(1, 3, 1), (4, 16, 4), (4, 19, 2), (8, 5, 8), (6, 33, 0)]
+    ("lmax", "channels", "unnatural", "mmax"),
+    [(1, 3, 0, 1), (4, 16, 0, 4), (4, 19, 0, 2), (8, 5, 0, 8), (6, 33, 0, 0), (4, 20, 4, 4), (5, 37, 17, 3)],
 )
 NATIVE = pytest.mark.parametrize("is_native", [False, True])
 
 
-def make(lmax, channels, n_pairs, dtype, *, is_native, seed=0):
+def make(lmax, channels, n_pairs, dtype, *, is_native, seed=0, unnatural=0):
     """Return pairs of five atoms, some of them on the z axis, and random nodes."""
     torch.manual_seed(seed)
     positions = torch.randn(5, 3, dtype=torch.float64)
     positions[1] = positions[0] + torch.tensor([0.0, 0.0, -1.0])
     index = torch.triu_indices(5, 5, 1)[:, :n_pairs]
-    geometry = edge_geometry(positions, index, lmax=lmax, cutoff=9.0, dtype=dtype)
+    geometry = edge_geometry(positions, index, lmax=lmax, cutoff=9.0, dtype=dtype, unnatural=unnatural)
     if is_native and build.library() is None:
         pytest.fail("the C kernels do not compile here")
     nodes = torch.randn(5, (lmax + 1) ** 2, channels, dtype=dtype, requires_grad=True)
@@ -48,15 +50,16 @@ def folded_by_autograd(pairs, nodes, radial, mmax):
     for m, part in enumerate(rest.split(_sizes(lmax), dim=1)):
         z = 1j * torch.complex(*part.chunk(2, dim=1)) if m else part
         turned.append(torch.cat([z.real, z.imag], dim=1) if m else z)
-    return torch.cat([total, torch.cat(turned, dim=1)])[:, : sum(_sizes(lmax)[: mmax + 1])]
+    rows = torch.cat([total, torch.cat(turned, dim=1)])[:, : sum(_sizes(lmax)[: mmax + 1])]
+    return pairs.axis(c).pack(rows)
 
 
 @KINDS
 @NATIVE
 @SIZES
 @pytest.mark.parametrize("n_pairs", [0, 1, 10])
-def test_fold_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
-    pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native)
+def test_fold_and_its_gradient(lmax, channels, unnatural, mmax, n_pairs, dtype, is_native):
+    pairs, nodes, radial = make(lmax, channels, n_pairs, dtype, is_native=is_native, unnatural=unnatural)
     expected = folded_by_autograd(pairs, nodes, radial, mmax)
     weight = torch.randn_like(expected)
     gradients = torch.autograd.grad((expected * weight).sum(), [nodes, radial])
@@ -70,10 +73,12 @@ def test_fold_and_its_gradient(lmax, channels, mmax, n_pairs, dtype, is_native):
 
 @KINDS
 @NATIVE
-@pytest.mark.parametrize(("lmax", "channels"), [(1, 3), (4, 16), (8, 35)])
+@pytest.mark.parametrize(
+    ("lmax", "channels", "unnatural"), [(1, 3, 0), (4, 16, 0), (8, 35, 0), (4, 20, 4), (5, 35, 17)]
+)
 @pytest.mark.parametrize("n_pairs", [0, 1, 10])
-def test_sum_at_atoms_and_its_gradient(lmax, channels, n_pairs, dtype, is_native):
-    pairs, nodes, _ = make(lmax, channels, n_pairs, dtype, is_native=is_native)
+def test_sum_at_atoms_and_its_gradient(lmax, channels, unnatural, n_pairs, dtype, is_native):
+    pairs, nodes, _ = make(lmax, channels, n_pairs, dtype, is_native=is_native, unnatural=unnatural)
     edges = torch.randn(2 * n_pairs, (lmax + 1) ** 2, channels, dtype=dtype, requires_grad=True)
     envelope = pairs.geometry.envelope
     expected = pairs.geometry.to_nodes(edges * torch.cat([envelope, envelope])[:, None, None], len(nodes))
@@ -84,9 +89,37 @@ def test_sum_at_atoms_and_its_gradient(lmax, channels, n_pairs, dtype, is_native
     close(torch.autograd.grad((found * weight).sum(), edges)[0], gradient, dtype)
 
 
+def test_what_edges_hold_of_unnatural_channels():
+    """(sin, −cos) in the places of (cos, sin); natural channels and m = 0 as they are."""
+    pairs, *_ = make(2, 5, 3, torch.float64, is_native=False, unnatural=2)
+    x = torch.randn(6, 9, 5, dtype=torch.float64)
+    held = pairs.geometry.held(x)
+    assert torch.equal(held[..., :3], x[..., :3])
+    assert torch.equal(held[:, :3], x[:, :3])
+    cosines, sines = [3, 4, 7], [5, 6, 8]
+    assert torch.equal(held[:, cosines, 3:], x[:, sines, 3:])
+    assert torch.equal(held[:, sines, 3:], -x[:, cosines, 3:])
+    assert torch.equal(pairs.geometry.components(held), x)
+
+
+@pytest.mark.parametrize("unnatural", [0, 1, 4])
+def test_packed_features_are_the_rows_in_another_order(unnatural):
+    axis = Axis(3, 5, unnatural)
+    rows = torch.arange(2 * 16 * 5.0).view(2, 16, 5)
+    packed = axis.pack(rows)
+    assert torch.equal(axis.unpack(packed), rows)
+    assert torch.equal(axis.pack(rows[:, :4]), packed[:, :4])
+    assert axis.even(packed).shape == (2, 5 + 3 * (5 - unnatural))
+    assert axis.odd(packed).shape == (2, 3 * unnatural)
+    for k in range(16):
+        for c in range(5):
+            place = int(axis.starts[k, int(c >= axis.natural)]) + c
+            assert packed[1].flatten()[place] == rows[1, k, c]
+
+
 def test_several_threads_give_the_same(monkeypatch):
     monkeypatch.setattr(call, "ROWS_PER_THREAD", 2)
-    pairs, nodes, radial = make(3, 8, 10, torch.float64, is_native=True)
+    pairs, nodes, radial = make(3, 8, 10, torch.float64, is_native=True, unnatural=3)
     weight = torch.randn(20, 16, 8, dtype=torch.float64)
     with torch.no_grad():
         before = torch.get_num_threads()

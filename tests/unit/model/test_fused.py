@@ -7,32 +7,33 @@ from helmol.graph import Pairs, edge_geometry
 from helmol.model import ModelConfig
 from helmol.model.backbone import fused
 from helmol.model.backbone.so2 import SO2Convolution, SO2PairLinear
+from helmol.native import call
 
 PAIR_INDEX = torch.tensor([[0, 0, 0, 1, 1], [1, 2, 3, 2, 3]])
 
 
-def make(lmax, n_pairs, **switches):
+def make(lmax, n_pairs, dtype=torch.float64, **switches):
     """Return a convolution with random weights, atoms, nodes and edge scalars."""
     torch.manual_seed(0)
     config = ModelConfig(channels=3, radial_channels=8, **switches)
-    convolution = SO2Convolution(lmax, config, 5).double()
+    convolution = SO2Convolution(lmax, config, 5).to(dtype)
     for parameter in convolution.parameters():
         torch.nn.init.normal_(parameter)
     positions = torch.randn(4, 3, dtype=torch.float64)
-    nodes = torch.randn(4, (lmax + 1) ** 2, 3, dtype=torch.float64, requires_grad=True)
-    scalars = torch.randn(2 * n_pairs, 5, dtype=torch.float64, requires_grad=True)
+    nodes = torch.randn(4, (lmax + 1) ** 2, 3, dtype=dtype, requires_grad=True)
+    scalars = torch.randn(2 * n_pairs, 5, dtype=dtype, requires_grad=True)
     return convolution, positions, nodes, scalars
 
 
-def every_way(lmax, n_pairs, **switches):
+def every_way(lmax, n_pairs, dtype=torch.float64, **switches):
     """Return output and gradients: plain form, fused with C, without, with moving atoms."""
-    convolution, positions, nodes, scalars = make(lmax, n_pairs, **switches)
+    convolution, positions, nodes, scalars = make(lmax, n_pairs, dtype, **switches)
     inputs = [nodes, scalars, *convolution.parameters()]
     results = []
     for twice, native, moving in ((1, 1, 0), (0, 1, 0), (0, 0, 0), (0, 1, 1)):
         geometry = edge_geometry(
             positions.clone().requires_grad_(bool(moving)), PAIR_INDEX[:, :n_pairs], lmax=lmax, cutoff=9.0,
-            dtype=torch.float64,
+            dtype=dtype, unnatural=switches.get("unnatural", 0),
         )  # fmt: skip
         out = convolution(nodes, scalars, Pairs(geometry, bool(native), bool(twice)))
         torch.manual_seed(1)
@@ -53,10 +54,41 @@ def test_values_and_gradients_agree(lmax, gate, n_pairs, mmax, radial):
             torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
-def test_a_wrong_sign_in_the_complex_product_is_seen(monkeypatch):
+@pytest.mark.parametrize("radial", ["pair", "edge"])
+@pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("lmax", [1, 4, 5])
+@pytest.mark.parametrize("mmax", [None, 0, 2])
+@pytest.mark.parametrize("n_pairs", [0, 5])
+@pytest.mark.parametrize("unnatural", [1, 2])
+def test_values_and_gradients_agree_with_unnatural_channels(lmax, gate, n_pairs, mmax, radial, unnatural):
+    plain, *others = every_way(lmax, n_pairs, gate=gate, mmax=mmax, radial=radial, unnatural=unnatural)
+    for other in others:
+        for expected, found in zip(plain, other, strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("unnatural", [0, 1])
+def test_values_and_gradients_agree_in_single_precision(unnatural):
+    plain, *others = every_way(4, 5, torch.float32, unnatural=unnatural)
+    for other in others:
+        for expected, found in zip(plain, other, strict=True):
+            scale = expected.abs().max().clamp(min=1.0)
+            torch.testing.assert_close(found / scale, expected / scale, atol=2e-5, rtol=2e-5)
+
+
+def test_gates_without_the_kernels(monkeypatch):
+    monkeypatch.setattr(call, "usable", lambda *tensors, **more: False)
+    plain, _, *others = every_way(3, 5, unnatural=1)
+    for other in others:
+        for expected, found in zip(plain, other, strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("unnatural", [0, 1])
+def test_a_wrong_sign_in_the_product_is_seen(unnatural, monkeypatch):
     right = fused._weight_gradient
-    monkeypatch.setattr(fused, "_weight_gradient", lambda *a: tuple(-g for g in right(*a)))
-    plain, other, *_ = every_way(2, 5)
+    monkeypatch.setattr(fused, "_weight_gradient", lambda *a: [-g for g in right(*a)])
+    plain, other, *_ = every_way(2, 5, unnatural=unnatural)
     assert any(not torch.allclose(a, b) for a, b in zip(plain, other, strict=True))
 
 

@@ -25,9 +25,10 @@ def kernels(monkeypatch):
     return choose
 
 
-def layers(lmax, channels, dtype):
+def layers(lmax, channels, dtype, unnatural=0):
     torch.manual_seed(0)
-    norm, ffn = EquivariantNorm(lmax, channels, edges=True), FeedForward(lmax, channels, edges=True)
+    norm = EquivariantNorm(lmax, channels, edges=True)
+    ffn = FeedForward(lmax, channels, edges=True, unnatural=unnatural)
     for module in (norm, ffn):
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
@@ -68,9 +69,10 @@ def test_norm(kernels, lmax, channels, n, dtype, is_native):
 @NATIVE
 @SIZES
 @pytest.mark.parametrize("n", [0, 1, 70])
-def test_feed_forward(kernels, lmax, channels, n, dtype, is_native):
+@pytest.mark.parametrize("unnatural", [0, 2])
+def test_feed_forward(kernels, lmax, channels, n, dtype, is_native, unnatural):
     kernels(is_native)
-    norm, ffn = layers(lmax, channels, dtype)
+    norm, ffn = layers(lmax, channels, dtype, unnatural)
     x = torch.randn(n, (lmax + 1) ** 2, channels, dtype=dtype, requires_grad=True)
     inputs = [x, *norm.parameters(), *ffn.parameters()]
     compare(ffn.after_norm(x, norm), x + ffn(plain_norm(norm, x)), inputs, dtype)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from helmol.config import Config
 
@@ -14,6 +14,10 @@ class BackboneConfig(Config):
 
     channels: int = Field(64, ge=1, le=4096)
     """Channels C of every node and edge feature."""
+    unnatural: int = Field(0, ge=0, le=4095)
+    """How many of the channels of every degree l > 0 are of unnatural parity −(−1)^l, the others of natural
+    parity (−1)^l. With some the network knows mirrors: exact O(3), where enantiomers have equal energies; a
+    quarter or a fifth of the channels is best. 0: parity is not told apart, SO(3) (HELM paper)."""
     lmax: int | None = Field(None, ge=1, le=12)
     """Largest degree L; unset means twice the largest shell of the basis (4 for def2-SVP)."""
     n_layers: int = Field(3, ge=1, le=64)
@@ -43,3 +47,11 @@ class BackboneConfig(Config):
     """Fade messages and pair outputs smoothly at the cutoff (paper: no)."""
     residual_scale: float = Field(0.1, gt=0, le=1000)
     """Size of what blocks add at the start: factor on the initial weights of their last maps (paper: 1)."""
+
+    @model_validator(mode="after")
+    def _some_natural(self) -> Self:
+        if self.unnatural >= self.channels:
+            raise ValueError(
+                f"unnatural = {self.unnatural} leaves none of {self.channels} channels natural: take fewer"
+            )
+        return self

@@ -6,25 +6,33 @@ to autograd; :mod:`helmol.model.backbone.fused` and :mod:`helmol.model.backbone.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
+from helmol.graph.axis import Axis
 from helmol.native import call
 
 
-def gate(x: Tensor, gates: Tensor, degree: Tensor) -> Tensor:
+def gate(x: Tensor, gates: Tensor, degree: Tensor, axis: Axis | None = None) -> Tensor:
     """Return ``x_l · gates_l`` and SiLU of l = 0.
 
     Args:
         x: ``[E, K, C]``, the first row l = 0.
         gates: ``[E, L, C]`` after squashing, for l = 1 … L.
         degree: of each row, ``[≥ K]``.
+        axis: ``x`` is packed in this way, and so is what is returned; dense then.
     """
     n, k, c = x.shape
     out = torch.empty_like(x)
     if call.usable(x, gates) and gates.is_contiguous():
-        numbers = (*x.stride()[:2], k, gates.shape[1], c)
-        call.run("gate", n, [x, gates, degree], numbers, [], [out], strided=True)
+        places, sizes = _places(x, axis)
+        numbers = (*sizes, gates.shape[1], c, axis.natural if axis else c)
+        call.run("gate", n, [x, gates, degree, places], numbers, [], [out], strided=True)
+    elif axis is not None and axis.unnatural:
+        factors = gates.flatten(1).index_select(1, _gate_of(axis, degree, k))
+        torch.mul(x.flatten(1)[:, c:], factors, out=out.view(n, k * c)[:, c:])
     else:
         torch.mul(x[:, 1:], gates.index_select(1, degree[1:k] - 1), out=out[:, 1:])
     out[:, 0] = torch.nn.functional.silu(x[:, 0])
@@ -32,7 +40,7 @@ def gate(x: Tensor, gates: Tensor, degree: Tensor) -> Tensor:
 
 
 def gate_gradient(
-    g: Tensor, x: Tensor, gates: Tensor, degree: Tensor, *, tanh: bool
+    g: Tensor, x: Tensor, gates: Tensor, degree: Tensor, axis: Axis | None = None, *, tanh: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of :func:`gate` with respect to ``x`` and to the gates before squashing.
 
@@ -41,22 +49,53 @@ def gate_gradient(
         x: as in :func:`gate`.
         gates: as in :func:`gate`.
         degree: as in :func:`gate`.
+        axis: as in :func:`gate`.
         tanh: gates were squashed by tanh, else by the logistic function.
     """
     n, k, c = x.shape
     g_x = torch.empty_like(x)
     if call.usable(x, g, gates) and g.stride() == x.stride() and gates.is_contiguous():
         g_gates = torch.empty_like(gates)
-        numbers = (*x.stride()[:2], k, gates.shape[1], c, int(tanh))
-        call.run("gate_backward", n, [g, x, gates, degree], numbers, [], [g_x, g_gates], strided=True)
+        places, sizes = _places(x, axis)
+        numbers = (*sizes, gates.shape[1], c, axis.natural if axis else c, int(tanh))
+        inputs = [g, x, gates, degree, places]
+        call.run("gate_backward", n, inputs, numbers, [], [g_x, g_gates], strided=True)
     else:
-        index = degree[1:k] - 1
-        torch.mul(g[:, 1:], gates.index_select(1, index), out=g_x[:, 1:])
-        g_gates = torch.zeros_like(gates).index_add(1, index, g[:, 1:] * x[:, 1:])
+        if axis is not None and axis.unnatural:
+            index, flat = _gate_of(axis, degree, k), gates.flatten(1)
+            h, rest = g.flatten(1)[:, c:], x.flatten(1)[:, c:]
+            torch.mul(h, flat.index_select(1, index), out=g_x.view(n, k * c)[:, c:])
+            g_gates = torch.zeros_like(flat).index_add(1, index, h * rest).view(gates.shape)
+        else:
+            index = degree[1:k] - 1
+            torch.mul(g[:, 1:], gates.index_select(1, index), out=g_x[:, 1:])
+            g_gates = torch.zeros_like(gates).index_add(1, index, g[:, 1:] * x[:, 1:])
         g_gates *= (1 - gates.square()) if tanh else gates * (1 - gates)
     scalar, s = x[:, 0], torch.sigmoid(x[:, 0])
     g_x[:, 0] = g[:, 0] * s * (1 + scalar * (1 - s))
     return g_x, g_gates
+
+
+def _places(x: Tensor, axis: Axis | None) -> tuple[Tensor, tuple[int, ...]]:
+    """Return where the kernels find rows of ``x``; distance of items, unit of places, number of rows."""
+    k = x.shape[1]
+    if axis is not None and axis.unnatural:
+        return axis.starts, (x.stride(0), 1, k)
+    return _rows(k), (*x.stride()[:2], k)
+
+
+@cache
+def _rows(k: int) -> Tensor:
+    """Return the numbers of the rows, for both kinds of channels."""
+    return torch.arange(k)[:, None].expand(-1, 2).contiguous()
+
+
+def _gate_of(axis: Axis, degree: Tensor, k: int) -> Tensor:
+    """Return which gate every number after l = 0 of packed features has, ``[(k − 1)·C]``."""
+    channel = torch.arange(axis.channels, device=degree.device)
+    places = axis.starts[:k].to(degree.device)[:, (channel >= axis.natural).long()] + channel
+    gates = (degree[:k, None] - 1) * axis.channels + channel
+    return torch.empty_like(gates).flatten().index_copy(0, places.flatten(), gates.flatten())[axis.channels :]
 
 
 def norm(x: Tensor, weight: Tensor, balance: Tensor, degree: Tensor, eps: float, out: Tensor) -> Tensor:

@@ -48,21 +48,37 @@ class EquivariantNorm(nn.Module):
 
 
 class DegreeLinear(nn.Module):
-    """Map channels of each degree by its own matrix; bias on l = 0 only."""
+    """Map channels of each degree by its own matrix; bias on l = 0 only.
+
+    Natural and unnatural channels of a degree l > 0 have a matrix each.
+    """
 
     degree: Tensor
 
-    def __init__(self, lmax: int, channels_in: int, channels_out: int, *, edges: bool) -> None:
+    def __init__(self, lmax: int, channels: int, *, edges: bool, unnatural: int = 0) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(channels_in, channels_out) / channels_in**0.5) for _ in range(lmax + 1)
+        natural = [channels, *[channels - unnatural] * lmax]
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(n, n) / n**0.5) for n in natural)
+        self.unnatural = nn.ParameterList(
+            nn.Parameter(torch.randn(unnatural, unnatural) / unnatural**0.5)
+            for _ in range(lmax if unnatural else 0)
         )
-        self.bias = nn.Parameter(torch.zeros(channels_out))
+        self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("degree", degree_index(lmax, edges=edges), persistent=False)
 
+    def whole(self) -> Tensor:
+        """Return the matrices of all degrees, ``[L+1, C, C]``."""
+        if not self.unnatural:
+            return torch.stack(list(self.weights))
+        first, *weights = self.weights
+        natural, rest = torch.stack(weights), torch.stack(list(self.unnatural))
+        n, u = natural.shape[1], rest.shape[1]
+        both = functional.pad(natural, (0, u, 0, u)) + functional.pad(rest, (n, 0, n, 0))
+        return torch.cat([first[None], both])
+
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[n, K, C_in]`` to ``[n, K, C_out]``."""
-        weight = torch.stack(list(self.weights)).index_select(0, self.degree)
+        """Map ``[n, K, C]`` to ``[n, K, C]``."""
+        weight = self.whole().index_select(0, self.degree)
         y = torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)
         return torch.cat([y[:, :1] + self.bias, y[:, 1:]], dim=1)
 
@@ -76,12 +92,12 @@ class FeedForward(nn.Module):
 
     degree: Tensor
 
-    def __init__(self, lmax: int, channels: int, *, edges: bool) -> None:
+    def __init__(self, lmax: int, channels: int, *, edges: bool, unnatural: int = 0) -> None:
         super().__init__()
         self.lmax, self.channels, self.precision = lmax, channels, "fp32"
-        self.first = DegreeLinear(lmax, channels, channels, edges=edges)
+        self.first = DegreeLinear(lmax, channels, edges=edges, unnatural=unnatural)
         self.gates = nn.Linear(channels, lmax * channels)
-        self.second = DegreeLinear(lmax, channels, channels, edges=edges)
+        self.second = DegreeLinear(lmax, channels, edges=edges, unnatural=unnatural)
         self.register_buffer("degree", degree_index(lmax, edges=edges)[1:] - 1, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,8 +110,7 @@ class FeedForward(nn.Module):
     def after_norm(self, x: Tensor, norm: EquivariantNorm) -> Tensor:
         """Return ``x + ffn(norm(x))`` in one step."""
         out: Tensor = FusedFeedForward.apply(
-            x, norm.weight, norm.balance, norm.degree, norm.eps, torch.stack(list(self.first.weights)),
-            self.first.bias, self.gates.weight, self.gates.bias, torch.stack(list(self.second.weights)),
-            self.second.bias, self.precision,
+            x, norm.weight, norm.balance, norm.degree, norm.eps, self.first.whole(), self.first.bias,
+            self.gates.weight, self.gates.bias, self.second.whole(), self.second.bias, self.precision,
         )  # fmt: skip
         return out

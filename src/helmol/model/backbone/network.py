@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 from helmol.brief import brief
 from helmol.errors import ConfigError
 from helmol.graph import Batch, EdgeGeometry, Pairs, edge_geometry
+from helmol.graph.axis import Axis
 from helmol.graph.frames import smooth_cutoff
 from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.layers import EquivariantNorm, FeedForward
@@ -52,7 +53,7 @@ class NodeBlock(nn.Module):
         self.norm = EquivariantNorm(lmax, c, edges=False)
         self.convolution = SO2Convolution(lmax, config, n_scalars)
         self.norm_ffn = EquivariantNorm(lmax, c, edges=False)
-        self.ffn = FeedForward(lmax, c, edges=False)
+        self.ffn = FeedForward(lmax, c, edges=False, unnatural=config.unnatural)
 
     def forward(self, nodes: Tensor, scalars: Tensor, pairs: Pairs) -> Tensor:
         """Update ``[N, K, C]``."""
@@ -72,7 +73,7 @@ class EdgeBlock(nn.Module):
         self.norm = EquivariantNorm(lmax, c, edges=not self.pre)
         self.convolution = SO2Convolution(lmax, config, n_scalars)
         self.norm_ffn = EquivariantNorm(lmax, c, edges=True)
-        self.ffn = FeedForward(lmax, c, edges=True)
+        self.ffn = FeedForward(lmax, c, edges=True, unnatural=config.unnatural)
 
     def forward(self, edges: Tensor, nodes: Tensor, scalars: Tensor, pairs: Pairs) -> Tensor:
         """Update ``[2P, K, C]``."""
@@ -99,7 +100,8 @@ class Backbone(nn.Module):
         self.config, self.lmax = config, lmax
         self.edge_scalars = EdgeScalars(config.cutoff, config.n_radial, config.element_channels)
         self.node_scalars = NodeScalars(c)
-        self.degree_embedding = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * c)
+        self.axis = Axis(lmax, c, config.unnatural)
+        self.degree_embedding = RadialNetwork(n_scalars, config.radial_channels, self.axis.n_even)
         self.node_blocks = nn.ModuleList(NodeBlock(lmax, config, n_scalars) for _ in range(config.n_layers))
         n_edge_blocks = config.n_layers if edges else 0
         self.edge_blocks = nn.ModuleList(EdgeBlock(lmax, config, n_scalars) for _ in range(n_edge_blocks))
@@ -120,7 +122,7 @@ class Backbone(nn.Module):
         dtype = self.node_norm.weight.dtype
         geometry = edge_geometry(
             batch.positions, batch.pair_index, lmax=self.lmax, cutoff=self.config.cutoff, dtype=dtype,
-            envelope=self.config.envelope,
+            envelope=self.config.envelope, unnatural=self.config.unnatural,
         )  # fmt: skip
         scalars = self.edge_scalars(batch.numbers, batch.pair_index, geometry.distance)
         near, near_scalars = self._messages(geometry, scalars)
@@ -193,10 +195,12 @@ class Backbone(nn.Module):
         return chosen, scalars[torch.cat([near, near + geometry.n_pairs])]
 
     def _radial(self, scalars: Tensor, geometry: EdgeGeometry) -> Tensor:
-        """Return the edge-degree embedding in the edge frame, ``[2P, L+1, C]``: m = 0 of each l."""
+        """Return the edge-degree embedding in the edge frame, ``[2P, L+1, C]``: m = 0 of each l.
+
+        A distance alone makes nothing of unnatural parity.
+        """
         envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
-        radial = self.degree_embedding(scalars).view(len(scalars), self.lmax + 1, self.config.channels)
-        return radial * envelope
+        return self.axis.with_even(self.degree_embedding(scalars)) * envelope
 
 
 def run_block(block: Callable[..., Any], *inputs: Any, checkpoint: bool) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from helmol.graph import Pairs
+from helmol.graph.axis import Axis
 from helmol.graph.layout import m_sizes
 from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.fused import FusedFirstOfPairs, FusedSecond, both_ways
@@ -14,10 +18,14 @@ from helmol.model.backbone.radial import RadialNetwork
 
 
 class SO2Linear(nn.Module):
-    """Mix degrees and channels of each order m, keeping rotations about the edge.
+    """Mix degrees and channels of each order m, keeping rotations about the edge, and mirrors if they count.
 
     m = 0: ``out = x W + b`` over (l, channel). m > 0: ``out₊ = x₊ W_r − x₋ W_i``,
     ``out₋ = x₋ W_r + x₊ W_i`` over (l ≥ m, channel).
+
+    With unnatural channels a mirror through the edge keeps ``x₊`` and turns ``x₋`` round (see
+    :class:`helmol.graph.EdgeGeometry`): ``W_i = 0``, and m = 0 has a matrix for even and one for odd
+    components (:class:`helmol.graph.axis.Axis`), bias on the even ones.
 
     Args:
         lmax: largest degree.
@@ -25,27 +33,41 @@ class SO2Linear(nn.Module):
         channels_out: output channels.
         mmax: largest order; components of higher order are neither read nor written.
         n_scalars: further outputs of the m = 0 part (gates).
+        unnatural: output channels of unnatural parity, the last ones; of the input it is the same share.
     """
 
     def __init__(
-        self, lmax: int, channels_in: int, channels_out: int, *, mmax: int, n_scalars: int = 0
+        self,
+        lmax: int,
+        channels_in: int,
+        channels_out: int,
+        *,
+        mmax: int,
+        n_scalars: int = 0,
+        unnatural: int = 0,
     ) -> None:
         super().__init__()
-        self.lmax, self.channels_out, self.n_scalars = lmax, channels_out, n_scalars
-        fan_in = (lmax + 1) * channels_in
-        self.zero = nn.Linear(fan_in, (lmax + 1) * channels_out + n_scalars)
-        self.real, self.imaginary = nn.ParameterList(), nn.ParameterList()
+        self.source = Axis(lmax, channels_in, unnatural * channels_in // channels_out)
+        self.axis, self.n_scalars = Axis(lmax, channels_out, unnatural), n_scalars
+        self.zero = nn.Linear(self.source.n_even, self.axis.n_even + n_scalars)
+        self.real, self.imaginary, self.odd = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
+        kinds = (self.real,) if unnatural else (self.real, self.imaginary)
         for m in range(1, mmax + 1):
             n_in, n_out = (lmax + 1 - m) * channels_in, (lmax + 1 - m) * channels_out
-            for weights in (self.real, self.imaginary):
-                weights.append(nn.Parameter(torch.randn(n_in, n_out) / (2 * n_in) ** 0.5))
-        nn.init.normal_(self.zero.weight, std=fan_in**-0.5)
+            for weights in kinds:
+                weights.append(drawn(n_in, n_out, fan_in=len(kinds) * n_in))
+        nn.init.normal_(self.zero.weight, std=self.source.n_even**-0.5)
         nn.init.zeros_(self.zero.bias)
+        if unnatural:
+            self.odd.append(drawn(self.source.n_odd, self.axis.n_odd))
 
     def flat_weights(self) -> list[Tensor]:
-        """Return weight and bias of m = 0, then real and imaginary weight of each m > 0."""
+        """Return weight and bias of m = 0, its odd weight, then real and imaginary weight of each m > 0."""
+        first = [self.zero.weight, self.zero.bias, *self.odd]
+        if not self.imaginary:
+            return [*first, *self.real]
         pairs = zip(self.real, self.imaginary, strict=True)
-        return [self.zero.weight, self.zero.bias, *[weight for pair in pairs for weight in pair]]
+        return [*first, *[weight for pair in pairs for weight in pair]]
 
     def forward(self, parts: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Map the features of each order.
@@ -56,15 +78,19 @@ class SO2Linear(nn.Module):
         Returns:
             The same list with ``C_out`` channels, and the scalars ``[E, n_scalars]``.
         """
-        n = len(parts[0])
-        size = (self.lmax + 1) * self.channels_out
-        zero, scalars = self.zero(parts[0].flatten(1)).split([size, self.n_scalars], dim=1)
-        outputs = [zero.view(n, self.lmax + 1, self.channels_out)]
-        for x, real, imaginary in zip(parts[1:], self.real, self.imaginary, strict=True):
-            weight = torch.cat(
-                [torch.cat([real, imaginary], dim=1), torch.cat([-imaginary, real], dim=1)], dim=0
-            )
-            outputs.append((x.flatten(1) @ weight).view(n, x.shape[1], self.channels_out))
+        packed = self.source.pack(parts[0])
+        zero, scalars = self.zero(self.source.even(packed)).split([self.axis.n_even, self.n_scalars], dim=1)
+        if self.axis.unnatural:
+            zero = torch.cat([zero, self.source.odd(packed) @ self.odd[0]], dim=1)
+        outputs = [self.axis.unpack(zero.unflatten(1, (self.axis.lmax + 1, -1)))]
+        for x, real, imaginary in zip_longest(parts[1:], self.real, self.imaginary):
+            if imaginary is None:
+                out = x.unflatten(1, (2, -1)).flatten(2) @ real
+            else:
+                out = x.flatten(1) @ torch.cat(
+                    [torch.cat([real, imaginary], dim=1), torch.cat([-imaginary, real], dim=1)], dim=0
+                )
+            outputs.append(out.view(*x.shape[:2], self.axis.channels))
         return outputs, scalars
 
 
@@ -81,54 +107,78 @@ class SO2PairLinear(nn.Module):
     (l ≥ m, ±m, channel) and ``W − V S = J⁻¹ A J`` with J the multiplication by i: one matrix serves both
     signs. m = 0 has one matrix for each. Source: "pair parity", derived for HELM (arXiv 2510.00224).
 
+    With unnatural channels W and V are real (:class:`SO2Linear`), S has opposite signs for +m and −m, and so
+    A has no elements between these: a matrix for each. Odd components of m = 0 have matrices of their own.
+
     Args:
         lmax: largest degree.
         channels_in: channels of one end.
         channels_out: output channels.
         mmax: largest order; components of higher order are neither read nor written.
         n_scalars: further outputs of the m = 0 part (gates).
+        unnatural: as in :class:`SO2Linear`.
     """
 
     def __init__(
-        self, lmax: int, channels_in: int, channels_out: int, *, mmax: int, n_scalars: int = 0
+        self,
+        lmax: int,
+        channels_in: int,
+        channels_out: int,
+        *,
+        mmax: int,
+        n_scalars: int = 0,
+        unnatural: int = 0,
     ) -> None:
         super().__init__()
-        n_in, n_out = (lmax + 1) * channels_in, (lmax + 1) * channels_out + n_scalars
-        self.lmax, self.channels_out = lmax, channels_out
-        self.bias = nn.Parameter(torch.zeros(n_out))
-        self.zero = nn.ParameterList(nn.Parameter(torch.randn(n_in, n_out) / n_in**0.5) for _ in range(2))
+        source = Axis(lmax, channels_in, unnatural * channels_in // channels_out)
+        self.axis = axis = Axis(lmax, channels_out, unnatural)
+        n_even, parts = axis.n_even + n_scalars, 2 if unnatural else 1
+        self.lmax, self.channels_out, self.source = lmax, channels_out, source
+        self.bias = nn.Parameter(torch.zeros(n_even))
+        self.zero = nn.ParameterList(drawn(source.n_even, n_even) for _ in range(2))
         self.orders = nn.ParameterList()
         for m in range(1, mmax + 1):
-            n_in, n_out = 2 * (lmax + 1 - m) * channels_in, 2 * (lmax + 1 - m) * channels_out
-            self.orders.append(nn.Parameter(torch.randn(n_in, n_out) / n_in**0.5))
+            rows = 2 * (lmax + 1 - m) // parts
+            for _ in range(parts):
+                self.orders.append(drawn(rows * channels_in, rows * channels_out))
+        self.odd = nn.ParameterList(drawn(source.n_odd, axis.n_odd) for _ in range(2 if unnatural else 0))
 
     def flat_weights(self) -> list[Tensor]:
-        """Return bias and both weights of m = 0, then the weight of each m > 0."""
-        return [self.bias, *self.zero, *self.orders]
+        """Return bias and both weights of m = 0, both odd ones, then those of each m > 0."""
+        return [self.bias, *self.zero, *self.odd, *self.orders]
 
     def forward(self, folded: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Map sums and differences of the ends; may be differentiated twice.
 
         Args:
-            folded: ``[2P, K', C_in]``, see :meth:`helmol.graph.Pairs.gather_fold`.
+            folded: ``[2P, K', C_in]``, packed, see :meth:`helmol.graph.Pairs.gather_fold`.
             pairs: the pairs.
 
         Returns:
-            Features ``[2P, K', C_out]`` and scalars ``[2P, n_scalars]`` of both directions.
+            Features ``[2P, K', C_out]``, packed, and scalars ``[2P, n_scalars]`` of both directions.
         """
-        n_zero, c, p = self.lmax + 1, self.channels_out, pairs.geometry.n_pairs
-        first, *parts = folded.split(list(m_sizes(self.lmax))[: len(self.orders) + 1], dim=1)
-        halves = first.flatten(1).tensor_split([p])
-        zero, scalars = torch.cat(
-            [half @ weight for half, weight in zip(halves, self.zero, strict=True)]
-        ).split([n_zero * c, len(self.bias) - n_zero * c], dim=1)
-        outputs = [zero.reshape(len(zero), n_zero, c)]
-        for x, weight in zip(parts, self.orders, strict=True):
-            outputs.append((x.flatten(1) @ weight).view(len(x), x.shape[1], c))
-        features = pairs.unfold(torch.cat(outputs, dim=1), plain=True)
-        bias, scalar_bias = self.bias.split([n_zero * c, len(self.bias) - n_zero * c])
-        features = torch.cat([features[:, :n_zero] + bias.view(n_zero, c), features[:, n_zero:]], dim=1)
-        return features, both_ways(scalars, p) + scalar_bias
+        axis, p = self.axis, pairs.geometry.n_pairs
+        n_even, flat = axis.n_even, folded.flatten(1)
+        sizes = [self.source.n_even, self.source.n_odd, *map(len, self.orders)]
+        even, odd, *parts = flat.split(sizes, dim=1)
+        zero, scalars = _halves(even, self.zero, p).split([n_even, len(self.bias) - n_even], dim=1)
+        outputs = [zero, *([_halves(odd, self.odd, p)] if self.odd else [])]
+        outputs += [x @ weight for x, weight in zip(parts, self.orders, strict=True)]
+        whole = torch.cat(outputs, dim=1).view(*folded.shape[:2], axis.channels)
+        features = pairs.unfold(whole, plain=True).flatten(1)
+        first, rest = features.tensor_split([n_even], dim=1)
+        features = torch.cat([first + self.bias[:n_even], rest], dim=1)
+        return features.view(whole.shape), both_ways(scalars, p) + self.bias[n_even:]
+
+
+def drawn(n_in: int, n_out: int, *, fan_in: int | None = None) -> nn.Parameter:
+    """Return a random matrix ``[n_in, n_out]`` of variance 1 / fan-in (default ``n_in``)."""
+    return nn.Parameter(torch.randn(n_in, n_out) / (fan_in or n_in) ** 0.5)
+
+
+def _halves(x: Tensor, weights: Iterable[Tensor], n_pairs: int) -> Tensor:
+    """Return products of the halves ``[:n_pairs]`` and ``[n_pairs:]`` with a matrix of each."""
+    return torch.cat([half @ w for half, w in zip(x.tensor_split([n_pairs]), weights, strict=True)])
 
 
 class SO2Convolution(nn.Module):
@@ -146,7 +196,7 @@ class SO2Convolution(nn.Module):
 
     def __init__(self, lmax: int, config: BackboneConfig, n_scalars: int) -> None:
         super().__init__()
-        c = config.channels
+        c, unnatural = config.channels, config.unnatural
         self.lmax, self.channels, self.gate = lmax, c, config.gate
         self.mmax = lmax if config.mmax is None else min(config.mmax, lmax)
         self.precision = "fp32"
@@ -154,10 +204,10 @@ class SO2Convolution(nn.Module):
         self.radial = RadialNetwork(n_scalars, config.radial_channels, (lmax + 1) * c * (1 + per_edge))
         self.first: SO2Linear | SO2PairLinear
         if per_edge:
-            self.first = SO2Linear(lmax, 2 * c, c, mmax=self.mmax, n_scalars=lmax * c)
+            self.first = SO2Linear(lmax, 2 * c, c, mmax=self.mmax, n_scalars=lmax * c, unnatural=unnatural)
         else:
-            self.first = SO2PairLinear(lmax, c, c, mmax=self.mmax, n_scalars=lmax * c)
-        self.second = SO2Linear(lmax, c, c, mmax=self.mmax)
+            self.first = SO2PairLinear(lmax, c, c, mmax=self.mmax, n_scalars=lmax * c, unnatural=unnatural)
+        self.second = SO2Linear(lmax, c, c, mmax=self.mmax, unnatural=unnatural)
 
     def forward(self, nodes: Tensor, scalars: Tensor, pairs: Pairs) -> Tensor:
         """Return edge features ``[E, K, C]``, m-major in the edge frames.
@@ -174,30 +224,36 @@ class SO2Convolution(nn.Module):
         else:
             # Moving frames have gradients of their own: then the rotation is left to autograd.
             x, weights = geometry.to_pairs(nodes) if geometry.moving else nodes, self.first.flat_weights()
-            hidden, gates = FusedFirstOfPairs.apply(x, radial, pairs, self.mmax, self.precision, *weights)
+            hidden, gates = FusedFirstOfPairs.apply(
+                x, radial, pairs, self.first.axis, self.mmax, self.precision, *weights
+            )
         if pairs.twice:
             return self._plain_second(hidden, gates)
         weights = self.second.flat_weights()
         out: Tensor = FusedSecond.apply(
-            hidden, gates, self.gate == "tanh", self.mmax, self.precision, *weights
+            hidden, gates, self.second.axis, self.gate == "tanh", self.mmax, self.precision, *weights
         )
         return out
 
     def _plain_first(self, nodes: Tensor, radial: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Return hidden features ``[E, K', C]`` and raw gates, step by step; may be differentiated twice."""
+        """Return packed hidden features ``[E, K', C]`` and raw gates, step by step; twice differentiable."""
         if isinstance(self.first, SO2PairLinear):
             folded = pairs.ends_folded(pairs.geometry.to_pairs(nodes), radial, self.mmax)
             return self.first(folded, pairs)
-        parts = []
-        for m, x in enumerate(self._orders(pairs.geometry.to_edges(nodes))):
+        parts, ends = [], pairs.geometry.to_edges(nodes)
+        if n_odd := self.first.axis.unnatural:  # natural channels of both ends first
+            n = self.channels - n_odd
+            own, its, other, others = ends.split([n, n_odd, n, n_odd], dim=2)
+            ends = torch.cat([own, other, its, others], dim=2)
+        for m, x in enumerate(self._orders(ends)):
             weight = radial[:, m:]
             parts.append(x * (weight if m == 0 else torch.cat([weight, weight], dim=1)))
         hidden, raw = self.first(parts)
-        return torch.cat(hidden, dim=1), raw
+        return self.first.axis.pack(torch.cat(hidden, dim=1)), raw
 
     def _plain_second(self, features: Tensor, raw: Tensor) -> Tensor:
         """Gate and map once more, step by step; may be differentiated twice."""
-        hidden = self._orders(features)
+        hidden = self._orders(self.second.axis.unpack(features))
         squash = torch.tanh if self.gate == "tanh" else torch.sigmoid
         gates = squash(raw).view(len(raw), self.lmax, self.channels)
         gated = [torch.cat([functional.silu(hidden[0][:, :1]), hidden[0][:, 1:] * gates], dim=1)]

@@ -1,7 +1,7 @@
 """The energy head: one number per atom from its scalar features, summed over the molecule.
 
 It reads nodes only, so the edge blocks of the backbone are not evaluated for an energy. The last layer
-starts at zero: an untrained head predicts the per-element reference and no forces.
+starts at zero: an untrained head predicts the element energies and no forces.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class EnergyHead(Head):
       layer and the final ones, the scalars and per channel and l > 0 the length
       ``sqrt(mean_m z_{lm}² + ε)``; :func:`helmol.model.fit_readout` finds μ, σ and w in closed form.
     * ``convolution``: ``h ← z + Σ_j envelope · conv(z_i, z_j)``, then ``e_i = MLP(h_{l=0})``.
-    * direct forces: a linear map of the l = 1 features.
+    * direct forces: a linear map of the natural l = 1 features.
+
+    Energies of mirror images are equal if the network has unnatural channels.
 
     Args:
         lmax: largest degree of the features.
@@ -122,7 +124,9 @@ class EnergyHead(Head):
             self.register_buffer("inverse_std", torch.ones(MAX_NUMBER + 1, n_features))
         else:
             nn.init.zeros_(self._last_weight)
-        self.direct = nn.Parameter(torch.zeros(c)) if energy.forces == "direct" else None
+        self.direct: nn.Parameter | None = None
+        if energy.forces == "direct":
+            self.direct = nn.Parameter(torch.zeros(c - config.unnatural))
 
     @property
     def _last_weight(self) -> Tensor:
@@ -193,4 +197,4 @@ class EnergyHead(Head):
         if self.direct is None:
             return energies, None
         # Degree 1 is ordered m = −1, 0, 1, which is y, z, x.
-        return energies, (nodes[:, 1:4] @ self.direct)[:, [2, 0, 1]]
+        return energies, (nodes[:, 1:4, : len(self.direct)] @ self.direct)[:, [2, 0, 1]]

@@ -4,12 +4,14 @@ A pair block is read from both directed edges of the pair, ``y = ½ (W_ab e_ij +
 frame of i→j. For equal signatures W' is W with the shells exchanged and the sign
 ``(−1)^{l₁+l₂−l}``, so that exchanging the atoms transposes the block exactly: Hermitian and
 permutation-equivariant by construction.
+
+Irreps with l₁ + l₂ + l even are of natural parity and read natural channels, the others unnatural ones, if
+the network has any (:class:`helmol.model.kinds.IrrepMaps`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,11 +23,12 @@ from helmol.basis import BasisSet
 from helmol.errors import ConfigError
 from helmol.graph import Bucket, EdgeGeometry
 from helmol.graph.batch import Key
-from helmol.graph.blocks import edges_inside, join_degrees, keys_of, table_of, transposition
+from helmol.graph.blocks import edges_inside, join_degrees, table_of
 from helmol.model.backbone import run_block
 from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.layers import degree_index
 from helmol.model.heads.head import Ask, Features, Head
+from helmol.model.kinds import Cut, IrrepMaps
 from helmol.target import Domain, FockOutput, FockTarget, Sizes
 from helmol.target.parts import Slots
 
@@ -55,7 +58,7 @@ class BothEdges(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, edges: Tensor, geometry: EdgeGeometry, index: Tensor) -> Tensor:
-        """Return ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major.
+        """Return the components of ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major.
 
         Args:
             ctx: autograd's.
@@ -67,7 +70,16 @@ class BothEdges(torch.autograd.Function):
         both = torch.stack([index, (index + geometry.n_pairs) % (2 * geometry.n_pairs)], dim=1)
         rows = (both[:, None] * k + geometry.to_l_major[:, None]).flatten()
         ctx.shape, ctx.rows, ctx.flip = edges.shape, rows, geometry.flip[:, None]
-        ends = edges.reshape(-1, c).index_select(0, rows).view(len(index), k, 2 * c)
+        held = edges.reshape(-1, c)
+        ends = held.index_select(0, rows).view(len(index), k, 2 * c)
+        ctx.natural, ctx.turned = c - geometry.unnatural, None
+        if geometry.unnatural:  # edges hold these turned, see EdgeGeometry
+            places, signs = (part.index_select(0, geometry.to_l_major) for part in geometry.turn)
+            ctx.turned = (both[:, None] * k + places[:, None]).flatten(), signs[:, None, None]
+            turned = held[:, ctx.natural :].index_select(0, ctx.turned[0])
+            ends.view(len(index), k, 2, c)[..., ctx.natural :] = (
+                turned.view(len(index), k, 2, -1) * ctx.turned[1]
+            )
         ends[..., c:] *= ctx.flip
         return ends
 
@@ -79,51 +91,41 @@ class BothEdges(torch.autograd.Function):
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         gradient[..., c:] *= ctx.flip
         edges = gradient.new_zeros(ctx.shape)
-        edges.view(-1, c).index_copy_(0, ctx.rows, gradient.view(-1, c))
+        held = edges.view(-1, c)
+        held.index_copy_(0, ctx.rows, gradient.view(-1, c))
+        if ctx.turned is not None:
+            places, signs = ctx.turned
+            turned = gradient.view(*gradient.shape[:2], 2, c)[..., ctx.natural :] * signs
+            held[:, ctx.natural :].index_copy_(0, places, turned.flatten(0, 2))
         return edges, None, None
 
 
-class FockHead(Head):
+class FockHead(Head, IrrepMaps):
     """Turn features into normalised irreps of every block.
-
-    The maps of all kinds of blocks to the irreps of one degree are one tensor: rows are the irreps, kind
-    after kind (:attr:`slots`).
 
     Args:
         lmax: largest degree of the features; must reach twice the largest shell.
         channels: channels C.
         basis: shells of the elements.
         n_spins: Fock matrices per molecule.
+        unnatural: channels of unnatural parity.
     """
 
     reads_edges = True
 
-    def __init__(self, lmax: int, channels: int, basis: BasisSet, *, n_spins: int) -> None:
+    def __init__(
+        self, lmax: int, channels: int, basis: BasisSet, *, n_spins: int, unnatural: int = 0
+    ) -> None:
         super().__init__()
         self.lmax, self.n_spins = lmax, n_spins
         self.node_gate = Gate(lmax, channels, edges=False)
         self.edge_gate = Gate(lmax, channels, edges=True)
-        kinds: list[Key] = []
-        for key in keys_of(basis):
-            kinds += [key, key[::-1]] if key[0] != key[-1] else [key]
-        top = 2 * basis.lmax
-        sizes = {key: [*table_of(key).counts, *[0] * top][: top + 1] for key in kinds}
-        self.slots = [Slots({key: n_spins * sizes[key][l] for key in kinds}) for l in range(top + 1)]
-        self.weights = nn.ParameterList(torch.empty(slots.total, channels) for slots in self.slots)
-        biased = {key: n_spins * sizes[key][0] for key in kinds if key[0] <= key[-1]}
-        self.bias_slots = Slots(biased)
+        self.draw(basis, n_spins, channels, unnatural, to_irreps=True)
+        scalars = self.slots[0]
+        self.bias_slots = Slots(
+            {k: scalars[k].stop - scalars[k].start for k in scalars.keys if k[0] <= k[-1]}
+        )
         self.bias = nn.Parameter(torch.zeros(self.bias_slots.total))
-        self.exchange: dict[Key, list[tuple[Tensor, Tensor]]] = {}
-        for key in kinds:
-            table = table_of(key)
-            if len(key) == 2 and key[0] == key[1]:
-                degrees = range(len(table.counts))
-                self.exchange[key] = [transposition(table, l, n_spins) for l in degrees]
-            for weight, slots in zip(self.weights, self.slots, strict=True):
-                rows = slots[key]
-                drawn = torch.randn(channels, rows.stop - rows.start) * channels**-0.5
-                with torch.no_grad():
-                    weight[rows] = drawn.T
 
     @classmethod
     def make(cls, lmax: int, config: BackboneConfig, domain: Domain, settings: Mapping[str, Any]) -> FockHead:
@@ -138,7 +140,7 @@ class FockHead(Head):
                 f"lmax = {lmax} cannot hold the blocks of basis {domain.basis.name!r}, whose largest shell "
                 f"has l = {domain.basis.lmax}: lmax must be at least {needed} (or unset)"
             )
-        return cls(lmax, config.channels, domain.basis, n_spins=domain.n_spins)
+        return cls(lmax, config.channels, domain.basis, n_spins=domain.n_spins, unnatural=config.unnatural)
 
     @classmethod
     def target(cls, domain: Domain, sizes: Sizes, description: Mapping[str, Any] | None) -> FockTarget:
@@ -182,14 +184,14 @@ class FockHead(Head):
             nodes: final node features ``[N, K, C]``, gated by :attr:`node_gate`.
             buckets: signature and atoms of each kind.
         """
-        read = self._readouts([b.key for b in buckets])
+        maps, bias = self._readouts([b.key for b in buckets])
         sizes = [2 * l + 1 for l in range(self.lmax + 1)]
         blocks = []
         for bucket in buckets:
             table = table_of(bucket.key)
             degrees = nodes.index_select(0, bucket.index).split(sizes, dim=1)
-            parts = [x @ read.weight(l, bucket.key).T for l, x in enumerate(degrees[: len(table.counts)])]
-            parts[0] = parts[0] + read.bias[bucket.key]
+            parts = [x @ maps.of(l, bucket.key).T for l, x in enumerate(degrees[: len(table.counts)])]
+            parts[0] = parts[0] + bias[bucket.key]
             blocks.append(join_degrees(parts, table, self.n_spins))
         return blocks
 
@@ -208,46 +210,26 @@ class FockHead(Head):
         index = torch.cat([some for _, some in blocks])
         ends: Tensor = BothEdges.apply(edges, geometry, index)
         envelope = geometry.envelope[index % geometry.n_pairs][:, None, None]
-        sizes, read = [len(some) for _, some in blocks], self._readouts([key for key, _ in blocks])
+        sizes, (maps, bias) = [len(some) for _, some in blocks], self._readouts([key for key, _ in blocks])
         kinds = zip(blocks, ends.split(sizes), envelope.split(sizes), strict=True)
-        return [self._pairs(read, key, both) * faded for (key, _), both, faded in kinds]
+        return [self._pairs(maps, bias[key], key, both) * faded for (key, _), both, faded in kinds]
 
-    def _pairs(self, read: _Readouts, key: Key, ends: Tensor) -> Tensor:
+    def _pairs(self, maps: Cut, bias: Tensor, key: Key, ends: Tensor) -> Tensor:
         """Read blocks of one kind from ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major."""
         table, parts = table_of(key), []
-        bias = read.bias[key]
         degrees = ends.split([2 * l + 1 for l in range(self.lmax + 1)], dim=1)
         for l, x in enumerate(degrees[: len(table.counts)]):
-            weight = read.weight(l, key)
-            if key in self.exchange:
-                order, sign = self.exchange[key][l]
-                order, sign = order.to(weight.device), sign.to(weight)
-                other = weight[order] * sign[:, None]
-                if l == 0:
-                    bias = 0.5 * (bias + bias[order] * sign)
-            else:
-                other = read.weight(l, key[::-1])
-            parts.append(0.5 * (x @ torch.cat([weight, other], dim=1).T))
+            both = torch.cat([maps.of(l, key), maps.transposed(l, key)], dim=1)
+            parts.append(0.5 * (x @ both.T))
+        if key in self.exchange:
+            order, sign = (part.to(bias.device) for part in self.exchange[key][0])
+            bias = 0.5 * (bias + bias[order] * sign.to(bias))
         parts[0] = parts[0] + bias
         return join_degrees(parts, table, self.n_spins)
 
-    def _readouts(self, keys: Sequence[Key]) -> _Readouts:
-        """Return the maps of some kinds of blocks, cut once for all of them."""
-        kinds = {*keys, *(key[::-1] for key in keys)}
-        weights = [slots.cut(weight, kinds) for slots, weight in zip(self.slots, self.weights, strict=True)]
-        return _Readouts(weights, self.bias_slots.cut(self.bias, kinds))
-
-
-@dataclass(frozen=True)
-class _Readouts:
-    """Hold the maps by degree and kind, ``[n_spins · n_l, C]``, and the biases by kind."""
-
-    weights: list[dict[Key, Tensor]]
-    bias: dict[Key, Tensor]
-
-    def weight(self, degree: int, key: Key) -> Tensor:
-        """Return the map of one kind of block to the irreps of one degree."""
-        return self.weights[degree][key]
+    def _readouts(self, keys: Sequence[Key]) -> tuple[Cut, dict[Key, Tensor]]:
+        """Return the maps of some kinds of blocks and the biases by kind."""
+        return self.cut(keys), self.bias_slots.cut(self.bias, {*keys, *(key[::-1] for key in keys)})
 
 
 def _in_order(values: list[Tensor], places: list[Tensor]) -> Tensor:
