@@ -53,7 +53,7 @@ class GaussianField:
         out = np.zeros((int(mole.nao), int(mole.nao)))
         lacking = kernels.potential(
             ctypes.c_long(len(shells)), pointer(shells), pointer(env), pointer(env),
-            pointer(to_spherical), pointer(offsets), ctypes.c_long(len(self.centres)), pointer(self.centres),
+            pointer(env), pointer(to_spherical), pointer(offsets), ctypes.c_long(len(self.centres)), pointer(self.centres),
             ctypes.c_long(last - first), pointer(exponents(last)[first:]),
             pointer(np.ascontiguousarray(self.s[:, first:])), ctypes.c_long(p_first - first),
             ctypes.c_long(p_last - first), pointer(np.ascontiguousarray(self.p[:, p_first:p_last])),
@@ -99,7 +99,7 @@ def three_centre(name: str, mole: gto.Mole, functions: gto.Mole) -> Array:
     """Return integrals of two functions of a molecule and one of others, ``[components, nao, nao, n]``."""
     joined = gto.conc_mol(mole, functions)
     places = (0, mole.nbas, 0, mole.nbas, mole.nbas, joined.nbas)
-    found = joined.intor(f"{name}_sph", shls_slice=places)
+    found = joined.intor(f"{name}_{'cart' if mole.cart else 'sph'}", shls_slice=places)
     return np.asarray(found).reshape(-1, int(mole.nao), int(mole.nao), int(functions.nao))
 
 
@@ -123,8 +123,9 @@ def pointer(array: Any) -> ctypes.c_void_p:
 
 def _shells(mole: gto.Mole) -> npt.NDArray[Any]:
     """Return the shells of a molecule as the kernel reads them, places of numbers being those in ``_env``."""
-    columns = [gto.ATOM_OF, gto.ANG_OF, gto.NPRIM_OF, gto.NCTR_OF, gto.PTR_EXP, gto.PTR_COEFF]
-    rows = np.column_stack([mole._bas[:, columns], mole.ao_loc_nr()[:-1]])
+    places = mole._atm[mole._bas[:, gto.ATOM_OF], gto.PTR_COORD]
+    columns = [gto.ANG_OF, gto.NPRIM_OF, gto.NCTR_OF, gto.PTR_EXP, gto.PTR_COEFF]
+    rows = np.column_stack([places, mole._bas[:, columns], mole.ao_loc_nr()[:-1]])
     return np.ascontiguousarray(rows, dtype=LONG)
 
 

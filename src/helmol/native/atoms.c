@@ -11,7 +11,7 @@
 #define IN const double *restrict
 #define OUT double *restrict
 #define PI 3.14159265358979323846
-/* On points, Gaussians below exp(-VANISHED) are zero; of matrix elements, parts below exp(-CUTOFF) are left out. */
+/* On points, Gaussians below exp(-VANISHED) are zero; of matrix elements, parts below exp(-CUTOFF) Eh. */
 #define VANISHED 34.0
 #define CUTOFF 26.0
 
@@ -317,7 +317,7 @@ static void field_at(const Field *F, IN P, double p, double decay, long order, O
 }
 
 /* shell: atom, l, number of primitives, of contractions, first exponent, first coefficient, first function */
-enum { ATOM, DEGREE, PRIMITIVES, CONTRACTIONS, EXPONENT, COEFFICIENT, FUNCTION, N_ENTRIES };
+enum { PLACE, DEGREE, PRIMITIVES, CONTRACTIONS, EXPONENT, COEFFICIENT, FUNCTION, N_ENTRIES };
 
 /* block[contraction i][contraction j][Cartesian i][Cartesian j] += matrix elements of one pair of primitives. */
 static void add_pair(const long *I, const long *J, IN ci, IN cj, double e[3][MAX_L + 1][MAX_L + 1][MAX_ORDER + 1],
@@ -378,7 +378,7 @@ static void write_block(const long *I, const long *J, IN to_spherical, const lon
  * coefficients: of normalised contractions, contraction after contraction of a shell. to_spherical: for each
  * degree [Cartesian][spherical], from spherical_at. alpha: rising. s [atom][n_levels], p [atom][p_first ..
  * p_last][3]. Returns 0, or 1 if there is no memory. */
-long potential(long n_shells, const long *shells, IN exponents, IN coefficients, IN to_spherical,
+long potential(long n_shells, const long *shells, IN places, IN exponents, IN coefficients, IN to_spherical,
                const long *spherical_at, long n_atoms, IN centres, long n_levels, IN alpha, IN s, long p_first,
                long p_last, IN p, long n_ao, OUT out) {
     Row *rows = aligned_alloc(64, (2 * N_HERMITES(MAX_ORDER) + 3 + 4 * (MAX_ORDER + 1)) * sizeof(Row));
@@ -393,21 +393,22 @@ long potential(long n_shells, const long *shells, IN exponents, IN coefficients,
         free(rows), free(e), free(block);
         return 1;
     }
-    double largest[MAX_LEVELS] = {0};
+    double strongest[MAX_LEVELS] = {0};
     const long n_p = p_last - p_first;
     for (long a = 0; a < n_atoms; a++)
         for (long k = 0; k < n_levels; k++) {
             double size = fabs(s[a * n_levels + k]);
             for (int q = 0; q < 3 && k >= p_first && k < p_last; q++) size += fabs(p[3 * (a * n_p + k - p_first) + q]);
-            largest[k] = size > largest[k] ? size : largest[k];
+            strongest[k] = size > strongest[k] ? size : strongest[k];
         }
-    Field F = {n_atoms, n_levels, p_first, p_last, centres, alpha, s, p, largest, rows, rows + 2 * N_HERMITES(MAX_ORDER), {0}};
+    Field F = {n_atoms, n_levels, p_first, p_last, centres, alpha, s, p,
+               strongest, rows, rows + 2 * N_HERMITES(MAX_ORDER), {0}};
     for (int f = 0; f < 4; f++) F.g[f] = F.r + 3 + f * (MAX_ORDER + 1);
     for (long i = 0; i < n_shells; i++)
         for (long j = 0; j <= i; j++) {
             const long *I = shells + i * N_ENTRIES, *J = shells + j * N_ENTRIES;
-            IN A = centres + 3 * I[ATOM];
-            IN B = centres + 3 * J[ATOM];
+            IN A = places + I[PLACE];
+            IN B = places + J[PLACE];
             const long order = I[DEGREE] + J[DEGREE];
             const long size = I[CONTRACTIONS] * N_CARTESIANS(I[DEGREE]) * J[CONTRACTIONS] * N_CARTESIANS(J[DEGREE]);
             double distance = 0;
