@@ -52,8 +52,8 @@ class GaussianField:
         to_spherical, offsets = _to_spherical()
         out = np.zeros((int(mole.nao), int(mole.nao)))
         lacking = kernels.potential(
-            ctypes.c_long(len(shells)), pointer(shells), pointer(env), pointer(env),
-            pointer(env), pointer(to_spherical), pointer(offsets), ctypes.c_long(len(self.centres)), pointer(self.centres),
+            ctypes.c_long(len(shells)), pointer(shells), pointer(env), pointer(env), pointer(env),
+            pointer(to_spherical), pointer(offsets), ctypes.c_long(len(self.centres)), pointer(self.centres),
             ctypes.c_long(last - first), pointer(exponents(last)[first:]),
             pointer(np.ascontiguousarray(self.s[:, first:])), ctypes.c_long(p_first - first),
             ctypes.c_long(p_last - first), pointer(np.ascontiguousarray(self.p[:, p_first:p_last])),
