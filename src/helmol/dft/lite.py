@@ -69,7 +69,7 @@ def charge_potential(mole: gto.Mole) -> Array:
 
 
 def superposed_atoms(mole: gto.Mole) -> tuple[Array, list[SphericalAtom]]:
-    """Return where the spherical atoms of a molecule are, ``[n_atoms, 3]``, bohr, and which, without ghosts."""
+    """Return where the spherical atoms of a molecule are, ``[n_atoms, 3]``, bohr, and which; no ghosts."""
     there = [k for k, z in enumerate(atomic_numbers(mole)) if z]
     return np.array(mole.atom_coords(unit="Bohr"))[there], [spherical_atom(mole, k) for k in there]
 
