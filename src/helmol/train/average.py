@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -17,6 +18,6 @@ def averaged_copy(model: M) -> M:
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, *, keep: float) -> None:
-    """Set ``average ← keep · average + (1 − keep) · model`` for every parameter."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
+def update_average(average: Sequence[Tensor], weights: Sequence[Tensor], *, keep: float) -> None:
+    """Set ``average ← keep · average + (1 − keep) · weights`` for every parameter."""
+    torch._foreach_lerp_(list(average), list(weights), 1 - keep)

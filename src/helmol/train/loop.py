@@ -70,6 +70,8 @@ def train(state: TrainingState, wiring: Wiring) -> None:
     schedule, init = config.schedule, config.init
     last = wiring.folder / "checkpoints" / "last"
     ends = schedule.ends
+    # To walk through all modules takes as long as a small network's optimizer: done once, not every step.
+    weights, averages = list(model.parameters()), list(state.average.parameters())
     start, start_cpu = time.perf_counter() - counters.elapsed, time.process_time() - counters.cpu
     with deferred_interrupt() as interrupted, _progress_bar(config, counters, wiring.criterion) as bar:
         while not counters.finished:
@@ -82,13 +84,13 @@ def train(state: TrainingState, wiring: Wiring) -> None:
             state.optimizers.zero_grad()
             loss = wiring.loss(model, batch, done)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+            norm = torch.nn.utils.clip_grad_norm_(weights, config.optimizer.clip_norm, foreach=True)
             counters.step += 1
             counters.drawn += n_molecules
             if _count(counters, loss.item(), norm.item(), config):
                 state.optimizers.step()
                 keep = ema_weight(counters.step, decay=schedule.ema_decay)
-                update_average(state.average, model, keep=keep)
+                update_average(averages, weights, keep=keep)
             counters.elapsed = time.perf_counter() - start
             counters.cpu = time.process_time() - start_cpu
             done = progress(counters.step, counters.elapsed, counters.cpu, **ends)

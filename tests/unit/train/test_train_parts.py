@@ -47,7 +47,7 @@ def test_average_forgets_its_start():
     start = average.weight.clone()
     with torch.no_grad():
         network.weight += 1
-    update_average(average, network, keep=0.75)
+    update_average([*average.parameters()], [*network.parameters()], keep=0.75)
     torch.testing.assert_close(average.weight, start + 0.25)
     assert not average.weight.requires_grad
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -49,7 +49,7 @@ class BackboneConfig(Config):
     """Size of what blocks add at the start: factor on the initial weights of their last maps (paper: 1)."""
 
     @model_validator(mode="after")
-    def _some_natural(self) -> Self:
+    def _some_natural(self) -> BackboneConfig:
         if self.unnatural >= self.channels:
             raise ValueError(
                 f"unnatural = {self.unnatural} leaves none of {self.channels} channels natural: take fewer"
