@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Out, Seed, Strict, Verbose
+from helmol.cli.options import Device, JsonFile, Out, Seed, Strict, Verbose, beside
 from helmol.cli.session import session
 
 COLUMNS = ("n_atoms", "n_environments", "purity", "chance", "silhouette")
 
 
 def embed(
-    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, model folder, or a name that 'helmol models' shows.")
+    ],
     store: Annotated[
         list[Path],
         typer.Argument(help="Stores (.h5) or structures (xyz, extxyz, ...): files, folders, patterns."),
@@ -42,7 +44,7 @@ def embed(
         from helmol.letters import text_of
         from helmol.predict import TrainedModel
 
-        folder = out or Path(run) / "embedding"
+        folder = out or beside(run, "embedding")
         models = {}
         for path in [run, *(compare or [])]:
             name = text_of(Path(os.path.realpath(path)).name)

@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Out, Precision, Strict, Verbose
+from helmol.cli.options import Device, JsonFile, Out, Precision, Strict, Verbose, beside
 from helmol.cli.session import Session, session
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, model folder, or a name that 'helmol models' shows.")
+    ],
     store: Annotated[list[Path], typer.Argument(help="Stores with labels (.h5): files, folders, patterns.")],
     split: Annotated[
         str | None,
@@ -52,7 +54,7 @@ def evaluate(
         from helmol.predict import TrainedModel
 
         trained = TrainedModel.load(run, device=device, precision=precision)
-        folder = out or Path(run) / "evaluation"
+        folder = out or beside(run, "evaluation")
         result = evaluate_store(
             trained.model, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges,
             energy_from_h=energy_from_h, precisions=precisions, strict=strict,

@@ -10,7 +10,9 @@ from helmol.cli.session import session
 
 
 def guess(
-    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, model folder, or a name that 'helmol models' shows.")
+    ],
     molecule: Annotated[Path, typer.Argument(help="Structure file (xyz, extxyz, ...).")],
     starts: Annotated[
         str, typer.Option("--starts", help="Comma-separated: minao, model, atom, huckel, vsap.")

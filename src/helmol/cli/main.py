@@ -21,6 +21,7 @@ from helmol.cli.guess import guess
 from helmol.cli.import_ import import_
 from helmol.cli.inspect import inspect
 from helmol.cli.merge import merge
+from helmol.cli.models import models
 from helmol.cli.predict import predict
 from helmol.cli.references import references
 from helmol.cli.session import fail
@@ -31,6 +32,7 @@ from helmol.letters import shown
 
 VERBS = (
     doctor,
+    models,
     demo,
     generate,
     import_,

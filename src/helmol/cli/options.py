@@ -24,3 +24,8 @@ Strict = Annotated[
     bool,
     typer.Option("--strict", help="End at the first item that cannot be used, instead of skipping it."),
 ]
+
+
+def beside(run: Path, word: str) -> Path:
+    """Return the folder for results about a model: inside its own, or NAME-word in this one."""
+    return run / word if run.exists() else Path(f"{run}-{word}")

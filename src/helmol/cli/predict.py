@@ -13,7 +13,9 @@ MOST_SHOWN = 5
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, model folder, or a name that 'helmol models' shows.")
+    ],
     molecules: Annotated[
         list[Path],
         typer.Argument(help="Structures (xyz, extxyz, ...) or stores (.h5): files, folders, patterns."),

@@ -17,6 +17,7 @@ from helmol.errors import InputError
 from helmol.model.config import ModelConfig
 from helmol.model.model import Model
 from helmol.model.updates import description_v2, state_v2
+from helmol.shipped import shipped_folder, shipped_names
 from helmol.target import Domain
 
 NAME = "model"
@@ -45,7 +46,10 @@ def model_tensors(model: Model) -> dict[str, Tensor]:
 
 
 def find_model(path: Path | str) -> Path:
-    """Return the model folder of a run folder (its best checkpoint), or a model folder itself.
+    """Return the model folder of a run folder (its best checkpoint), of a model folder, or of a name.
+
+    Names are those of the models that come with helmol (:mod:`helmol.shipped`); a model in a folder of that
+    name goes before.
 
     Raises:
         InputError: there is no model at ``path``.
@@ -53,10 +57,12 @@ def find_model(path: Path | str) -> Path:
     folder = Path(path)
     candidates = [folder / "checkpoints" / "best", folder]
     found = next((c for c in candidates if (c / "model.safetensors").is_file()), None)
+    found = found or shipped_folder(path)
     if found is None:
+        shipped = ", ".join(shipped_names()) or "none"
         raise InputError(
-            f"no model in {folder}: expected a run folder with checkpoints/best/model.safetensors "
-            "or a folder with model.safetensors"
+            f"no model in {folder}: expected a run folder with checkpoints/best/model.safetensors, "
+            f"a folder with model.safetensors, or a model that comes with helmol ({shipped})"
         )
     return found
 

@@ -83,10 +83,10 @@ class TrainedModel:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto", precision: str = "fp32") -> TrainedModel:
-        """Load a run folder (its best checkpoint) or a model folder.
+        """Load a run folder (its best checkpoint), a model folder, or a model that comes with helmol.
 
         Args:
-            path: of the folder.
+            path: of the folder, or a name that ``helmol models`` shows.
             device: ``auto``, ``cpu``, ``cuda``.
             precision: of matrix products: fp32, tf32, tf32x3, bf16x3 or bf16; the reduced ones gain time on
                 CUDA only.
