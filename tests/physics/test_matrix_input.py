@@ -8,6 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from helmol.errors import ConfigError, InputError
 from helmol.graph import collate
+from helmol.graph.blocks import split_degrees, table_of
+from helmol.graph.layout import rows_of_degree
 from helmol.model import ModelConfig, build, fit_statistics, load_model, predict_fock, save_model
 from helmol.system import LevelOfTheory, Molecule
 from helmol.target import Domain
@@ -101,6 +103,49 @@ def test_a_block_that_is_not_transposed_or_not_turned_is_caught(network, rng, mo
     with monkeypatch.context() as patch:
         patch.setattr(matrix_input, "rotate_pairs", lambda values, *arguments, **more: values)
         assert rotation_error(network, rng) > 100 * TOLERANCE[network.dtype]
+
+
+def plain_edges(reads, batch, geometry):
+    """What the blocks add to the edges, block kind by block kind and degree by degree."""
+    n_pairs, rows = geometry.n_pairs, rows_of_degree(reads.lmax)
+    total = torch.zeros(2 * n_pairs, (reads.lmax + 1) ** 2, reads.channels, dtype=torch.float64)
+    for bucket in batch.buckets:
+        if len(bucket.key) == 1:
+            continue
+        maps, index = reads.cut([bucket.key]), bucket.index
+        values = bucket.inputs * reads.known.inverse_of(bucket.key)
+        values = values * geometry.envelope[index % n_pairs][:, None, None]
+        opposite = (index + n_pairs) % (2 * n_pairs)
+        for l, part in enumerate(split_degrees(values, table_of(bucket.key))):
+            part = geometry.rotate_irreps(l, part, index, to_edge=True)
+            flip = geometry.flip[l * l : (l + 1) ** 2, None]
+            total[index[:, None], rows[l]] += part @ maps.of(l, bucket.key)
+            total[opposite[:, None], rows[l]] += (part * flip) @ maps.transposed(l, bucket.key)
+    return geometry.held(total)
+
+
+@pytest.mark.parametrize("unnatural", [0, 3])
+@pytest.mark.parametrize("method", ["rks", "uks"])
+def test_edges_and_gradients_are_those_of_the_plain_sum(rng, unnatural, method):
+    network = reader(unnatural=unnatural, method=method)
+    reads, (molecule, _) = network.matrix_input, case(network, rng)
+    nao = network.domain.basis.offsets(molecule.numbers)[-1]
+    known = random_matrices(rng, nao, network.domain.n_spins)
+    batch = collate([network.prepare(molecule, inputs=network.input_matrices(molecule, known))])
+    geometry = network(batch).nodes.geometry
+    weights = [weight for weight in reads.parameters() if weight.numel()]
+    found, plain = (
+        reads.edges(batch.buckets, geometry, 0, geometry.n_pairs),
+        plain_edges(reads, batch, geometry),
+    )
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-12 * plain.abs().max().item())
+    probe = torch.randn_like(plain)
+    for a, b in zip(
+        *(torch.autograd.grad((x * probe).sum(), weights, allow_unused=True) for x in (found, plain)),
+        strict=True,
+    ):
+        if b is not None:
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * max(1.0, b.abs().max().item()))
 
 
 def test_every_block_and_every_map_is_used(rng):

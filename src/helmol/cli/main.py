@@ -32,8 +32,8 @@ from helmol.letters import shown
 
 VERBS = (
     doctor,
-    models,
     demo,
+    models,
     generate,
     import_,
     references,

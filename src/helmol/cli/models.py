@@ -71,10 +71,7 @@ def _elements(card: dict[str, Any]) -> tuple[list[str], list[list[object]]]:
         [
             element,
             f"{n:,}",
-            *(
-                f"{found:.0f}" if (found := test["by_element"].get(element)) else "-"
-                for test in card["tests"]
-            ),
+            *(_rounded(test["by_element"].get(element)) for test in card["tests"]),
         ]
         for element, n in card["elements"].items()
     ]

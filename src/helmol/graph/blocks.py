@@ -82,12 +82,26 @@ def rotate_pairs(
         geometry: of the edges.
         to_edge: from the laboratory to the edge frame, else back.
     """
-    table = pair_table(*key)
-    turned = [
-        geometry.rotate_irreps(l, part, edge, to_edge=to_edge)
-        for l, part in enumerate(split_degrees(irreps, table))
-    ]
-    return join_degrees(turned, table, irreps.shape[1])
+    table, pair = pair_table(*key), edge % max(geometry.n_pairs, 1)
+    flip = geometry.flip.index_select(0, _components(table, irreps.device))
+    signs = torch.where((edge >= geometry.n_pairs)[:, None], flip, torch.ones_like(flip))[:, None]
+    if not to_edge:
+        irreps = irreps * signs
+    first, *parts = irreps.split([part.stop - part.start for part in table.slices], dim=2)
+    turned = [first]  # scalars
+    for l, (part, count) in enumerate(zip(parts, table.counts[1:], strict=True), start=1):
+        frame = geometry.frames[l].index_select(0, pair)[:, None]
+        values = part.unflatten(2, (2 * l + 1, count))
+        turned.append(((frame.mT if to_edge else frame) @ values).flatten(2))
+    joined = torch.cat(turned, dim=2)
+    return joined * signs if to_edge else joined
+
+
+@lru_cache(maxsize=512)
+def _components(table: IrrepTable, device: torch.device) -> Tensor:
+    """Return the l-major number ``l² + l + m`` of each component of a block's irreps, ``[dim]``."""
+    counts = torch.tensor([count for l, count in enumerate(table.counts) for _ in range(2 * l + 1)])
+    return torch.arange(len(counts)).repeat_interleave(counts).to(device)
 
 
 def transposition(

@@ -111,7 +111,7 @@ class Cut:
             return self.weights[degree][key[::-1]]
         order, sign = self.exchange[key][degree]
         weight = self.weights[degree][key]
-        return weight[order.to(weight.device)] * sign.to(weight)[:, None]
+        return weight.index_select(0, order.to(weight.device)) * sign.to(weight)[:, None]
 
 
 def _odd(key: Key, degree: int, n_matrices: int, *, told: bool) -> Tensor:

@@ -19,7 +19,7 @@ from helmol.errors import InputError
 from helmol.graph import Batch, Bucket, EdgeGeometry, Item
 from helmol.graph.batch import Key
 from helmol.graph.blocks import edges_inside, keys_of, rotate_pairs, split_degrees, table_of
-from helmol.graph.layout import rows_of_degree
+from helmol.model.ends import ToBothEdges
 from helmol.model.kinds import IrrepMaps
 from helmol.target.means import Means
 from helmol.target.parts import Known, OfElements, Slots
@@ -115,26 +115,27 @@ class MatrixInput(IrrepMaps):
             start: the first pair.
             n_pairs: pairs of the whole batch.
         """
-        dtype, maps = self.weights[0].dtype, self.cut(b.key for b in buckets if len(b.key) == 2)
+        between = [bucket for bucket in buckets if len(bucket.key) == 2]
+        dtype, maps = self.weights[0].dtype, self.cut(bucket.key for bucket in between)
         here, n_rows = geometry.n_pairs, (self.lmax + 1) ** 2
-        total = torch.zeros(2 * here, n_rows, self.channels, dtype=dtype, device=geometry.envelope.device)
-        rows = rows_of_degree(self.lmax)
-        for bucket in buckets:
-            if len(bucket.key) == 1:
-                continue
-            chosen, index = edges_inside(bucket.index, start, here, n_pairs)
-            table = table_of(bucket.key)
-            values = (read(bucket)[chosen] * self.known.inverse_of(bucket.key)).to(dtype)
-            values = rotate_pairs(values, bucket.key, index, geometry, to_edge=True)
+        if not between:
+            return geometry.envelope.new_zeros(2 * here, n_rows, self.channels)
+        ends, edges = [], []
+        for bucket in between:
+            key, (chosen, index) = bucket.key, edges_inside(bucket.index, start, here, n_pairs)
+            values = (read(bucket)[chosen] * self.known.inverse_of(key)).to(dtype)
+            values = rotate_pairs(values, key, index, geometry, to_edge=True)
             values = values * geometry.envelope[index % here][:, None, None]
-            opposite = (index + here) % (2 * here)
-            for l, part in enumerate(split_degrees(values, table)):
-                weight, turned = maps.of(l, bucket.key), maps.transposed(l, bucket.key)
-                flip = geometry.flip[l * l : (l + 1) ** 2, None].to(dtype)
-                row = rows[l].to(index.device)
-                total[index[:, None], row] += part @ weight
-                total[opposite[:, None], row] += (part * flip) @ turned
-        return geometry.held(total)
+            both = [
+                part @ torch.cat([maps.of(l, key), maps.transposed(l, key)], dim=1)
+                for l, part in enumerate(split_degrees(values, table_of(key)))
+            ]
+            if (rest := n_rows - len(both) ** 2) > 0:
+                both.append(values.new_zeros(len(index), rest, 2 * self.channels))
+            ends.append(torch.cat(both, dim=1))
+            edges.append(index)
+        total: Tensor = ToBothEdges.apply(torch.cat(ends), geometry, torch.cat(edges))
+        return total
 
 
 def _as_target(item: Item) -> Item:

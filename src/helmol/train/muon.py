@@ -42,8 +42,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 def bfloat16_is_fast(device: torch.device, size: int) -> bool:
     """Return whether the device multiplies bfloat16 matrices of this many rows or columns faster.
 
-    A CPU that has the instructions is 1.2 to 3 times as fast with matrices from 64 rows on, but each call
-    costs some 50 µs, so that it takes 2 to 5 times as long with small ones.
+    A CPU that has the instructions is 1.2 to 3 times as fast with matrices from 64 rows on, but a call costs
+    some 50 µs, so that it takes 2 to 5 times as long with small ones.
     """
     if device.type == "cpu":
         return (

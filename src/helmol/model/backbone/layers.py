@@ -41,8 +41,9 @@ class EquivariantNorm(nn.Module):
         if self.edges:
             out: Tensor = FusedNorm.apply(x, self.weight, self.balance, self.degree, self.eps)
             return out
-        scalar = x[:, :1] - x[:, :1].mean(dim=2, keepdim=True)
-        x = torch.cat([scalar, x[:, 1:]], dim=1)
+        # The gradient of a split joins its parts once; each slice would have one of the whole size.
+        scalar, rest = x.split([1, x.shape[1] - 1], dim=1)
+        x = torch.cat([scalar - scalar.mean(dim=2, keepdim=True), rest], dim=1)
         power = (x.square() * self.balance).sum(dim=(1, 2), keepdim=True)
         return x * torch.rsqrt(power + self.eps) * self.weight.index_select(0, self.degree)
 
@@ -80,7 +81,8 @@ class DegreeLinear(nn.Module):
         """Map ``[n, K, C]`` to ``[n, K, C]``."""
         weight = self.whole().index_select(0, self.degree)
         y = torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)
-        return torch.cat([y[:, :1] + self.bias, y[:, 1:]], dim=1)
+        scalar, rest = y.split([1, y.shape[1] - 1], dim=1)
+        return torch.cat([scalar + self.bias, rest], dim=1)
 
 
 class FeedForward(nn.Module):
@@ -104,7 +106,8 @@ class FeedForward(nn.Module):
         """Map ``[n, K, C]`` to ``[n, K, C]``; may be differentiated twice."""
         y = self.first(x)
         gates = torch.sigmoid(self.gates(x[:, 0])).view(len(x), self.lmax, self.channels)
-        y = torch.cat([functional.silu(y[:, :1]), y[:, 1:] * gates.index_select(1, self.degree)], dim=1)
+        scalar, rest = y.split([1, y.shape[1] - 1], dim=1)
+        y = torch.cat([functional.silu(scalar), rest * gates.index_select(1, self.degree)], dim=1)
         return self.second(y)
 
     def after_norm(self, x: Tensor, norm: EquivariantNorm) -> Tensor:

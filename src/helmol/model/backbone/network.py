@@ -128,7 +128,8 @@ class Backbone(nn.Module):
         near, near_scalars = self._messages(geometry, scalars)
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
         nodes = near.axis_to_nodes(self._radial(near_scalars, near), len(start)) / self.config.message_scale
-        nodes = torch.cat([nodes[:, :1] + start[:, None], nodes[:, 1:]], dim=1)
+        scalar, rest = nodes.split([1, nodes.shape[1] - 1], dim=1)
+        nodes = torch.cat([scalar + start[:, None], rest], dim=1)
         if extra is not None:
             nodes = nodes + extra
         layers, pairs = [], Pairs.of(near, twice=twice)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from helmol.basis import BasisSet
@@ -27,6 +26,7 @@ from helmol.graph.blocks import edges_inside, join_degrees, table_of
 from helmol.model.backbone import run_block
 from helmol.model.backbone.config import BackboneConfig
 from helmol.model.backbone.layers import degree_index
+from helmol.model.ends import BothEdges
 from helmol.model.heads.head import Ask, Features, Head
 from helmol.model.kinds import Cut, IrrepMaps
 from helmol.target import Domain, FockOutput, FockTarget, Sizes
@@ -46,58 +46,12 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[n, K, C]`` to ``[n, K, C]``."""
-        scalars, gates = self.linear(x[:, 0]).split([self.channels, self.lmax * self.channels], dim=1)
+        first, rest = x.split([1, x.shape[1] - 1], dim=1)
+        scalars, gates = self.linear(first[:, 0]).split([self.channels, self.lmax * self.channels], dim=1)
         gates = torch.sigmoid(gates).view(len(x), self.lmax, self.channels)
         return torch.cat(
-            [functional.silu(scalars)[:, None], x[:, 1:] * gates.index_select(1, self.degree)], dim=1
+            [functional.silu(scalars)[:, None], rest * gates.index_select(1, self.degree)], dim=1
         )
-
-
-class BothEdges(torch.autograd.Function):
-    """Gather the edges i→j and j→i of pairs side by side, in the frame of i→j; once differentiable."""
-
-    @staticmethod
-    def forward(ctx: Any, edges: Tensor, geometry: EdgeGeometry, index: Tensor) -> Tensor:
-        """Return the components of ``[e_ij ‖ S e_ji]``, ``[n, K, 2C]`` l-major.
-
-        Args:
-            ctx: autograd's.
-            edges: ``[2P, K, C]`` m-major.
-            geometry: of the pairs.
-            index: the edges i→j, no pair twice, ``[n]``.
-        """
-        _, k, c = edges.shape
-        both = torch.stack([index, (index + geometry.n_pairs) % (2 * geometry.n_pairs)], dim=1)
-        rows = (both[:, None] * k + geometry.to_l_major[:, None]).flatten()
-        ctx.shape, ctx.rows, ctx.flip = edges.shape, rows, geometry.flip[:, None]
-        held = edges.reshape(-1, c)
-        ends = held.index_select(0, rows).view(len(index), k, 2 * c)
-        ctx.natural, ctx.turned = c - geometry.unnatural, None
-        if geometry.unnatural:  # edges hold these turned, see EdgeGeometry
-            places, signs = (part.index_select(0, geometry.to_l_major) for part in geometry.turn)
-            ctx.turned = (both[:, None] * k + places[:, None]).flatten(), signs[:, None, None]
-            turned = held[:, ctx.natural :].index_select(0, ctx.turned[0])
-            ends.view(len(index), k, 2, c)[..., ctx.natural :] = (
-                turned.view(len(index), k, 2, -1) * ctx.turned[1]
-            )
-        ends[..., c:] *= ctx.flip
-        return ends
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of the edges."""
-        c = ctx.shape[2]
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        gradient[..., c:] *= ctx.flip
-        edges = gradient.new_zeros(ctx.shape)
-        held = edges.view(-1, c)
-        held.index_copy_(0, ctx.rows, gradient.view(-1, c))
-        if ctx.turned is not None:
-            places, signs = ctx.turned
-            turned = gradient.view(*gradient.shape[:2], 2, c)[..., ctx.natural :] * signs
-            held[:, ctx.natural :].index_copy_(0, places, turned.flatten(0, 2))
-        return edges, None, None
 
 
 class FockHead(Head, IrrepMaps):

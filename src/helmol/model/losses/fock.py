@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helmol.errors import ConfigError, InputError
 from helmol.graph import Batch, Bucket
-from helmol.graph.blocks import rotate_pairs, split_degrees, table_of
+from helmol.graph.blocks import rotate_pairs, table_of
 from helmol.target import FockOutput
 
 LossKind = Literal["rmse+mse", "rmse", "mse", "mae", "rmse+mae", "huber"]
@@ -63,6 +63,7 @@ def hamiltonian_loss(
         raise ConfigError(f"unknown weights {weights!r}: expected one of {', '.join(get_args(LossWeights))}")
     squares, absolute, huber = (output.geometry.distance.new_zeros(()) for _ in range(3))
     entries = 0
+    powers: dict[tuple[int, int], list[Tensor]] = {}
     for k, bucket in enumerate(batch.buckets):
         if diagonal_only and len(bucket.key) == 2:
             continue
@@ -75,13 +76,15 @@ def hamiltonian_loss(
             squares = squares + fold * error.square().sum()
         if kind in ("mae", "rmse+mae", "huber"):
             for degree, power in enumerate(_powers(error, bucket)):
-                n = 2 * degree + 1
-                if kind == "huber":
-                    root = (1 + power / (n * HUBER_DELTA**2)).sqrt()
-                    huber = huber + fold * n * 2 * HUBER_DELTA**2 * (root - 1).sum()
-                else:
-                    # The root has no gradient at zero: rounded off far below any error that matters.
-                    absolute = absolute + fold * n**0.5 * ((power + ROUND**2).sqrt() - ROUND).sum()
+                powers.setdefault((fold, degree), []).append(power.flatten())
+    for (fold, degree), some in powers.items():
+        n, power = 2 * degree + 1, torch.cat(some)
+        if kind == "huber":
+            root = (1 + power / (n * HUBER_DELTA**2)).sqrt()
+            huber = huber + fold * n * 2 * HUBER_DELTA**2 * (root - 1).sum()
+        else:
+            # The root has no gradient at zero: rounded off far below any error that matters.
+            absolute = absolute + fold * n**0.5 * ((power + ROUND**2).sqrt() - ROUND).sum()
     return _LOSSES[kind](squares / entries, absolute / entries, huber / entries)
 
 
@@ -123,5 +126,10 @@ def block_errors(output: FockOutput, bucket: Bucket, k: int) -> tuple[Tensor, Te
 
 
 def _powers(error: Tensor, bucket: Bucket) -> list[Tensor]:
-    """Return for each degree the squared norms of the irreps, ``[n, n_spins · n_l]``."""
-    return [part.square().sum(dim=1) for part in split_degrees(error, table_of(bucket.key))]
+    """Return for each degree the squared norms of the irreps, ``[n, n_spins, n_l]``."""
+    table = table_of(bucket.key)
+    parts = error.square().split([part.stop - part.start for part in table.slices], dim=2)
+    return [
+        part.unflatten(2, (2 * l + 1, count)).sum(dim=2)
+        for l, (part, count) in enumerate(zip(parts, table.counts, strict=True))
+    ]
