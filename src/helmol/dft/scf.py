@@ -34,6 +34,7 @@ CORRECTIONS = 8
 DOWNHILL = 3
 """Saddle points that are left, at most."""
 
+
 def converge(mf: Any, level: LevelConfig, steps: list[str] | None = None) -> tuple[float, Array]:
     """Run the SCF and return the energy and the Fock matrix of the final density, that of a minimum.
 
@@ -124,8 +125,8 @@ def _is_minimum(mf: Any, fock: Array, ladder: Ladder, *, last: bool) -> bool:
         return True
     if last:
         raise ConvergenceError(
-            f"the SCF ends at a saddle point: the energy curves down by {curvature:.4f} Eh along a rotation of "
-            f"orbitals (energy {float(mf.e_tot):.6f} Eh)"
+            f"the SCF ends at a saddle point: the energy curves down by {curvature:.4f} Eh along a "
+            f"rotation of orbitals (energy {float(mf.e_tot):.6f} Eh)"
         )
     ladder.steps.append("downhill")
     mf.mo_coeff = turned(mf, mode)

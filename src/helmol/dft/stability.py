@@ -11,8 +11,8 @@ from helmol.arrays import Array
 from helmol.dft.ladder import gap
 
 UNSTABLE = -5e-4
-"""Curvature below which a mode leads downhill, Eh; what is nearer to zero is a rotation of degenerate orbitals
-on a coarse grid."""
+"""Curvature below which a mode leads downhill, Eh; what is nearer to zero is a rotation of degenerate
+orbitals on a coarse grid."""
 
 SAFE_GAP = 0.1
 """Gap of a closed shell above which nothing is checked, Eh, without exact exchange."""
