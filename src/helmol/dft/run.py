@@ -52,7 +52,8 @@ def run(
         engine: PySCF, or gpu4pyscf (see :func:`helmol.dft.choose_engine`), which does the SCF, the forces and
             the reference ``minao``.
         provenance: where the structure came from; ``n_cycles``, ``seconds`` (wall time) and
-            ``cpu_seconds`` are added, ``scf_steps`` where the SCF took more than DIIS (:func:`converge`), ``engine`` where it was a GPU, and what references of atoms with
+            ``cpu_seconds`` are added, ``scf_steps`` where the SCF took more than DIIS
+            (:func:`helmol.dft.scf.converge`), ``engine`` where it was a GPU, and what references of atoms with
             effective core potentials were made of (:mod:`helmol.system.references`).
 
     Returns:
