@@ -53,8 +53,8 @@ def run(
             the reference ``minao``.
         provenance: where the structure came from; ``n_cycles``, ``seconds`` (wall time) and
             ``cpu_seconds`` are added, ``scf_steps`` where the SCF took more than DIIS
-            (:func:`helmol.dft.scf.converge`), ``engine`` where it was a GPU, and what references of atoms with
-            effective core potentials were made of (:mod:`helmol.system.references`).
+            (:func:`helmol.dft.scf.converge`), ``engine`` where it was a GPU, and what references of atoms
+            with effective core potentials were made of (:mod:`helmol.system.references`).
 
     Returns:
         The sample and the basis set of its elements.

@@ -38,7 +38,8 @@ def is_due(mf: Any) -> bool:
     if isinstance(mf, dft.uks.UKS):
         return True
     omega, alpha, hybrid = mf._numint.rsh_and_hybrid_coeff(mf.xc, spin=mf.mol.spin)
-    return gap(mf) < SAFE_GAP + SAFE_GAP_EXCHANGE * max(abs(hybrid), abs(alpha) if omega else 0.0)
+    exchange = max(abs(float(hybrid)), abs(float(alpha)) if omega else 0.0)
+    return gap(mf) < SAFE_GAP + SAFE_GAP_EXCHANGE * exchange
 
 
 def lowest_mode(mf: Any, fock: Array) -> tuple[float, Array]:
