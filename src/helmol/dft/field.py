@@ -32,7 +32,9 @@ def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
     """
     resolve_functional(level.xc)
     mf = (dft.UKS if method_for(level, int(mole.spin)) == "uks" else dft.RKS)(mole, xc=level.xc)
-    mf.verbose = 0
+    mf.verbose, mf.chkfile = 0, None
+    # Mean fields end up in cycles of references: what is left to the collector would be closed late.
+    mf._chkfile.close()
     if level.dispersion is None:
         mf.disp = False
     if level.density_fit:
@@ -44,7 +46,6 @@ def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
         mf.nlcgrids.level = 0
     mf.conv_tol, mf.conv_tol_grad = level.conv_tol, level.gradient_tolerance
     mf.max_cycle, mf.max_memory = level.max_cycle, level.max_memory_mb
-    mf.chkfile = None
     return mf
 
 

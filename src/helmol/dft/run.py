@@ -52,8 +52,9 @@ def run(
         engine: PySCF, or gpu4pyscf (see :func:`helmol.dft.choose_engine`), which does the SCF, the forces and
             the reference ``minao``.
         provenance: where the structure came from; ``n_cycles``, ``seconds`` (wall time) and
-            ``cpu_seconds`` are added, ``engine`` where it was a GPU, and what references of atoms with
-            effective core potentials were made of (:mod:`helmol.system.references`).
+            ``cpu_seconds`` are added, ``scf_steps`` where the SCF took more than DIIS
+            (:func:`helmol.dft.scf.converge`), ``engine`` where it was a GPU, and what references of atoms
+            with effective core potentials were made of (:mod:`helmol.system.references`).
 
     Returns:
         The sample and the basis set of its elements.
@@ -74,7 +75,8 @@ def run(
     field = GpuField(mf) if engine == "gpu" else mf
     cheap = {name: _reference(mf, field, name) for name in references}
     empirical, slope = dispersion(molecule, level)
-    energy, fock = converge(field, level)
+    steps: list[str] = []
+    energy, fock = converge(field, level, steps)
     densities = np.asarray(field.make_rdm1())
     check_labels(
         converged=bool(field.converged),
@@ -102,6 +104,7 @@ def run(
             **(provenance or {}),
             **(MARK if mole.has_ecp() and set(references) & set(FROM_DENSITIES) else {}),
             **({} if field.cycles is None else {"n_cycles": int(field.cycles)}),
+            **({"scf_steps": steps} if steps else {}),
             **({} if engine == "cpu" else {"engine": "gpu4pyscf"}),
             "seconds": round(time.perf_counter() - begin, 3),
             "cpu_seconds": round(time.process_time() - begin_cpu, 3),

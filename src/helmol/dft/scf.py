@@ -10,8 +10,10 @@ from pyscf.dft import numint
 from pyscf.scf import hf
 
 from helmol.arrays import Array
-from helmol.dft.field import on_grid
+from helmol.dft.field import auxiliary_basis, on_grid
+from helmol.dft.ladder import HOLE, ROUNDING, Ladder, check_holes
 from helmol.dft.level import LevelConfig
+from helmol.dft.stability import UNSTABLE, is_due, lowest_mode, turned
 from helmol.errors import ConvergenceError
 
 Evaluated = tuple[Any, ...]
@@ -29,36 +31,55 @@ FIRST_TOLERANCE = 1e-6
 CORRECTIONS = 8
 """Corrections after which the SCF goes on on its own grid."""
 
-ROUNDING = 1e-13
-"""Relative error of an energy, which no density makes smaller."""
+DOWNHILL = 3
+"""Saddle points that are left, at most."""
 
 
-def converge(mf: Any, level: LevelConfig) -> tuple[float, Array]:
-    """Run the SCF and return the energy and the Fock matrix of the final density.
+def converge(mf: Any, level: LevelConfig, steps: list[str] | None = None) -> tuple[float, Array]:
+    """Run the SCF and return the energy and the Fock matrix of the final density, that of a minimum.
+
+    Where DIIS makes no progress :class:`helmol.dft.ladder.Ladder` goes on. Where a look is due
+    (:func:`helmol.dft.stability.is_due`, and after every other rung than the first) a saddle point is left
+    downhill. On a GPU there is DIIS alone, and no such look.
 
     Args:
         mf: PySCF's mean field, or gpu4pyscf's behind :class:`helmol.dft.gpu.GpuField`.
         level: its level of theory.
+        steps: gets what was done, where that was more than DIIS: ``diis``, ``newton``, ``smearing``,
+            ``downhill`` (from a saddle point), ``stable`` (found to be a minimum).
 
     Returns:
         Eh; ``[nao, nao]`` or ``[2, nao, nao]``, the mean field's order, Eh.
 
     Raises:
-        ConvergenceError: the SCF broke down, or needs more than ``max_cycle`` cycles.
+        ConvergenceError: the SCF broke down, needs more than ``max_cycle`` cycles, ends at a saddle point, or
+            leaves an orbital empty that lies below an occupied one.
     """
+    ladder = Ladder()
     try:
-        found = _on_two_grids(mf, level) if coarse_pays(mf) else None
-        energy, fock = found or (float(mf.kernel()), np.asarray(mf.get_fock()))
+        if not isinstance(mf, hf.SCF):
+            energy, fock = float(mf.kernel()), np.asarray(mf.get_fock())
+        else:
+            found = _on_two_grids(mf, level, ladder) if coarse_pays(mf) else None
+            energy, fock = found or _on_one_grid(mf, level, ladder)
     except np.linalg.LinAlgError as error:
         raise ConvergenceError(f"the SCF broke down: {error}") from error
     if not mf.converged:
         raise ConvergenceError(
-            f"the SCF did not converge to {level.conv_tol:.0e} Eh in {level.max_cycle} cycles "
+            f"the SCF did not converge to {level.conv_tol:.0e} Eh in {_said(mf, level)} "
             f"(energy {energy:.6f} Eh)"
         )
     if not np.isfinite(energy):
         raise ConvergenceError(f"the SCF energy is {energy}")
+    if steps is not None and ladder.steps != ["diis"]:
+        steps += ladder.steps
     return energy, fock
+
+
+def _said(mf: Any, level: LevelConfig) -> str:
+    """Return in words how many cycles were of no use."""
+    cycles = getattr(mf, "cycles", None)
+    return f"{level.max_cycle} cycles" if not cycles or cycles > level.max_cycle else f"{cycles} cycles"
 
 
 def coarse_pays(mf: Any) -> bool:
@@ -71,7 +92,48 @@ def coarse_pays(mf: Any) -> bool:
     return fitted and mf._numint._xc_type(mf.xc) != "HF"
 
 
-def _on_two_grids(mf: Any, level: LevelConfig) -> tuple[float, Array] | None:
+def _on_one_grid(mf: Any, level: LevelConfig, ladder: Ladder) -> tuple[float, Array]:
+    """Converge a mean field on its own grid; return energy and Fock matrix of the final density."""
+    ladder.solve(mf, mf.make_rdm1() if ladder.beyond_diis else None)
+    for attempt in range(DOWNHILL + 1):
+        check_holes(mf)
+        fock = np.asarray(mf.get_fock())
+        if not mf.converged or not (ladder.beyond_diis or is_due(mf)):
+            break
+        # The sign of a curvature needs neither a fine grid nor exact integrals.
+        rough = on_grid(mf, START_GRID_LEVEL)
+        rough._numint = KeptOrbitals(rough.grids, limit_mb=SHARE_FOR_ORBITALS * level.max_memory_mb)
+        if not hasattr(rough, "with_df"):
+            rough = rough.density_fit(auxbasis=auxiliary_basis(mf.mol, level))
+            rough.direct_scf = False
+        if _is_minimum(rough, fock, ladder, last=attempt == DOWNHILL):
+            break
+        ladder.newton(mf, rough.mo_coeff, mf.mo_occ, max_cycle=level.max_cycle)
+    mf.cycles = ladder.cycles
+    return float(mf.e_tot), fock
+
+
+def _is_minimum(mf: Any, fock: Array, ladder: Ladder, *, last: bool) -> bool:
+    """Return whether a mean field is at a minimum; else turn its orbitals downhill.
+
+    Raises:
+        ConvergenceError: it is at a saddle point, and this was the last look.
+    """
+    curvature, mode = lowest_mode(mf, fock)
+    if curvature >= UNSTABLE:
+        ladder.steps.append("stable")
+        return True
+    if last:
+        raise ConvergenceError(
+            f"the SCF ends at a saddle point: the energy curves down by {curvature:.4f} Eh along a "
+            f"rotation of orbitals (energy {float(mf.e_tot):.6f} Eh)"
+        )
+    ladder.steps.append("downhill")
+    mf.mo_coeff = turned(mf, mode)
+    return False
+
+
+def _on_two_grids(mf: Any, level: LevelConfig, ladder: Ladder) -> tuple[float, Array] | None:
     """Converge on the coarse grid plus a linear correction to the mean field's own, renewed until it stands.
 
     With ``E_f, V_f`` energy and potential of the functional on the mean field's grid and ``E_c, V_c`` on the
@@ -84,19 +146,24 @@ def _on_two_grids(mf: Any, level: LevelConfig) -> tuple[float, Array] | None:
     Returns:
         Energy and Fock matrix of the final density, ``None`` if this way does not lead there. The mean field
         gets orbitals, ``converged`` and ``cycles`` (those on the coarse grid).
+
+    Raises:
+        ConvergenceError: a saddle point, or a hole below the occupied orbitals.
     """
     coarse = on_grid(mf, START_GRID_LEVEL)
     corrected = CorrectedFunctional(coarse.grids, limit_mb=SHARE_FOR_ORBITALS * level.max_memory_mb)
     coarse._numint = corrected
-    density, cycles = None, 0
-    for step in range(CORRECTIONS):
+    density, saddles = None, 0
+    for step in range(CORRECTIONS + DOWNHILL):
         # The first density is only as good as the coarse grid, a later one may be the last.
         coarse.conv_tol = 0.1 * level.conv_tol if step else max(FIRST_TOLERANCE, level.conv_tol)
         coarse.conv_tol_grad = 0.1 * level.gradient_tolerance if step else coarse.conv_tol**0.5
-        coarse.kernel(dm0=density)
-        cycles += coarse.cycles
+        ladder.solve(coarse, density)
         if not coarse.converged:
-            return None
+            # What does not converge on the coarse grid does not on the other.
+            _hand_over(coarse, mf, ladder)
+            return (float(coarse.e_tot), np.empty(0)) if density is None else None
+        check_holes(coarse, HOLE)
         density = coarse.make_rdm1()
         potential = mf.get_veff(dm=density)
         fock = np.asarray(mf.get_fock(vhf=potential, dm=density))
@@ -105,12 +172,22 @@ def _on_two_grids(mf: Any, level: LevelConfig) -> tuple[float, Array] | None:
         if gradient <= level.gradient_tolerance and abs(energy - coarse.e_tot) <= max(
             level.conv_tol, ROUNDING * abs(energy)
         ):
-            mf.mo_coeff, mf.mo_occ = coarse.mo_coeff, coarse.mo_occ
-            mf.mo_energy = mf.eig(fock, mf.get_ovlp())[0]
-            mf.e_tot, mf.converged, mf.cycles = energy, True, cycles
-            return energy, fock
+            check_holes(coarse)
+            due = ladder.beyond_diis or is_due(coarse)
+            if not due or _is_minimum(coarse, fock, ladder, last=saddles == DOWNHILL):
+                _hand_over(coarse, mf, ladder)
+                mf.mo_energy = mf.eig(fock, mf.get_ovlp())[0]
+                mf.e_tot = energy
+                return energy, fock
+            saddles += 1
         corrected.correct(density, potential, coarse.get_veff(dm=density))
     return None
+
+
+def _hand_over(coarse: Any, mf: Any, ladder: Ladder) -> None:
+    """Give a mean field the orbitals of the one on the coarse grid."""
+    mf.mo_coeff, mf.mo_occ, mf.mo_energy = coarse.mo_coeff, coarse.mo_occ, coarse.mo_energy
+    mf.e_tot, mf.converged, mf.cycles = coarse.e_tot, coarse.converged, ladder.cycles
 
 
 def keep_orbitals(mf: Any, level: LevelConfig) -> None:
