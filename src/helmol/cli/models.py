@@ -22,7 +22,7 @@ def models(
 
         names = shipped_names()
         if name is not None and name not in names:
-            raise InputError(f"no model {name!r} comes with helmol: there are {', '.join(names)}")
+            raise InputError(f"no model {name!r} comes with helmol: there are {', '.join(names) or 'none'}")
         cards = {each: shipped_card(each) for each in ([name] if name else names)}
         s.table("models", COLUMNS, [_row(each, card) for each, card in cards.items()])
         for each, card in cards.items():
@@ -31,7 +31,8 @@ def models(
                 s.table(f"{each}: errors on molecules it has not seen", *_errors(card))
                 s.table(f"{each}: H by element / µEh", *_elements(card))
         s.result(cards)
-        s.next(f"helmol predict {name or names[0]} MOLECULES.xyz")
+        if names:
+            s.next(f"helmol predict {name or names[0]} MOLECULES.xyz")
 
 
 def _row(name: str, card: dict[str, Any]) -> list[object]:
@@ -40,7 +41,7 @@ def _row(name: str, card: dict[str, Any]) -> list[object]:
         f"{test['name']} {test['model']['h_mae_uEh']:.0f} (H₀ alone {test['start']['h_mae_uEh']:,.0f})"
         for test in card["tests"]
     )
-    charges = ", ".join(f"{charge:+d}" if charge else "0" for charge in card["charges"])
+    charges = ", ".join(f"{int(q):+d}" if int(q) else "0" for q in card["charges"])
     elements, n, size = " ".join(card["elements"]), card["n_molecules"], card["bytes"] / 1e6
     return [name, card["level"], elements, charges, f"{n:,} molecules", errors, f"{size:.1f}"]
 
@@ -54,7 +55,7 @@ def _errors(card: dict[str, Any]) -> tuple[list[str], list[list[object]]]:
     cell = "{:.4g} ({:,.4g})"
     return columns, [
         [
-            METRICS[key].title,
+            METRICS[key].heading,
             *(
                 cell.format(test["model"][key], test["start"][key]) if key in test["start"] else "-"
                 for test in card["tests"]

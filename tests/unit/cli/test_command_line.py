@@ -24,7 +24,8 @@ def run(capsys, *arguments):
 def test_all_verbs_are_there():
     assert set(NAMES) == {
         *("doctor", "demo", "generate", "inspect", "train", "evaluate", "predict", "guess"),
-        *("import", "convert", "merge", "split", "sweep", "embed", "estimate", "bench", "references", "models"),
+        *("import", "convert", "merge", "split", "sweep", "embed", "estimate", "bench", "references"),
+        "models",
     }
 
 
