@@ -44,9 +44,10 @@ class Ladder:
     2. ``newton``: PySCF's second-order solver from the orbitals of lowest energy that DIIS saw.
     3. ``smearing``: a few SCF cycles with the occupation of a Fermi distribution that cools down, then
        ``newton`` from the lowest orbitals of that Fock matrix.
+    4. ``swap``: ``newton`` from the orbitals it ended with, the lowest of them occupied.
 
     The occupation is not the second-order solver's to choose. Where it leaves an electron in an orbital above
-    an empty one, the third rung is tried, too.
+    an empty one, the next rung is tried, too.
 
     Attributes:
         steps: rungs used, in order.
@@ -80,7 +81,7 @@ class Ladder:
                 return
         else:
             start = mf.mo_coeff, mf.mo_occ
-        for rung in (lambda: start, lambda: self._smeared(mf, start, before)):
+        for rung in (lambda: start, lambda: self._smeared(mf, start, before), lambda: self._swapped(mf)):
             if (left := mf.max_cycle - (self.cycles - before)) <= 0:
                 break
             orbitals, occupations = rung()
@@ -134,6 +135,11 @@ class Ladder:
             density = np.asarray(warm.make_rdm1())
         energies, orbitals = mf.eig(mf.get_fock(dm=density), mf.get_ovlp())
         return orbitals, mf.get_occ(energies, orbitals)
+
+    def _swapped(self, mf: Any) -> tuple[Array, Array]:
+        """Return the orbitals of a solution with a hole, the lowest occupied."""
+        self._note("swap")
+        return mf.mo_coeff, mf.get_occ(mf.mo_energy, mf.mo_coeff)
 
     def _note(self, step: str) -> None:
         """Write a step down, once where it is repeated."""

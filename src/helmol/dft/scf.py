@@ -45,7 +45,7 @@ def converge(mf: Any, level: LevelConfig, steps: list[str] | None = None) -> tup
     Args:
         mf: PySCF's mean field, or gpu4pyscf's behind :class:`helmol.dft.gpu.GpuField`.
         level: its level of theory.
-        steps: gets what was done, where that was more than DIIS: ``diis``, ``newton``, ``smearing``,
+        steps: gets what was done where DIIS was not all: ``diis``, ``newton``, ``smearing``, ``swap``,
             ``downhill`` (from a saddle point), ``stable`` (found to be a minimum).
 
     Returns:
