@@ -40,7 +40,7 @@ def test_files_and_keys(finished):
     assert written["n_molecules"] == SMALL.n_test
     assert {"minao", "model", "same_state", "fell_back"} <= set(written["guess"])
     assert abs(written["guess"]["minao"]["energy_Eh"] - written["guess"]["model"]["energy_Eh"]) < 1e-8
-    assert written["target"] == "fock-minus-minao"
+    assert written["target"] == "fock-minus-minao-lite"
     stages = {"structures", "labels", "card", "train", "evaluate", "predict", "guess", "report", "total"}
     assert set(written["seconds"]) == stages
 

@@ -56,7 +56,7 @@ def test_errors_fall_well_below_the_cheap_guess(radicals):
     place, _, result, model = radicals
     assert result["best"]["h_mae_alpha_uEh"] > 0
     table = evaluate_store(model.model, place / "r.h5", out=place / "evaluation")
-    guess = table["baselines"]["minao"]
+    guess = table["baselines"]["minao-lite"]
     assert table["n_molecules"] == N_TEST
     for key in ("h_mae_uEh", "h_mae_alpha_uEh", "h_mae_beta_uEh", "h_mae_spin_uEh", "eps_occ_beta_mae_uEh"):
         assert table[key] < 0.2 * guess[key], key
@@ -122,7 +122,7 @@ def predicted_change(model: TrainedModel, molecule: Molecule) -> np.ndarray:
     from helmol.model import predict_fock
 
     nao = int(model.domain.basis.offsets(molecule.numbers)[-1])
-    return predict_fock(model.model, [molecule], [{"minao": np.zeros((2, nao, nao))}])[0]
+    return predict_fock(model.model, [molecule], [{"minao-lite": np.zeros((2, nao, nao))}])[0]
 
 
 def test_charge_and_spin_tell_molecules_of_one_shape_apart(radicals):

@@ -68,7 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "many" / "c.xyz").write_text("no structure at all\n")
     (folder / "many" / "notes.txt").write_text("other things lie here, too\n")
     config = model.MODEL_PRESETS["nano"].model_copy(update={"channels": 4, "n_layers": 1})
-    domain = target.Domain(level, basis, "fock-minus-minao", (0,), (0,))
+    domain = target.Domain(level, basis, "fock-minus-minao-lite", (0,), (0,))
     network = model.build(config, domain, seed=0)
     items = [
         prepare(s.molecule, basis, cutoff=config.cutoff, matrix=target.target_matrix(s, domain.target))
@@ -95,12 +95,12 @@ def test_evaluate(place: Path, tmp_path: Path) -> None:
         "lumo_mae_uEh gap_mae_uEh density_error dipole_mae_debye psi_similarity by_element by_element_pair"
     ).split()
     assert not {*keys, "baselines", "target", "parameters"} - set(result)
-    assert not set(keys) - set(result["baselines"]["minao"])
+    assert not set(keys) - set(result["baselines"]["minao-lite"])
     assert result["n_molecules"] == 2
-    assert result["target"] == "fock-minus-minao"
+    assert result["target"] == "fock-minus-minao-lite"
     assert result["dipole_mae_debye"] > 0
     # Of the order of the minao matrix, about 18 mEh: the network starts at zero.
-    assert 5_000 < result["baselines"]["minao"]["h_mae_uEh"] < 50_000
+    assert 5_000 < result["baselines"]["minao-lite"]["h_mae_uEh"] < 50_000
     assert json.loads((out / "evaluation.json").read_text())["h_mae_uEh"] == result["h_mae_uEh"]
     for name in ("parity.png", "levels.png", "shell_pairs.png"):
         assert (out / name).stat().st_size > 10_000
@@ -326,7 +326,10 @@ def test_several_stores_make_one_table(place: Path, tmp_path: Path) -> None:
     for result in results[1:]:
         assert result["n_molecules"] == 4
         assert result["h_mae_uEh"] == pytest.approx(results[0]["h_mae_uEh"], rel=1e-12)
-        assert result["baselines"]["minao"]["gap_mae_uEh"] == results[0]["baselines"]["minao"]["gap_mae_uEh"]
+        assert (
+            result["baselines"]["minao-lite"]["gap_mae_uEh"]
+            == results[0]["baselines"]["minao-lite"]["gap_mae_uEh"]
+        )
 
 
 def test_one_bad_molecule_does_not_end_the_embedding(place: Path, tmp_path: Path) -> None:

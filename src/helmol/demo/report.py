@@ -69,7 +69,7 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
         out / "learning_curve.png",
         "## SCF of a geometry that is in no set",
         _scf_table(guess),
-        "Seconds include the inference and, for this target, the building of the minao Fock matrix.",
+        "Seconds include the inference and, what the target is measured from.",
         out / "scf_convergence.png",
         "## Data, time, versions",
         "The data card is data/card.md; the settings are demo.yaml, generate.yaml and train.yaml; all "

@@ -54,7 +54,7 @@ def labels(config: DemoConfig, out: Path, frames: Path) -> dict[str, Any]:
     spec = {
         "structures": {"files": [data.name]},
         "level": {"xc": config.xc, "basis": config.basis},
-        "references": ["minao"],
+        "references": ["minao-lite", *(["minao"] if config.target == "fock-minus-minao" else [])],
         "seed": config.seed,
     }
     write_text(out / "generate.yaml", yaml.safe_dump(spec, sort_keys=False))

@@ -57,6 +57,16 @@ def check_spec(out: Path, identity: dict[str, Any]) -> bool:
     return False
 
 
+def begun_references(out: Path, default: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the references that a store was begun with, or a default for a new one."""
+    path = beside(out, SPEC)
+    # A damaged file is named where specs are compared.
+    with suppress(InputError, TypeError, AttributeError):
+        if path.exists():
+            return tuple(read_json(path).get("references", default))
+    return default
+
+
 class Records:
     """Collect outcomes and write them in small batches; a context manager.
 

@@ -18,7 +18,7 @@ from helmol.files import beside
 from helmol.generate.cluster import cluster_outcomes, started
 from helmol.generate.plans import Work, elements, spin
 from helmol.generate.pool import outcomes
-from helmol.generate.records import SPEC, Records, check_spec
+from helmol.generate.records import SPEC, Records, begun_references, check_spec
 from helmol.generate.sources import Sources, refuse_equal_ids, with_files
 from helmol.generate.spec import GenerateConfig, identity
 from helmol.generate.worker import Outcome, Task
@@ -86,6 +86,9 @@ def run(
     out, skips = Path(out), Skips(strict=strict)
     config = config.model_copy(update={"structures": with_files(config.structures)})
     sources = Sources(config.structures, seed=seed, skips=skips)
+    if "references" not in config.model_fields_set:
+        # The default of the helmol that began it, which may have been another.
+        config = config.model_copy(update={"references": begun_references(out, config.references)})
     config, level, basis = _check(config, sources, skips)
     with contextlib.ExitStack() as held:
         # The name of the spec, before anything is compared with it; the store holds its own.

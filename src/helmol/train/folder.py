@@ -151,6 +151,10 @@ def _commit() -> str | None:
     return result.stdout.strip() or None
 
 
+BEFORE = {"model.unnatural": 0}
+"""What a run did whose configuration does not have a key, because there was no choice yet."""
+
+
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path) -> None:
     """Compare the fingerprint of a checkpoint with that of the run that wants to resume it.
 
@@ -159,7 +163,7 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path
     """
     way_out = "restore it to resume, or train anew with another --out"
     with understood(f"the training state in {folder}"):
-        old, new = _flat(dict(saved["config"])), _flat(plain(now["config"]))
+        old, new = BEFORE | _flat(dict(saved["config"])), _flat(plain(now["config"]))
     for key in sorted(old.keys() | new.keys()):
         if key not in FREE_TO_CHANGE and old.get(key) != new.get(key):
             raise ConfigError(
