@@ -28,7 +28,7 @@ TOLERANCES = {
 }
 # In 0.1 a step left read-outs alone whose kind of block was not in the batch; now their momentum moves them.
 # That makes 1.5e-4 of the last gradient's norm in the run fock; with those read-outs put back after each step
-# 3e-6 is left. Small matrices go through Muon in float32 instead of bfloat16, which makes 3e-4 of a gradient's norm.
+# 3e-6 is left. Small matrices go through Muon in float32 instead of bfloat16, which makes 3e-4 of a norm.
 RESUMED_TOLERANCE = 1e-3
 
 

@@ -58,7 +58,7 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
         *(f"**{line}**" for line in _said_aloud(result)),
         f"## Errors on {evaluation['n_molecules']} held-out molecules",
         f"They come from a later segment of the trajectory, {config['n_gap']} frames after the last training "
-        "molecule; nothing was chosen by looking at them. Beside the model: PySCF's minao Fock matrix.",
+        "molecule; nothing was chosen by looking at them. Beside the model: cheap Fock matrices.",
         _error_table(evaluation),
         *_published(config, evaluation),
         out / "parity.png",
@@ -69,7 +69,7 @@ def _parts(out: Path, result: Mapping[str, Any], seconds: Mapping[str, float]) -
         out / "learning_curve.png",
         "## SCF of a geometry that is in no set",
         _scf_table(guess),
-        "Seconds include the inference and, what the target is measured from.",
+        "Seconds include the inference and the building of H₀.",
         out / "scf_convergence.png",
         "## Data, time, versions",
         "The data card is data/card.md; the settings are demo.yaml, generate.yaml and train.yaml; all "
