@@ -162,7 +162,7 @@ def judge(evaluation: dict[str, Any], guess: dict[str, Any]) -> list[dict[str, A
             "passed": error <= LARGEST_H_MAE_UEH,
         },
         {
-            "what": "gain over the minao Fock matrix",
+            "what": "gain over the best cheap Fock matrix",
             "wanted": f"at least {SMALLEST_GAIN:g} times smaller error",
             "seen": f"{gain:.0f} times",
             "passed": gain >= SMALLEST_GAIN,

@@ -86,7 +86,7 @@ def test_all_are_labelled_once_and_a_rerun_has_nothing_to_do(spec: GenerateConfi
         assert store.level.label == "RKS HF/sto-3g"
         sample = store[store.row("h2-00003")]
         assert sample.provenance["frame"] == 4
-        assert "minao" in sample.matrices.references
+        assert "minao-lite" in sample.matrices.references
         assert store.verify() == []
     changed = spec.model_copy(update={"level": LevelConfig(xc="hf", basis="3-21g")})
     with pytest.raises(InputError, match=r"level\.basis: sto-3g, now 3-21g"):
