@@ -53,12 +53,17 @@ class IrrepTable:
     @property
     def dim(self) -> int:
         """Number of components, ``Σ_l (2l+1) n_l``."""
-        return sum((2 * l + 1) * n for l, n in enumerate(self.counts))
+        return sum(self.sizes)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of components of each degree, ``(2l+1) n_l``."""
+        return tuple((2 * l + 1) * n for l, n in enumerate(self.counts))
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Where the components of each degree stand."""
-        ends = np.cumsum([0, *((2 * l + 1) * n for l, n in enumerate(self.counts))]).tolist()
+        ends = np.cumsum([0, *self.sizes]).tolist()
         return tuple(slice(*part) for part in pairwise(ends))
 
     @cached_property

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Out, Seed, Strict, Verbose, beside
+from helmol.cli.options import Device, JsonFile, Out, Seed, Strict, Verbose, results_folder
 from helmol.cli.session import session
 
 COLUMNS = ("n_atoms", "n_environments", "purity", "chance", "silhouette")
@@ -44,7 +44,7 @@ def embed(
         from helmol.letters import text_of
         from helmol.predict import TrainedModel
 
-        folder = out or beside(run, "embedding")
+        folder = out or results_folder(run, "embedding")
         models = {}
         for path in [run, *(compare or [])]:
             name = text_of(Path(os.path.realpath(path)).name)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from helmol.cli.options import Device, JsonFile, Out, Precision, Strict, Verbose, beside
+from helmol.cli.options import Device, JsonFile, Out, Precision, Strict, Verbose, results_folder
 from helmol.cli.session import Session, session
 
 
@@ -54,7 +54,7 @@ def evaluate(
         from helmol.predict import TrainedModel
 
         trained = TrainedModel.load(run, device=device, precision=precision)
-        folder = out or beside(run, "evaluation")
+        folder = out or results_folder(run, "evaluation")
         result = evaluate_store(
             trained.model, store, split=split, seen=_seen(run), out=folder, max_edges=max_edges,
             energy_from_h=energy_from_h, precisions=precisions, strict=strict,

@@ -26,6 +26,6 @@ Strict = Annotated[
 ]
 
 
-def beside(run: Path, word: str) -> Path:
+def results_folder(run: Path, word: str) -> Path:
     """Return the folder for results about a model: inside its own, or NAME-word in this one."""
     return run / word if run.exists() else Path(f"{run}-{word}")

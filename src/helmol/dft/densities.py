@@ -78,6 +78,17 @@ def _atoms_with_potential(mole: gto.Mole) -> list[tuple[Array, Array]]:
     return found
 
 
+def silence(mf: Any) -> None:
+    """Let a mean field say nothing and keep no checkpoint file.
+
+    Mean fields end up in cycles of references: a scratch file that is left to the collector is closed late.
+    PySCF makes none where its configuration mutes checkpoint files.
+    """
+    mf.verbose, mf.chkfile = 0, None
+    if (scratch := getattr(mf, "_chkfile", None)) is not None:
+        scratch.close()
+
+
 def atom_of(mole: gto.Mole, atom: int) -> tuple[str, Any, Any]:
     """Return the element, basis and effective core potential of an atom, to be looked up by."""
     symbol, pure = mole.atom_symbol(atom), mole.atom_pure_symbol(atom)
@@ -111,9 +122,7 @@ def hartree_fock_atom(symbol: str, basis: Any, potential: Any) -> tuple[gto.Mole
         # PySCF's atoms use a function that PySCF calls deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
         atom = (atom_hf.AtomHF1e if mole.nelectron == 1 else atom_hf.AtomSphAverageRHF)(mole)
-    # The object is in a cycle of references: its scratch file would be closed late.
-    atom._chkfile.close()
-    atom.verbose, atom.chkfile = 0, None
+    silence(atom)
     atom.conv_tol, atom.max_cycle = ATOMIC_TOLERANCE, ATOMIC_CYCLES
     try:
         atom.kernel()

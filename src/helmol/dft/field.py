@@ -10,7 +10,7 @@ import numpy as np
 from pyscf import df, dft, gto
 
 from helmol.arrays import Array
-from helmol.dft.densities import minao_density
+from helmol.dft.densities import minao_density, silence
 from helmol.dft.integrals import house, symmetric
 from helmol.dft.level import EVEN_TEMPERED, LevelConfig, method_for, resolve_functional
 from helmol.dft.lite import minao_lite
@@ -32,9 +32,7 @@ def mean_field(mole: gto.Mole, level: LevelConfig) -> Any:
     """
     resolve_functional(level.xc)
     mf = (dft.UKS if method_for(level, int(mole.spin)) == "uks" else dft.RKS)(mole, xc=level.xc)
-    mf.verbose, mf.chkfile = 0, None
-    # Mean fields end up in cycles of references: what is left to the collector would be closed late.
-    mf._chkfile.close()
+    silence(mf)
     if level.dispersion is None:
         mf.disp = False
     if level.density_fit:

@@ -45,7 +45,7 @@ def split_degrees(
     """
     n, n_spins, _ = irreps.shape
     # The gradient of a split joins its parts once; each slice would have one of the whole size.
-    parts = irreps.split([part.stop - part.start for part in table.slices], dim=2)
+    parts = irreps.split(table.sizes, dim=2)
     return [
         part.reshape(n, n_spins, 2 * l + 1, count).transpose(1, 2).flatten(2)
         for l, (part, count) in enumerate(zip(parts, table.counts, strict=True))
@@ -87,7 +87,7 @@ def rotate_pairs(
     signs = torch.where((edge >= geometry.n_pairs)[:, None], flip, torch.ones_like(flip))[:, None]
     if not to_edge:
         irreps = irreps * signs
-    first, *parts = irreps.split([part.stop - part.start for part in table.slices], dim=2)
+    first, *parts = irreps.split(table.sizes, dim=2)
     turned = [first]  # scalars
     for l, (part, count) in enumerate(zip(parts, table.counts[1:], strict=True), start=1):
         frame = geometry.frames[l].index_select(0, pair)[:, None]

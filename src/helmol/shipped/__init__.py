@@ -8,9 +8,10 @@ A model is a folder here with ``model.safetensors`` and ``model.json``, as any m
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from helmol.damage import read_json
 
 FOLDER = Path(__file__).parent
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -28,5 +29,4 @@ def shipped_folder(name: str | Path) -> Path | None:
 
 def shipped_card(name: str) -> dict[str, Any]:
     """Return the card of a model that comes with helmol."""
-    found: dict[str, Any] = json.loads((FOLDER / name / CARD).read_text(encoding="utf-8"))
-    return found
+    return read_json(FOLDER / name / CARD)

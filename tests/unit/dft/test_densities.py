@@ -8,7 +8,7 @@ from pyscf import dft as pyscf_dft
 
 from helmol import dft
 from helmol.dft import LevelConfig
-from helmol.dft.densities import minao_density
+from helmol.dft.densities import minao_density, silence
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.system import Molecule
@@ -87,3 +87,17 @@ def test_a_core_without_known_configuration_is_refused():
     mole._atm[0, 0] = 23
     with pytest.raises(InputError, match="no atomic density of I"):
         minao_density(dft.mean_field(mole, level))
+
+
+def test_checkpoint_files_that_are_muted_are_not_missed():
+    mole = dft.build_mole(Molecule([1, 1], [[0, 0, 0], [0, 0, 1.4]]), LevelConfig(basis="sto-3g"))
+    mf = pyscf_dft.RKS(mole)
+    mf._chkfile.close()
+    # What PySCF leaves out where its configuration mutes them.
+    del mf._chkfile
+    silence(mf)
+    assert mf.chkfile is None
+    named = pyscf_dft.RKS(mole)
+    scratch = named._chkfile
+    silence(named)
+    assert scratch.file.closed

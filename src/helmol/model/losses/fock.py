@@ -128,7 +128,7 @@ def block_errors(output: FockOutput, bucket: Bucket, k: int) -> tuple[Tensor, Te
 def _powers(error: Tensor, bucket: Bucket) -> list[Tensor]:
     """Return for each degree the squared norms of the irreps, ``[n, n_spins, n_l]``."""
     table = table_of(bucket.key)
-    parts = error.square().split([part.stop - part.start for part in table.slices], dim=2)
+    parts = error.square().split(table.sizes, dim=2)
     return [
         part.unflatten(2, (2 * l + 1, count)).sum(dim=2)
         for l, (part, count) in enumerate(zip(parts, table.counts, strict=True))
