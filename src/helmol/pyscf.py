@@ -30,6 +30,15 @@ from helmol.files import replacing
 from helmol.predict import Prediction, TrainedModel
 from helmol.system import LevelOfTheory, Molecule
 
+__all__ = [
+    "CyclesInfo",
+    "StartInfo",
+    "accelerate",
+    "attach",
+    "compare_starts",
+    "write_molden",
+]
+
 log = logging.getLogger("helmol.pyscf")
 
 TRUSTED_SHARE = 0.001
@@ -199,7 +208,8 @@ class _LearntStart(Mixin):
 
     def _adopt(self, other: Any) -> None:
         """Take over what the start of another SCF of the same molecule has to say."""
-        self._helmol_start, self._helmol_said = other.helmol_info, other._helmol_said
+        self.helmol_info = self._helmol_start = other.helmol_info
+        self._helmol_said = other._helmol_said
 
     def get_veff(self, mol: Any = None, dm: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Hand on the potential that the guard has built for this very density, else build it."""

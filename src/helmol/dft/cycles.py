@@ -97,7 +97,8 @@ def accelerate(mf: Any) -> Any:
         )
     if not isinstance(mf, CheapCycles):
         lib.set_class(mf, (CheapCycles, mf.__class__), f"Cheap{mf.__class__.__name__}")
-    mf.helmol_cycles = None
+    # A second-order solver has a kernel of its own, which asks nobody.
+    mf.helmol_cycles = CyclesInfo(False, obstacle(mf, {})) if isinstance(mf, newton_ah._CIAH_SOSCF) else None
     return mf
 
 
@@ -152,7 +153,7 @@ def obstacle(mf: Any, kwargs: Mapping[str, Any]) -> str | None:
         return f"{kind} is a second-order solver with steps of its own"
     if not isinstance(mf, dft.rks.KohnShamDFT) or mf._numint._xc_type(mf.xc) == "HF":
         return "there is no functional on a grid"
-    if not isinstance(mf, dft.rks.RKS | dft.uks.UKS) or isinstance(mf, scf.rohf.ROHF):
+    if not isinstance(mf, scf.hf.RHF | scf.uhf.UHF) or isinstance(mf, scf.rohf.ROHF):
         return f"{kind} is not supported: only RKS and UKS"
     if any(base.__name__ == "_SmearingSCF" for base in type(mf).__mro__):
         return "occupations are smeared"
@@ -210,13 +211,12 @@ class _Run:
         for found in grids.rounds(self._solve, dm0, conv_tol=tolerance[0], conv_tol_grad=tolerance[1]):
             done = found.converged(*tolerance)
             self._say(grids, found, done)
-            self.density = found.density
+            self.density, mf._eri = found.density, grids.own._eri
             if done and gap(found) < 0:
                 return "an empty orbital lies below an occupied one"
             if done:
                 mf.mo_coeff, mf.mo_energy, mf.mo_occ = found.mo_coeff, found.mo_energy, found.mo_occ
                 mf.e_tot, mf.converged, mf.cycles = found.energy, True, self._cycles
-                mf._eri = grids.own._eri
                 return None
             if len(self._gradients) > 1 and self._gradients[-1] * WORTH > self._gradients[-2]:
                 return (

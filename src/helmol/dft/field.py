@@ -110,7 +110,12 @@ def keep_fitted_integrals(mf: Any, level: LevelConfig) -> None:
 
 
 def build_fitted(with_df: Any, *, max_memory: float) -> None:
-    """Compute the three-index integrals of PySCF's ``DF`` object, if they take less than half the memory, MB."""
+    """Compute the three-index integrals of PySCF's ``DF`` object, if they take less than half the memory.
+
+    Args:
+        with_df: PySCF's ``DF`` object.
+        max_memory: MB.
+    """
     if with_df._cderi is not None:
         return
     n_ao, n_aux = int(with_df.mol.nao), int(df.make_auxmol(with_df.mol, with_df.auxbasis).nao)

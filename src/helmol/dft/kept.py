@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pyscf.dft import gen_grid, numint
 
-from helmol.arrays import Array
+from helmol.arrays import Array, IntArray
 
 SHARE_FOR_ORBITALS = 0.35
 """Share of ``max_memory`` that values of the basis functions on the grid may take."""
@@ -41,8 +41,8 @@ class Block:
     """
 
     start: int
-    points: Array
-    functions: Array
+    points: IntArray
+    functions: IntArray
     values: Array
     weights: Array
 
@@ -64,11 +64,16 @@ class KeptOrbitals(numint.NumInt):
     def __init__(self, grids: Any, *, limit_mb: float, like: Any = None) -> None:
         super().__init__()
         if like is not None:
-            self.__dict__.update({k: v for k, v in vars(like).items() if "kept" not in k})
+            self.__dict__.update(vars(like))
         self.grids, self.limit_mb = grids, limit_mb
         self._kept_key: tuple[Any, int] | None = None
         self._kept: dict[int, Block] = {}
-        self.kept_mb = 0.0
+        self._room, self._used = np.empty(0), 0
+
+    @property
+    def kept_mb(self) -> float:
+        """What the values take, MB."""
+        return 8e-6 * self._used
 
     def nr_rks(
         self,
@@ -84,7 +89,10 @@ class KeptOrbitals(numint.NumInt):
         """Return electrons, energy and potential of a closed shell (PySCF's interface)."""
         kind, orbitals = self._xc_type(xc_code), _occupied(dms, 1)
         if not self._knows(mol, grids, kind) or orbitals is None:
-            return super().nr_rks(mol, grids, xc_code, dms, relativity, hermi, max_memory, verbose)
+            found: tuple[Any, ...] = super().nr_rks(
+                mol, grids, xc_code, dms, relativity, hermi, max_memory, verbose
+            )
+            return found
         electrons, energy, potential = self._integrate(xc_code, kind, orbitals)
         return electrons[0], energy, potential[0]
 
@@ -102,7 +110,10 @@ class KeptOrbitals(numint.NumInt):
         """Return electrons, energy and potential of both spins (PySCF's interface)."""
         kind, orbitals = self._xc_type(xc_code), _occupied(dms, 2)
         if not self._knows(mol, grids, kind) or orbitals is None:
-            return super().nr_uks(mol, grids, xc_code, dms, relativity, hermi, max_memory, verbose)
+            found: tuple[Any, ...] = super().nr_uks(
+                mol, grids, xc_code, dms, relativity, hermi, max_memory, verbose
+            )
+            return found
         return self._integrate(xc_code, kind, orbitals)
 
     def block_loop(
@@ -126,7 +137,7 @@ class KeptOrbitals(numint.NumInt):
             part = slice(block.start, block.start + POINTS)
             weights = grids.weights[part]
             values = np.zeros((len(block.values), int(mol.nao), len(weights)))
-            values[np.ix_(range(len(values)), block.functions, block.points)] = block.values
+            values[:, block.functions[:, None], block.points] = block.values
             # PySCF has the functions last and the points next to each other in memory.
             functions = values.transpose(0, 2, 1)
             yield functions if deriv else functions[0], None, weights, grids.coords[part]
@@ -156,8 +167,9 @@ class KeptOrbitals(numint.NumInt):
                 number = block.weights * np.atleast_2d(density)[0]
                 electrons[spin] += number.sum()
                 energy += float(number @ per_electron)
-                where = np.ix_([spin], block.functions, block.functions)
-                half[where] += _half_potential(block.values, weighted[spin], kind)
+                half[spin, block.functions[:, None], block.functions] += _half_potential(
+                    block.values, weighted[spin], kind
+                )
         return electrons, energy, half + half.transpose(0, 2, 1)
 
     def _blocks(self, deriv: int) -> Iterator[Block]:
@@ -165,21 +177,29 @@ class KeptOrbitals(numint.NumInt):
         grids = self.grids
         if grids.coords is None or grids.non0tab is None:
             grids.build(with_non0tab=True)
+        n_values = _components(deriv) * int(grids.mol.nao) * len(grids.coords)
         if self._kept_key != (id(grids.coords), deriv):
-            self._kept_key, self._kept, self.kept_mb = (id(grids.coords), deriv), {}, 0.0
-        buffer = np.empty(_components(deriv) * POINTS * int(grids.mol.nao))
+            self._kept_key, self._kept, self._used = (id(grids.coords), deriv), {}, 0
+            # One piece, of which what is not used is never touched: many small ones take three times as long.
+            self._room = np.empty(min(n_values, int(self.limit_mb * 1e6 / 8)))
+        buffers = np.empty((2, min(n_values, _components(deriv) * int(grids.mol.nao) * POINTS)))
         for start in range(0, len(grids.coords), POINTS):
             block = self._kept.get(start)
             if block is None:
-                block = self._made(start, deriv, buffer)
-                megabytes = 1e-6 * block.values.nbytes
-                if self.kept_mb + megabytes <= self.limit_mb:
+                block = self._made(start, deriv, *buffers)
+                if block.values.base is self._room:
                     self._kept[start] = block
-                    self.kept_mb += megabytes
             yield block
 
-    def _made(self, start: int, deriv: int, buffer: Array) -> Block:
-        """Evaluate the basis functions on a block of points and leave out what is negligible."""
+    def _made(self, start: int, deriv: int, buffer: Array, spare: Array) -> Block:
+        """Evaluate the basis functions on a block of points and leave out what is negligible.
+
+        Args:
+            start: first point.
+            deriv: order of the derivatives.
+            buffer: for the values of all.
+            spare: for those that stay, if there is no room to keep them.
+        """
         grids = self.grids
         part = slice(start, start + POINTS)
         found = self.eval_ao(
@@ -194,12 +214,22 @@ class KeptOrbitals(numint.NumInt):
         weights = grids.weights[part]
         size = np.abs(values[0])
         size *= np.sqrt(np.abs(weights))
-        kept = values.take(functions := np.flatnonzero(size.max(axis=1) > NEGLIGIBLE), axis=1)
+        functions = np.flatnonzero(size.max(axis=1) > NEGLIGIBLE)
         points = np.flatnonzero(size.max(axis=0) > NEGLIGIBLE)
         if len(points) > FEW * len(weights):
             points = np.arange(len(weights))
         else:
-            kept = kept.take(points, axis=2)
+            values = values.take(points, axis=2)
+        shape = len(values), len(functions), len(points)
+        n_values = int(np.prod(shape))
+        if self._used + n_values <= len(self._room):
+            kept = self._room[self._used : self._used + n_values].reshape(shape)
+            self._used += n_values
+        else:
+            kept = spare[:n_values].reshape(shape)
+        for component, target in zip(values, kept, strict=True):
+            # The mode only saves a copy: no number is out of range.
+            component.take(functions, axis=0, out=target, mode="clip")
         return Block(start, points, functions, kept, weights[points])
 
 
@@ -241,7 +271,7 @@ def _density(values: Array, orbitals: Array, kind: str) -> Array:
         return found[0]
     found += [2 * _products(on_points[0], slope) for slope in on_points[1:]]
     if kind == "MGGA":
-        found.append(0.5 * sum(_products(slope, slope) for slope in on_points[1:]))
+        found.append(0.5 * np.sum([_products(slope, slope) for slope in on_points[1:]], axis=0))
     return np.array(found)
 
 

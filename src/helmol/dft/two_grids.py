@@ -154,7 +154,7 @@ class Evaluation:
 
 
 class TwoGrids:
-    """Run the cycles of a mean field on a coarse grid, with a linear correction that is renewed until it stands.
+    """Run the cycles of a mean field on a coarse grid, with a linear correction renewed until it stands.
 
     A round minimises the energy of :class:`Corrected`; the first correction is to a middle grid, every later
     one to the mean field's own. A density that reproduces itself is one of the SCF on that grid: there the
@@ -259,8 +259,8 @@ class TwoGrids:
         """Evaluate energy and Fock matrix on the mean field's own grid, with its own integrals."""
         own, coarse = self.own, self.coarse
         if not self.evaluations:
-            kept_mb = self._kept_mb - coarse._numint.kept_mb
-            own._numint = KeptOrbitals(own.grids, limit_mb=kept_mb, like=self._mf._numint)
+            kept_mb = self._kept_mb - coarse._numint.kept_mb - self._exact_integrals()
+            own._numint = KeptOrbitals(own.grids, limit_mb=max(0.0, kept_mb), like=self._mf._numint)
         core, overlap = coarse.get_hcore(), coarse.get_ovlp()
         potential = own.get_veff(own.mol, density, *self._before)
         self._before = density, potential
@@ -279,6 +279,15 @@ class TwoGrids:
             mo_energy=mo_energy,
             mo_occ=coarse.mo_occ,
         )
+
+    def _exact_integrals(self) -> float:
+        """Compute the exact integrals if PySCF would keep them in memory, and return what they take, MB."""
+        own = self.own
+        if needs_fit(own) and own._eri is None and own._is_mem_enough():
+            # Before the basis functions on the grid take the memory: one table costs less than two builds.
+            own._eri = own.mol.intor("int2e", aosym="s8")
+            return float(1e-6 * own._eri.nbytes)
+        return 0.0
 
 
 def needs_fit(mf: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Values of basis functions kept on a grid: the energies and potentials of PySCF, the functions evaluated once."""
+"""Values of basis functions kept on a grid: PySCF's energies and potentials, functions evaluated once."""
 
 import numpy as np
 import pytest
