@@ -25,6 +25,7 @@ from helmol.generate.worker import Outcome, Task
 from helmol.locks import Claim
 from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.repeats import in_one_call
 from helmol.skipped import Skips
 from helmol.store import Store, random_split
 from helmol.store.card import remove_beside, write_beside
@@ -37,6 +38,7 @@ SHARE_OF_MEMORY = 0.8
 log = logging.getLogger("helmol.generate")
 
 
+@in_one_call()
 def run(
     config: GenerateConfig,
     *,

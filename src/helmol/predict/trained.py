@@ -22,6 +22,7 @@ from helmol.damage import one_line
 from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, HelmolError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS
 from helmol.system import Molecule, Sample
 
@@ -105,6 +106,7 @@ class TrainedModel:
     ) -> list[Prediction]: ...
     @overload
     def predict(self, what: Any, *, residual: bool = ..., max_edges: int = ...) -> Prediction: ...
+    @in_one_call()
     def predict(
         self, what: Any, *, residual: bool = False, max_edges: int = 20000
     ) -> Prediction | list[Prediction]:
@@ -135,6 +137,7 @@ class TrainedModel:
             predictions.append(found)
         return predictions if several else predictions[0]
 
+    @in_one_call()
     def predict_each(
         self, what: Sequence[Any], *, residual: bool = False, max_edges: int = 20000
     ) -> list[Prediction | HelmolError]:
