@@ -29,27 +29,41 @@ from helmol.dft.memory import needed_mb
 from helmol.dft.mole import basis_set, build_mole, elements_without, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
 from helmol.dft.run import run
+from helmol.dft.starts import (
+    Occupied,
+    carried,
+    density_of,
+    extrapolated,
+    in_basis,
+    spin_focks,
+    split_spins,
+)
 
 __all__ = [
     "FOCK_BUILDS",
     "LEVEL_PRESETS",
     "FockEnergy",
     "LevelConfig",
+    "Occupied",
     "appended_shells",
     "auxiliary_name",
     "basis_set",
     "beyond_the_molecule",
     "build_mole",
+    "carried",
     "check_labels",
     "choose_engine",
+    "density_of",
     "dipole_integrals",
     "dispersion",
     "elements_without",
     "energy_of_fock",
+    "extrapolated",
     "forces_from",
     "gpu_obstacle",
     "has_own_overlap",
     "house_shells",
+    "in_basis",
     "level_from",
     "level_of_theory",
     "mean_field",
@@ -63,6 +77,8 @@ __all__ = [
     "reference_fock",
     "reference_focks",
     "run",
+    "spin_focks",
+    "split_spins",
     "write_chkfile",
 ]
 
