@@ -22,10 +22,11 @@ from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
 from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
 from helmol.dft.gpu import choose_engine, gpu_obstacle
-from helmol.dft.integrals import dipole_integrals, house_shells, overlap
+from helmol.dft.integrals import dipole_integrals, house_shells, overlap, quadrupole_integrals
 from helmol.dft.labels import check_labels
 from helmol.dft.level import LevelConfig, level_from, level_of_theory, method_for
 from helmol.dft.memory import needed_mb
+from helmol.dft.minimal import minimal_basis
 from helmol.dft.mole import basis_set, build_mole, elements_without, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
 from helmol.dft.run import run
@@ -54,11 +55,13 @@ __all__ = [
     "level_of_theory",
     "mean_field",
     "method_for",
+    "minimal_basis",
     "molecule_from_mole",
     "needed_mb",
     "other_functional",
     "other_functions",
     "overlap",
+    "quadrupole_integrals",
     "read_chkfile",
     "reference_fock",
     "reference_focks",
