@@ -17,7 +17,8 @@ from pyscf import lib
 
 from helmol.dft.appended import appended_shells
 from helmol.dft.attached import beyond_the_molecule, has_own_overlap, other_functional
-from helmol.dft.chkfile import read_chkfile, write_chkfile
+from helmol.dft.chkfile import read_chkfile, write_chkfile, write_mole_chkfile
+from helmol.dft.cubes import write_density_cube, write_orbital_cube, write_potential_cube
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
 from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
@@ -67,6 +68,10 @@ __all__ = [
     "reference_focks",
     "run",
     "write_chkfile",
+    "write_density_cube",
+    "write_mole_chkfile",
+    "write_orbital_cube",
+    "write_potential_cube",
 ]
 
 # In a forked child OpenMP's threads are not there, and who waits for them waits for ever.

@@ -111,7 +111,7 @@ class Prediction:
         Raises:
             InputError: PySCF is missing, or has no minimal basis of an element.
         """
-        overlap, cross, offsets = self._dft.minimal_basis(self.mole)
+        overlap, cross, offsets = self.pyscf_room.minimal_basis(self.mole)
         pairs = zip(
             self.mo_coeff.reshape(-1, *self.mo_coeff.shape[-2:]), np.atleast_2d(self.mo_occ), strict=True
         )
@@ -169,7 +169,7 @@ class Prediction:
             InputError: PySCF, which makes the integrals, is missing.
         """
         moment = properties.quadrupole(
-            self.density, self._dft.quadrupole_integrals(self.mole, origin),
+            self.density, self.pyscf_room.quadrupole_integrals(self.mole, origin),
             positions=self.molecule.positions - np.asarray(origin), charges=self._nuclear_charges,
         )  # fmt: skip
         return DEBYE_PER_AU * ANGSTROM_PER_BOHR * moment
@@ -183,11 +183,15 @@ class Prediction:
         """
         if self.level is None:
             raise InputError(f"prediction {self.id!r} {WITHOUT}")
-        return self._dft.build_mole(self.molecule, self._dft.level_from(self.level))
+        return self.pyscf_room.build_mole(self.molecule, self.pyscf_room.level_from(self.level))
 
     @property
-    def _dft(self) -> Any:
-        """The room that knows PySCF."""
+    def pyscf_room(self) -> Any:
+        """The module :mod:`helmol.dft`, which knows PySCF.
+
+        Raises:
+            InputError: PySCF is missing.
+        """
         try:
             from helmol import dft
         except ImportError as error:
