@@ -89,8 +89,7 @@ def write_cube(prediction: Prediction, path: PathLike, name: str, *, spacing: fl
     names = cube_names([name], unrestricted=unrestricted)
     if len(names) != 1:
         raise InputError(f"two orbitals are called {name!r}: name one of {', '.join(names)}")
-    if not spacing > 0:
-        raise InputError(f"the points of a cube need a distance above 0, not {spacing}")
+    check_spacing(spacing)
     mole, dft = prediction.mole, prediction.pyscf_room
     title, total = f"{prediction.id}: ", properties.total_density(prediction.density)
     with replacing(Path(path)) as file:
@@ -111,6 +110,12 @@ def write_cube(prediction: Prediction, path: PathLike, name: str, *, spacing: fl
             orbital, energy = orbital_named(prediction, names[0])
             comment = f"{title}{names[0]}, {energy:.6f} Eh, values in bohr^-3/2"
             dft.write_orbital_cube(file, mole, orbital, spacing=spacing, comment=comment)
+
+
+def check_spacing(spacing: float) -> None:
+    """Raise InputError for a distance of points that makes no grid."""
+    if not spacing > 0:
+        raise InputError(f"the points of a cube need a distance above 0, not {spacing}")
 
 
 def orbital_named(prediction: Prediction, name: str) -> tuple[Array, float]:

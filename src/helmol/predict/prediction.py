@@ -245,9 +245,7 @@ class Prediction:
 
         Compressed, matrices of 33 atoms in def2-SVP take a tenth less space, and 0.4 CPU-s.
         """
-        write = np.savez_compressed if compress else np.savez
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            write(file, allow_pickle=False, model=np.array(model), **self.arrays())
+        write_npz(path, {"model": np.array(model), **self.arrays()}, compress=compress)
 
     @classmethod
     def load(cls, path: Path) -> Prediction:
@@ -285,6 +283,13 @@ class Prediction:
                 basis=BasisSet.from_json(said["basis"]) if "basis" in said else None,
                 level=LevelOfTheory.from_json(said["level"]) if "level" in said else None,
             )
+
+
+def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], *, compress: bool = False) -> None:
+    """Write arrays to a ``.npz`` file, atomically."""
+    write = np.savez_compressed if compress else np.savez
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write(file, allow_pickle=False, **arrays)
 
 
 def state_flags(gap: float, moved: float | None, n_electrons: float) -> tuple[str, ...]:
