@@ -28,6 +28,8 @@ from helmol import properties, structures
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import replacing
 from helmol.predict import Prediction, TrainedModel
+from helmol.predict.exports import write_chkfile as write_chkfile
+from helmol.predict.exports import write_cube as write_cube
 from helmol.system import LevelOfTheory, Molecule
 
 log = logging.getLogger("helmol.pyscf")
@@ -600,15 +602,21 @@ def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
     return result
 
 
-def write_molden(prediction: Prediction, path: Path, *, level: LevelOfTheory) -> None:
+def write_molden(prediction: Prediction, path: Path, *, level: LevelOfTheory | None = None) -> None:
     """Write the orbitals of a prediction as a Molden file, atomically.
 
     Args:
         prediction: restricted or unrestricted.
         path: file to write.
-        level: level of theory of the model, for the basis.
+        level: level of theory of the model, for the basis; by default that of the prediction.
+
+    Raises:
+        InputError: neither says a level.
     """
-    mole = dft.build_mole(prediction.molecule, dft.level_from(level))
+    if level is None:
+        mole = prediction.mole
+    else:
+        mole = dft.build_mole(prediction.molecule, dft.level_from(level))
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         molden.header(mole, file)
         if prediction.mo_energy.ndim == 1:

@@ -256,6 +256,7 @@ class TrainedModel:
                 basis=self.domain.basis,
                 overlap=query.overlap,
                 dipole_integrals=query.dipole_integrals,
+                level=self.domain.level,
                 id=query.id,
             )
             return self._checked(prediction, query) if residual else prediction

@@ -126,3 +126,29 @@ def gap(mo_energy: Float64[Array, "*spins nmo"], mo_occ: Float64[Array, "*spins 
     """Return ``ε_LUMO − ε_HOMO`` in Eh; NaN where one of them does not exist."""
     homo, lumo = frontier(mo_energy, mo_occ)
     return lumo - homo
+
+
+def density_of_states(
+    mo_energy: Float64[Array, "*spins nmo"], energies: Float64[Array, " n"], *, width: float
+) -> Float64[Array, "*spins n"]:
+    """Return the density of states, every level a Gaussian: ``g(E) = f Σ_k exp(−(E − ε_k)²/2σ²) / (σ √2π)``.
+
+    f is 2 for one set of orbitals, which hold two electrons each, and 1 for each of two spins: up to the gap
+    it integrates to the number of electrons.
+
+    Args:
+        mo_energy: ``[nmo]`` or ``[2, nmo]``, Eh.
+        energies: where to evaluate it, ``[n]``, Eh.
+        width: σ, Eh; the width at half height is 2.355 σ.
+
+    Returns:
+        ``[n]`` or ``[2, n]``, states per Eh.
+
+    Raises:
+        InputError: a width that is not positive.
+    """
+    if not width > 0:
+        raise InputError(f"a density of states needs a width above 0, not {width}")
+    distance = (energies[:, None] - mo_energy[..., None, :]) / width
+    peaks = np.exp(-0.5 * distance**2).sum(axis=-1) / (width * np.sqrt(2 * np.pi))
+    return np.asarray(peaks if mo_energy.ndim == 2 else 2 * peaks)

@@ -18,8 +18,8 @@ class Domain:
     """Hold the level of theory, basis, target, charges and spins that a model was trained on.
 
     ``states`` are the charges and spins that occurred together; empty: all combinations (older models).
-    ``pairs`` are the elements that occurred together in a molecule, by atomic number, the smaller first; of two
-    atoms of one element twice the same. Empty: not known (older models).
+    ``pairs`` are the elements that occurred together in a molecule, by atomic number, the smaller first; of
+    two atoms of one element twice the same. Empty: not known (older models).
     """
 
     level: LevelOfTheory

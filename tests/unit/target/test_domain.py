@@ -12,7 +12,8 @@ from scf_truth import LEVEL
 
 
 def molecule(*numbers: int) -> Molecule:
-    return Molecule(numbers, [[3.0 * k, 0, 0] for k in range(len(numbers))])
+    positions = [[3.0 * k, 0, 0] for k in range(len(numbers))]
+    return Molecule(numbers, positions, spin=sum(numbers) % 2)
 
 
 def test_pairs_of_elements() -> None:
