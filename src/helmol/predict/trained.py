@@ -259,6 +259,8 @@ class TrainedModel:
                 level=self.domain.level,
                 id=query.id,
             )
+            if pairs := self.domain.new_pairs(query.molecule):
+                prediction = replace(prediction, new_pairs=pairs)
             return self._checked(prediction, query) if residual else prediction
         except FAULTS as error:
             return _named(error)
