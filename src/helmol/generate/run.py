@@ -276,6 +276,7 @@ def _stream(
     task = Task(
         config.level, config.forces, config.references, config.density, config.dipole,
         _memory_mb(config, workers), config.engine,
+        None if config.minutes_per_molecule is None else 60 * config.minutes_per_molecule,
     )  # fmt: skip
     if config.executor.kind == "processes":
         with contextlib.closing(outcomes(missing, task, workers=workers)) as stream:
