@@ -87,7 +87,7 @@ def predict_file(
         split: split of a store, or ``"all"``.
         shard: ``(i, n)`` takes the i-th of n parts, i from 1 to n, for the jobs of an array, each with an
             ``out`` of its own; names of files are those of the whole.
-        overwrite: whether to predict again what is there.
+        overwrite: whether to predict again what is there; ``predictions.h5`` is made anew.
         compress: whether to write compressed arrays, which takes longer than the prediction.
         max_edges: atom pairs per batch.
         strict: whether the first molecule that cannot be predicted is an error.

@@ -160,6 +160,7 @@ class OneFile(Kept):
     def _connect(self) -> None:
         self._transaction = TransactionFile(self.path, self._lock)
         self._file = h5py.File(self._transaction, "r+", libver=VERSION, rdcc_nbytes=0)
+        self._n_committed = len(self._file)
 
     def names(self) -> set[str]:
         """Return the names of all groups."""
@@ -180,6 +181,7 @@ class OneFile(Kept):
         try:
             self._file.flush()
             self._transaction.commit()
+            self._n_committed = len(self._file)
         except BaseException:
             self._abandon()
             raise
@@ -196,13 +198,15 @@ class OneFile(Kept):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file; after an error without what was not committed."""
+        """Close the file; after an error without what was not committed, and none without anything in it."""
         if self._file:
             if kind is None:
                 self._transaction.freeze()
             else:
                 self._transaction.abandon()
             self._file.close()
+        if not self._n_committed:
+            self.path.unlink(missing_ok=True)
         self._lock.close()
 
 

@@ -20,6 +20,8 @@ WIDTH_EV = 0.25
 BELOW_EV, ABOVE_EV = 25.0, 10.0
 """What is drawn below the HOMO and above the LUMO, eV."""
 POINTS = 2000
+LONGEST_NAME = 50
+"""Letters of a molecule's name that fit into a title; of a longer one its formula stands there."""
 
 OCCUPIED, EMPTY = "#0b6fb8", "#d9822b"
 
@@ -51,7 +53,8 @@ def plot_states(prediction: Prediction, path: PathLike, *, width_ev: float = WID
             axes, energies, sign * states, EV_PER_HARTREE * mo_energy, mo_occ > 0, tick=tick, named=sign > 0
         )
     axes.axhline(0, color="#888888", linewidth=0.6)
-    title = f"{prediction.id or prediction.molecule.formula}: HOMO {homo:.2f} eV, LUMO {lumo:.2f} eV"
+    name = prediction.id if 0 < len(prediction.id) <= LONGEST_NAME else prediction.molecule.formula
+    title = f"{name}: HOMO {homo:.2f} eV, LUMO {lumo:.2f} eV"
     axes.set(xlabel="energy / eV", ylabel="states per eV", xlim=(energies[0], energies[-1]))
     axes.set_title(title, loc="left", fontsize="medium")
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
@@ -59,7 +62,7 @@ def plot_states(prediction: Prediction, path: PathLike, *, width_ev: float = WID
         for place, name in ((0.95, "alpha"), (0.05, "beta")):
             axes.text(0.01, place, name, transform=axes.transAxes, va="center")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=2)
+    figure.legend(loc="outside upper right", frameon=False, ncols=2)
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
 

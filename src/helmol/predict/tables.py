@@ -109,17 +109,16 @@ class Tables:
         return self._files.enter_context(file)
 
     def __exit__(self, *error: Any) -> bool | None:
-        self._files.close()
-        if error[0] is None:
-            try:
-                if self._parquet:
-                    for name in self._columns:
-                        target = (self._out / name).with_suffix(".parquet")
-                        write_parquet(self._paths[name], self._naming.enter_context(replacing(target)))
+        try:
+            self._files.close()
+            if error[0] is None:
+                for name in self._columns if self._parquet else ():
+                    target = (self._out / name).with_suffix(".parquet")
+                    write_parquet(self._paths[name], self._naming.enter_context(replacing(target)))
                 remove_tables(self._out)
-            except BaseException as failure:
-                self._naming.__exit__(type(failure), failure, failure.__traceback__)
-                raise
+        except BaseException as failure:
+            self._naming.__exit__(type(failure), failure, failure.__traceback__)
+            raise
         return self._naming.__exit__(*error)
 
     def add(self, id: str, molecule: Molecule, file: str, arrays: Arrays) -> None:

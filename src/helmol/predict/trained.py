@@ -55,6 +55,7 @@ class TrainedModel:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self._checked_elements: set[frozenset[int]] = set()
 
     def __repr__(self) -> str:
         return f"TrainedModel({self.model.summary})"
@@ -285,16 +286,26 @@ class TrainedModel:
                 "install pyscf, or predict from a store"
             ) from error
         level = dft.level_from(self.domain.level)
-        if mole is None:
-            mole = dft.build_mole(molecule, level)
+        if mole is not None:
+            self._check_basis(mole, level)
+        else:
+            mole, elements = dft.build_mole(molecule, level), frozenset(molecule.numbers.tolist())
+            if elements not in self._checked_elements:
+                self._check_basis(mole, level)
+                self._checked_elements.add(elements)
+        references = dft.reference_focks(mole, level, self.needed_references)
+        return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
+
+    def _check_basis(self, mole: Any, level: Any) -> None:
+        """Refuse a ``Mole`` with other functions than the model's."""
+        from helmol import dft
+
         try:
             self.domain.check_basis(BasisSet.from_mole(mole, self.domain.basis.name))
         except DomainError as error:
             if (difference := dft.other_functions(mole, level)) is None:
                 raise
             raise DomainError(f"the gto.Mole is not in the model's basis: {difference}") from error
-        references = dft.reference_focks(mole, level, self.needed_references)
-        return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
 
     def _sample_query(self, sample: Sample) -> _Query:
         """Take the integrals that a sample carries; make the missing ones if PySCF is there."""

@@ -14,12 +14,13 @@ from forked import killed_after, tried
 from helmol.errors import InputError, StoreError
 from helmol.predict import PredictionFile, files
 from helmol.predict.files import portions, predict_file
-from helmol.predict.prediction import Prediction
+from helmol.predict.kept import read_group, write_group
+from helmol.predict.prediction import Prediction, make_prediction
 from helmol.predict.tables import ATOM_COLUMNS, BOND_COLUMNS, check_parquet
 from helmol.progress import Progress
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU
 from toy_model import ToyModel, write_text
-from toy_store import make_store, toy_samples
+from toy_store import BASIS, make_store, toy_samples
 
 ALL = {"properties": ["charges", "bonds"], "one_file": True}
 
@@ -126,6 +127,30 @@ def test_a_flipped_bit_is_named_or_harmless(store, whole, tmp_path, many, rng):
         predict_file(ToyModel(), store, out=tmp_path, **ALL)
     predict_file(ToyModel(), store, out=tmp_path, overwrite=True, **ALL)
     assert contents(tmp_path) == whole
+
+
+def test_two_spins_come_back(tmp_path):
+    sample = toy_samples(1, numbers=(8, 1), charge=1)[0]
+    molecule = replace(sample.molecule, spin=2)
+    fock = np.stack([sample.matrices.fock, 1.1 * sample.matrices.fock])
+    made = make_prediction(fock, molecule, basis=BASIS, overlap=sample.matrices.overlap)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        write_group(file.create_group("oh"), made.arrays(), compress=False)
+        back = Prediction.from_arrays(read_group(file, "oh", tmp_path / "x.h5"), id="oh", where="x")
+    for name in ("fock", "overlap", "mo_energy", "mo_coeff", "mo_occ"):
+        assert np.array_equal(getattr(back, name), getattr(made, name))
+    assert back.density == pytest.approx(made.density, abs=1e-14)
+    assert back.lowdin_spins.sum() == pytest.approx(2)
+
+
+def test_nothing_predicted_leaves_no_file(store, tmp_path):
+    class Failing(ToyModel):
+        def predict_each(self, samples, **_):
+            return [InputError("no")] * len(samples)
+
+    with pytest.raises(InputError, match="none of 10 molecules can be used"):
+        predict_file(Failing(), store, out=tmp_path / "p", one_file=True)
+    assert not (tmp_path / "p").exists()
 
 
 def test_a_file_of_another_model_is_refused(store, whole, tmp_path):

@@ -142,6 +142,8 @@ def test_spin_populations() -> None:
     difference = found.density[0] - found.density[1]
     electrons = mole.atom_charges() - scf.hf.mulliken_pop(mole, difference, found.overlap, verbose=0)[1]
     assert found.mulliken_spins == pytest.approx(electrons, abs=1e-8)
+    spins = scf.uhf.mulliken_spin_pop(mole, found.density, found.overlap, verbose=0)[1]
+    assert found.mulliken_spins == pytest.approx(spins, abs=1e-8)
     inverse = np.linalg.inv(lo.orth.lowdin(found.overlap))
     orthogonal = inverse @ difference @ inverse.T
     electrons = mole.atom_charges() - scf.hf.mulliken_pop(mole, orthogonal, np.eye(mole.nao), verbose=0)[1]
