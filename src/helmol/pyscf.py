@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # First: it loads PySCF's libraries with kernels that fit the processor.
 from helmol import dft
@@ -25,12 +24,24 @@ from pyscf import lib, scf
 from pyscf.tools import molden
 
 from helmol import properties, structures
+from helmol.dft.cycles import CyclesInfo, accelerate
+from helmol.dft.mixin import Mixin, Scf
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import replacing
 from helmol.predict import Prediction, TrainedModel
-from helmol.predict.exports import write_chkfile as write_chkfile
-from helmol.predict.exports import write_cube as write_cube
+from helmol.predict.exports import write_chkfile, write_cube
 from helmol.system import LevelOfTheory, Molecule
+
+__all__ = [
+    "CyclesInfo",
+    "StartInfo",
+    "accelerate",
+    "attach",
+    "compare_starts",
+    "write_chkfile",
+    "write_cube",
+    "write_molden",
+]
 
 log = logging.getLogger("helmol.pyscf")
 
@@ -163,14 +174,7 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
     return mf
 
 
-if TYPE_CHECKING:
-    _Scf: Any
-else:
-    _Scf = object
-"""What mix-ins inherit from: some class of PySCF, which has no types."""
-
-
-class _LearntStart(_Scf):
+class _LearntStart(Mixin):
     """Mix-in for SCF classes (PySCF's own way of adding behaviour, see ``lib.set_class``).
 
     A string in ``mf.init_guess`` would not do: PySCF runs minao for every string it does not know.
@@ -220,18 +224,14 @@ class _LearntStart(_Scf):
         self._helmol_start = replace(info, seconds=time.perf_counter() - begin)
         return density
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle and copy by the recipe of the class, which PySCF makes at run time and no module has."""
-        return _blank, (_recipe(type(self)),), self.__getstate__()
-
     def __getstate__(self) -> dict[str, Any]:
         """Return PySCF's own choice of attributes, without a potential at hand."""
         return {**super().__getstate__(), "_helmol_ready": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the attributes; PySCF's cache of integrals is empty again instead of missing."""
-        super().__setstate__(state)
-        self._opt = {None: None}
+    def _adopt(self, other: Any) -> None:
+        """Take over what the start of another SCF of the same molecule has to say."""
+        self.helmol_info = self._helmol_start = other.helmol_info
+        self._helmol_said = other._helmol_said
 
     def get_veff(self, mol: Any = None, dm: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Hand on the potential that the guard has built for this very density, else build it."""
@@ -249,30 +249,7 @@ class _LearntStart(_Scf):
         return scanner
 
 
-def _recipe(kind: type) -> Any:
-    """Return a class, or what makes it anew: module, name and recipes of the bases."""
-    if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:
-        return kind
-    return kind.__module__, kind.__name__, tuple(_recipe(base) for base in kind.__bases__)
-
-
-def _class(recipe: Any) -> type:
-    """Undo :func:`_recipe`."""
-    if isinstance(recipe, type):
-        return recipe
-    module, name, bases = recipe
-    made: type = lib.make_class(tuple(_class(base) for base in bases), name)
-    made.__module__ = module
-    return made
-
-
-def _blank(recipe: Any) -> Any:
-    """Return an object of a class without attributes."""
-    kind: Any = _class(recipe)
-    return kind.__new__(kind)
-
-
-class _FreshStart(_Scf):
+class _FreshStart(Scf):
     """Mix-in for scanners: PySCF's would start from the last density alone."""
 
     __name_mixin__ = "Fresh"
@@ -519,7 +496,7 @@ def _step(mf: Any, mol: Any, density: Any) -> _Step:
     return _Step(potential, residual, properties.electrons_moved(plain, after, overlap))
 
 
-class _Counting(_Scf):
+class _Counting(Scf):
     """Mix-in for SCF classes that counts Fock builds."""
 
     __name_mixin__ = "Counting"
