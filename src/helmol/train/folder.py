@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -35,30 +34,19 @@ SPLIT = "split.json"
 RECORD, BASELINES = "overlap_floor.json", "baselines.json"
 """What was chosen at the end of a run, and what it has to beat."""
 
-RESULTS = ("card.md", "plots/learning_curve.png", RECORD, BASELINES)
-"""What a run leaves at its end, besides its checkpoints."""
+NOT_FINITE = "not_finite.json"
+"""The latest batch whose loss or gradient was not finite, and which of its molecules alone make it so."""
+
+RESULTS = ("card.md", "plots/learning_curve.png", RECORD, BASELINES, NOT_FINITE)
+"""What a run leaves, besides its checkpoints."""
 
 OWN = (
     "config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots", RECORD,
-    BASELINES,
+    BASELINES, NOT_FINITE,
 )  # fmt: skip
 """What may stand in a folder in which a run begins: an earlier one left it whose checkpoints are gone."""
 
 CHECKPOINTS = ("last", "best")
-
-
-def refuse_several_processes() -> None:
-    """Refuse to train in one of several processes that would all write one folder.
-
-    Raises:
-        ConfigError: a launcher (torchrun, accelerate, mpirun with its variables) has started several.
-    """
-    size = os.environ.get("WORLD_SIZE", "1").strip()
-    if size not in ("", "1"):
-        raise ConfigError(
-            f"this is one of {size} processes (WORLD_SIZE), and each would train the whole run: training "
-            "uses one process; start 'helmol train' without torchrun"
-        )
 
 
 def check_place(folder: Path, resume: str) -> None:
@@ -123,19 +111,21 @@ def environment(device: torch.device) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
     return {
         "versions": versions,
         "commit": _commit(),
         "platform": platform.platform(),
         "device": device.type,
-        "device_name": name,
+        "device_name": device_name(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called by its maker."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:
@@ -163,7 +153,7 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path
     """
     way_out = "restore it to resume, or train anew with another --out"
     with understood(f"the training state in {folder}"):
-        old, new = BEFORE | _flat(dict(saved["config"])), _flat(plain(now["config"]))
+        old, new = BEFORE | flat(dict(saved["config"])), flat(plain(now["config"]))
     for key in sorted(old.keys() | new.keys()):
         if key not in FREE_TO_CHANGE and old.get(key) != new.get(key):
             raise ConfigError(
@@ -199,11 +189,11 @@ def check_split(folder: Path, split: Mapping[str, list[str]]) -> None:
             )
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested keys as ``key.sub``."""
     result: dict[str, Any] = {}
     for key, value in data.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return result
 
 

@@ -20,6 +20,7 @@ from helmol.train.average import averaged_copy
 from helmol.train.checkpoint import read_state, replacing_folder, write_state
 from helmol.train.config import TrainConfig
 from helmol.train.optimizers import Optimizers
+from helmol.train.ranks import ALONE, Ranks
 from helmol.train.updates import config_v2 as settings_v2
 
 SCHEMA = 2
@@ -86,9 +87,9 @@ class TrainingState:
     counters: Counters
 
     @classmethod
-    def begin(cls, model: Model, config: TrainConfig) -> TrainingState:
+    def begin(cls, model: Model, config: TrainConfig, ranks: Ranks = ALONE) -> TrainingState:
         """Start from a model whose statistics are fitted."""
-        return cls(model, averaged_copy(model), Optimizers(model, config.optimizer), Counters())
+        return cls(model, averaged_copy(model), Optimizers(model, config.optimizer, ranks), Counters())
 
     def save(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         """Replace the checkpoint ``folder`` as a whole.
@@ -111,7 +112,9 @@ class TrainingState:
             write_state(new, tensors, {"schema": SCHEMA, **record})
 
     @classmethod
-    def load(cls, folder: Path, config: TrainConfig, *, device: torch.device) -> TrainingState:
+    def load(
+        cls, folder: Path, config: TrainConfig, *, device: torch.device, ranks: Ranks = ALONE
+    ) -> TrainingState:
         """Continue from :meth:`save`, bit for bit.
 
         Raises:
@@ -122,7 +125,7 @@ class TrainingState:
         average = load_model(folder, device).requires_grad_(False).set_precision(config.run.precision)
         model = load_model(folder, device).train().set_precision(config.run.precision)
         weights, moments = _under("network/", tensors), _under("optimizer/", tensors)
-        optimizers = Optimizers(model, config.optimizer)
+        optimizers = Optimizers(model, config.optimizer, ranks)
         try:
             if schema == 1:
                 known = {n: t for n, t in average.state_dict().items() if n.startswith(NOT_WEIGHTS)}

@@ -73,15 +73,17 @@ def interrupted(dead, tmp_path):
     return shutil.copytree(dead, tmp_path / "run")
 
 
-@pytest.mark.parametrize("size", ["2", "64", " 3 ", "many"])
-def test_several_processes_of_a_launcher_are_refused_before_anything_is_written(
-    toy, tmp_path, monkeypatch, size
+@pytest.mark.parametrize(
+    ("size", "line"), [("2", "LOCAL_RANK, MASTER_ADDR"), (" 3 ", "RANK"), ("many", "WORLD_SIZE is 'many'")]
+)
+def test_processes_that_cannot_meet_are_refused_before_anything_is_written(
+    toy, tmp_path, monkeypatch, size, line
 ):
     monkeypatch.setenv("WORLD_SIZE", size)
-    with pytest.raises(ConfigError, match="without torchrun"):
+    with pytest.raises(ConfigError, match=line):
         run(config(toy), out=tmp_path / "run")
     sweep = SweepConfig(base=settings(toy), cases={"a": {}})
-    with pytest.raises(ConfigError, match="without torchrun"):
+    with pytest.raises(ConfigError, match="WORLD_SIZE"):
         run_sweep(sweep, out=tmp_path / "sweep")
     assert list(tmp_path.iterdir()) == []
 
