@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,12 +20,15 @@ from helmol.errors import ConfigError, InputError
 from helmol.files import entries, plain, write_json, write_text
 from helmol.letters import Lines
 from helmol.repeats import filtered
-from helmol.train.checkpoint import NEW, OLD, recover
+from helmol.train.checkpoint import DAMAGED, NEW, OLD, earlier, recover, settle
 from helmol.train.updates import SCHEMA
 
 log = logging.getLogger("helmol.train")
 
-FREE_TO_CHANGE = ("data.store", "data.cache_mb", "run.device", "run.n_threads", "run.checkpoint_every")
+FREE_TO_CHANGE = (
+    "data.store", "data.cache_mb", "run.device", "run.n_threads", "run.checkpoint_every",
+    "run.keep_checkpoints",
+)  # fmt: skip
 """Keys that may differ when a run is resumed: a store may have moved (its content hash must agree); the
 others change no number but for rounding."""
 
@@ -62,16 +65,24 @@ def check_place(folder: Path, resume: str) -> None:
         raise InputError(f"{folder} is a file: give a folder for the run with --out")
 
 
-def open_folder(folder: Path, resume: str) -> bool:
+def open_folder(folder: Path, resume: str, check: Callable[[Path], object]) -> bool:
     """Make sure a run may use a folder, which is held; return whether there is a checkpoint to resume.
 
-    What a run leaves that was stopped before its first checkpoint blocks no other.
+    What a run leaves that was stopped before its first checkpoint blocks no other. A last checkpoint that is
+    damaged gives way to the one before it, where there is one.
+
+    Args:
+        folder: of the run.
+        resume: ``auto`` or ``never``.
+        check: raises a HelmolError for a checkpoint that cannot be read.
 
     Raises:
         InputError: the folder holds something else, or a run that may not be resumed.
     """
     for name in CHECKPOINTS:
         recover(folder / "checkpoints" / name)
+    if resume == "auto":
+        settle(folder / "checkpoints" / "last", check)
     if (folder / "checkpoints" / "last").exists():
         if resume == "never":
             raise InputError(f"{folder} holds a run: choose another --out, or --resume auto to go on with it")
@@ -89,7 +100,8 @@ def open_folder(folder: Path, resume: str) -> bool:
 
 def _is_checkpoints(path: Path) -> bool:
     """Return whether a path is the folder of a run's checkpoints, and holds nothing else."""
-    names = {name + suffix for name in CHECKPOINTS for suffix in ("", NEW, OLD)}
+    names = {name + suffix for name in CHECKPOINTS for suffix in ("", NEW, OLD)} | {DAMAGED}
+    names |= {before.name for before in earlier(path / "last")}
     return path.name == "checkpoints" and path.is_dir() and {p.name for p in entries(path)} <= names
 
 

@@ -24,6 +24,7 @@ from helmol.locks import Claim
 from helmol.model import Model, load_model
 from helmol.store import Store
 from helmol.train import metrics
+from helmol.train.checkpoint import DAMAGED, earlier
 from helmol.train.config import RunConfig, TrainConfig
 from helmol.train.data import Share, ShareStream, TrainingData, choose_split, prepare_data
 from helmol.train.facts import check_alike, facts, introduce
@@ -49,7 +50,7 @@ from helmol.train.plan import Plan, make_plan
 from helmol.train.ranks import ALONE, Ranks, joined
 from helmol.train.report import errors_text, plot_learning_curve, write_card
 from helmol.train.start import starting_model
-from helmol.train.state import Counters, TrainingState, read_record
+from helmol.train.state import Counters, TrainingState, check_whole, read_record
 from helmol.train.validation import (
     EnergyValidation,
     Together,
@@ -103,7 +104,7 @@ def _run(config: TrainConfig, out: Path, resume: str, ranks: Ranks) -> dict[str,
     """Train in a folder that is held."""
     plan = make_plan(config)
     settings = plan.resolved()
-    resuming = ranks.from_first(lambda: open_folder(out, resume))
+    resuming = ranks.from_first(lambda: open_folder(out, resume, check_whole))
     if resuming:
         fingerprint, counters = ranks.from_first(lambda: read_record(out / "checkpoints" / "last"))
         check_same(fingerprint, {"config": settings}, folder=out)
@@ -210,8 +211,9 @@ def _describe(
     out: Path, plan: Plan, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
 ) -> None:
     """Make the folder that of this run: nothing of an earlier one, and what it is."""
-    for name in CHECKPOINTS:
-        shutil.rmtree(out / "checkpoints" / name, ignore_errors=True)
+    last = out / "checkpoints" / "last"
+    for folder in (*(out / "checkpoints" / name for name in (*CHECKPOINTS, DAMAGED)), *earlier(last)):
+        shutil.rmtree(folder, ignore_errors=True)
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     record = {

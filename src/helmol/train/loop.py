@@ -148,7 +148,8 @@ def train(state: TrainingState, wiring: Wiring) -> None:
                 clock.leave_out()
             if counters.finished or asked or counters.step % config.run.checkpoint_every == 0:
                 if ranks.first:
-                    state.save(wiring.folder / "checkpoints" / "last", wiring.fingerprint)
+                    last, n = wiring.folder / "checkpoints" / "last", config.run.keep_checkpoints
+                    state.save(last, wiring.fingerprint, n_earlier=n - 1)
                 ranks.any(False)  # nobody ends before it is written
             bar(done)
             if asked and not counters.finished:

@@ -91,12 +91,13 @@ class TrainingState:
         """Start from a model whose statistics are fitted."""
         return cls(model, averaged_copy(model), Optimizers(model, config.optimizer, ranks), Counters())
 
-    def save(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, fingerprint: Mapping[str, Any], *, n_earlier: int = 0) -> None:
         """Replace the checkpoint ``folder`` as a whole.
 
         Args:
             folder: ``checkpoints/last``.
             fingerprint: what a resumed run must agree with (configuration, data, split).
+            n_earlier: how many that it was before are kept.
 
         Raises:
             TrainingError: it cannot be written; the one before is intact.
@@ -106,7 +107,7 @@ class TrainingState:
         tensors["random/cpu"] = torch.get_rng_state()
         if self.model.device.type == "cuda":
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.model.device)
-        with replacing_folder(folder) as new:
+        with replacing_folder(folder, n_earlier=n_earlier) as new:
             save_model(new, self.average, extra={"step": self.counters.step})
             record = {"counters": asdict(self.counters), "fingerprint": fingerprint}
             write_state(new, tensors, {"schema": SCHEMA, **record})
@@ -142,6 +143,16 @@ class TrainingState:
         if device.type == "cuda" and "random/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random/cuda"], device)
         return cls(model, average, optimizers, counters)
+
+
+def check_whole(folder: Path) -> None:
+    """Read a checkpoint and forget it.
+
+    Raises:
+        HelmolError: something is missing or has changed since it was written.
+    """
+    read_record(folder)
+    load_model(folder)
 
 
 def read_record(folder: Path) -> tuple[dict[str, Any], Counters]:
