@@ -144,17 +144,17 @@ def test_outside_the_domain_falls_back(
 ) -> None:
     asked = _answer(monkeypatch, house)
     model = _model(mole)
-    other_functional = attach(_scf(mole, xc="pbe0"), model)
-    other_functional.kernel()
-    assert "PBE0" in other_functional.helmol_info.reason
-    open_shell = attach(_without_file(pyscf_dft.UKS(mole, xc="pbe")), model)
-    open_shell.kernel()
-    assert "the model has learnt RKS: it starts RKS or RHF, not UKS" in open_shell.helmol_info.reason
-    basis = gto.M(atom=mole.atom, unit="Bohr", basis="sto-3g", verbose=0)
-    other_basis = attach(_without_file(pyscf_dft.RKS(basis, xc="pbe")), model)
-    other_basis.kernel()
-    assert other_basis.converged
-    assert not other_basis.helmol_info.used
+    triplet = gto.M(atom=mole.atom, unit="Bohr", basis="def2-svp", spin=2, verbose=0)
+    sulfur = gto.M(atom="S 0 0 0; H 0 0 1.34; H 1.34 0 0", basis="def2-svp", verbose=0)
+    for mf, reason in (
+        (pyscf_dft.UKS(triplet, xc="pbe"), "spin"),
+        (pyscf_dft.RKS(sulfur, xc="pbe"), "the model has not learnt S"),
+        (pyscf_dft.GKS(mole, xc="pbe"), "GKS is not supported: only molecular RKS, UKS, ROKS and their HF"),
+    ):
+        attach(_without_file(mf.set(max_cycle=1)), model).kernel()
+        assert reason in mf.helmol_info.reason
+        assert mf.helmol_info.start == "minao"
+        assert not mf.helmol_info.used
     assert asked == []
     assert caplog.text.count("not from the model") == 3
 
@@ -165,7 +165,7 @@ def _without_file(mf: pyscf_dft.rks.RKS) -> pyscf_dft.rks.RKS:
     return mf.set(chkfile=None)
 
 
-def test_scanner_asks_the_model_at_every_geometry(
+def test_a_scanner_asks_the_model_and_takes_a_given_density(
     mole: gto.Mole, house: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = _answer(monkeypatch, house)

@@ -1,0 +1,137 @@
+"""``helmol predict`` with the model that comes along: what a chemist takes home, asked for by name."""
+
+import csv
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import helmol
+from helmol.cli.main import app
+from helmol.predict import PredictionFile
+from helmol.units import DEBYE_PER_AU
+
+XYZ = """3
+name=water
+O 0.0 0.1 0.0
+H 0.8 0.6 0.0
+H -0.7 0.7 0.1
+4
+name=formaldehyde
+C 0.0 0.0 0.0
+O 1.21 0.05 0.0
+H -0.58 0.94 0.0
+H -0.58 -0.94 0.1
+"""
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verb")
+    (folder / "two.xyz").write_text(XYZ)
+    return folder
+
+
+FORMATS = (
+    "--cube", "homo,lumo+1", "--cube", "density", "--cube-spacing", "0.8", "--chkfile", "--molden", "--dos",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def everything(place):
+    out = place / "all"
+    asked = ("--properties", "charges,bonds", "--properties", "quadrupole", "--extxyz")
+    answer = call("predict", "organic", place / "two.xyz", "--out", out, *FORMATS, *asked)
+    assert answer.exit_code == 0, answer.output
+    assert "2 predicted, 0 already there, 0 skipped" in answer.output
+    return out
+
+
+def test_every_file_that_was_asked_for_is_there(everything):
+    suffixes = ("npz", "homo.cube", "lumo+1.cube", "density.cube", "chk", "molden", "dos.png")
+    names = {f"{name}.{suffix}" for name in ("water", "formaldehyde") for suffix in suffixes}
+    tables = {"summary.csv", "atoms.csv", "bonds.csv", "predictions.extxyz"}
+    assert {path.name for path in everything.iterdir()} == names | tables
+
+
+def test_the_tables_say_what_the_model_says_in_python(everything, place):
+    model = helmol.load("organic")
+    frames = ase.io.read(everything / "predictions.extxyz", ":")
+    with (everything / "summary.csv").open() as file:
+        summary = {row["id"]: row for row in csv.DictReader(file)}
+    with (everything / "atoms.csv").open() as file:
+        atoms = list(csv.DictReader(file))
+    for atoms_read in frames:
+        name = atoms_read.info["name"]
+        prediction = model.predict(atoms_read)
+        row = summary[name]
+        assert float(row["gap_Eh"]) == pytest.approx(prediction.gap, abs=1e-6)
+        assert float(row["quadrupole_xy_debye_angstrom"]) == pytest.approx(
+            prediction.quadrupole[0, 1], abs=1e-4
+        )
+        mine = [entry for entry in atoms if entry["id"] == name]
+        for column, values in (
+            ("mulliken_charge", prediction.charges),
+            ("lowdin_charge", prediction.lowdin_charges),
+            ("iao_charge", prediction.iao_charges),
+        ):
+            assert [float(entry[column]) for entry in mine] == pytest.approx(values.tolist(), abs=1e-5)
+        dipole = atoms_read.get_dipole_moment() / 0.529177210903 * DEBYE_PER_AU
+        assert dipole == pytest.approx(prediction.dipole, abs=1e-4)
+    with (everything / "bonds.csv").open() as file:
+        bonds = {(row["id"], row["element_1"], row["element_2"]): row for row in csv.DictReader(file)}
+    assert float(bonds["formaldehyde", "C", "O"]["mayer_bond_order"]) == pytest.approx(2, abs=0.3)
+
+
+def test_the_same_command_does_nothing_twice_and_fills_what_is_missing(everything, place):
+    before = {path.name: path.read_bytes() for path in everything.iterdir()}
+    (everything / "water.homo.cube").unlink()
+    (everything / "water.chk").unlink()
+    asked = ("--properties", "charges,bonds,quadrupole", "--extxyz")
+    answer = call("predict", "organic", place / "two.xyz", "--out", everything, *FORMATS, *asked)
+    assert "0 predicted, 2 already there" in answer.output
+    after = {path.name: path.read_bytes() for path in everything.iterdir()}
+    assert after.keys() == before.keys()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed <= {"water.homo.cube", "water.chk"}  # they have a date
+
+
+def test_parts_in_one_file(place, tmp_path):
+    names = []
+    for k in (1, 2):
+        arguments = ("--shard", f"{k}/2", "--one-file", "--no-matrices", "--json", tmp_path / "r.json")
+        answer = call("predict", "organic", place / "two.xyz", "--out", tmp_path / f"{k}", *arguments)
+        assert answer.exit_code == 0, answer.output
+        assert json.loads((tmp_path / "r.json").read_text())["n_molecules"] == 1
+        with PredictionFile(tmp_path / f"{k}") as predictions:
+            names += list(predictions)
+            (arrays,) = (predictions.arrays(name) for name in predictions)
+        assert arrays["mo_energy"].shape == arrays["mo_occ"].shape
+        assert np.linalg.norm(arrays["dipole"]) > 1
+    assert names == ["water", "formaldehyde"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--cube", "homo,elf"), "cannot make a cube of 'elf'"),
+        (("--cube", "spin"), "no spin density"),
+        (("--cube", "homo", "--cube-spacing", "0"), "distance above 0"),
+        (("--cube", "homo", "--no-matrices"), "need the matrices"),
+        (("--properties", "charge"), "unknown property 'charge'"),
+        (("--properties", "spins"), "unrestricted models"),
+        (("--shard", "half"), "cannot read --shard 'half'"),
+        (("--shard", "3/2"), "i from 1 to n"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line_and_leaves_nothing(place, tmp_path, arguments, said):
+    answer = call("predict", "organic", place / "two.xyz", "--out", tmp_path / "p", *arguments)
+    assert answer.exit_code == 1
+    assert said in " ".join(answer.output.split())
+    assert not (tmp_path / "p").exists()
