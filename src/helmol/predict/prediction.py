@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from helmol.errors import InputError
 from helmol.files import replacing
 from helmol.system import LevelOfTheory, Molecule
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU
+
+if TYPE_CHECKING:
+    from helmol.predict.refinement import Refinement
 
 MATRICES = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
 """Arrays of a prediction that are always there, besides those of the molecule."""
@@ -176,6 +179,25 @@ class Prediction:
         )  # fmt: skip
         return DEBYE_PER_AU * ANGSTROM_PER_BOHR * moment
 
+    def refine(self, *, steps: int = 2, rounds: int = 1, forces: bool = False) -> Refinement:
+        """Take a few steps from the prediction towards the SCF; see :func:`helmol.dft.refine`.
+
+        Args:
+            steps: responses in each round, of which each costs less than a Fock build; 0: the energy of the
+                predicted density.
+            rounds: Fock builds. One is right to second order, two nearly converge.
+            forces: whether to compute forces, which cost as much as PySCF's.
+
+        Returns:
+            Energy, forces, the refined prediction, and what is left.
+
+        Raises:
+            InputError: PySCF is missing, the prediction knows no level of theory, or negative numbers.
+        """
+        from helmol.predict.refinement import refined
+
+        return refined(self, steps=steps, rounds=rounds, forces=forces)
+
     @property
     def mole(self) -> Any:
         """PySCF's ``Mole`` of the molecule in the model's basis.
@@ -205,7 +227,12 @@ class Prediction:
         return properties.lowdin_density(self.density, self.overlap)
 
     @property
-    def _known_basis(self) -> BasisSet:
+    def known_basis(self) -> BasisSet:
+        """Shells of the molecule's elements.
+
+        Raises:
+            InputError: the prediction does not know them.
+        """
         if self.basis is None:
             raise InputError(f"prediction {self.id!r} {WITHOUT}")
         return self.basis
@@ -213,11 +240,11 @@ class Prediction:
     @property
     def _offsets(self) -> IntArray:
         """First AO of each atom and, last, nao."""
-        return self._known_basis.offsets(self.molecule.numbers)
+        return self.known_basis.offsets(self.molecule.numbers)
 
     @property
     def _nuclear_charges(self) -> Array:
-        return properties.nuclear_charges(self.molecule.numbers, self._known_basis)
+        return properties.nuclear_charges(self.molecule.numbers, self.known_basis)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what a ``.npz`` holds, ``spin`` as 2S, ``basis`` and ``level`` as JSON.
