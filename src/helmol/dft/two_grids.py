@@ -26,7 +26,7 @@ MIDDLE_PAYS = 6.0
 """By how much a mean field's own grid must be larger than the coarse one for the middle one to be used: from
 grid level 2 on."""
 
-ROUNDS = ((1e-4, 5e-3), (1e-7, 3e-4))
+ROUNDS = ((1e-3, 2e-2), (1e-5, 5e-4))
 """Energy and orbital gradient to which the cycles on the coarse grid converge before the first and the second
 correction, Eh. Each need be as good as the correction before it; the later ones go to the end."""
 
