@@ -13,6 +13,7 @@ from helmol.errors import ConfigError, InputError, TrainingError
 from helmol.model import Model
 from helmol.train import TrainConfig, combined, fock_loss, loop, run
 from helmol.train.facts import Facts, check_alike
+from helmol.train.launcher import Outcome
 from helmol.train.state import read_record
 from ranks_group import group, results
 from toy_store import make_store, settings, toy_samples
@@ -147,9 +148,9 @@ def at_step(monkeypatch, step, do):
     monkeypatch.setattr(loop, "_count", counted)
 
 
-@pytest.mark.parametrize(("number", "step"), [(signal.SIGUSR1, 3), (signal.SIGKILL, 2)])
-def test_a_signal_to_one_ends_all_and_others_go_on(store, whole, tmp_path, monkeypatch, number, step):
-    """Asked to stop all end in a checkpoint of the step; killed they end at the last one. Three go on."""
+@pytest.mark.parametrize(("number", "step", "n"), [(signal.SIGUSR1, 3, 3), (signal.SIGKILL, 2, 1)])
+def test_a_signal_to_one_ends_all_and_others_go_on(store, whole, tmp_path, monkeypatch, number, step, n):
+    """Asked to stop all end in a checkpoint of the step; killed they end at the last one. Others go on."""
 
     def stopped(ranks):
         if ranks.rank == 1:
@@ -165,9 +166,21 @@ def test_a_signal_to_one_ends_all_and_others_go_on(store, whole, tmp_path, monke
         assert said(outcomes) == (
             f"stopped by {number.name}; step 3 is saved, the same command goes on from there"
         )
-    found = results(group(3, lambda ranks: run(config(store), out=tmp_path / "run", ranks=ranks)))
-    assert [result["resumed_from"] for result in found] == [step] * 3
+    found = results(group(n, lambda ranks: run(config(store), out=tmp_path / "run", ranks=ranks)))
+    assert [result["resumed_from"] for result in found] == [step] * n
     alike(whole, tmp_path / "run")
+
+
+def test_what_the_launcher_says_of_how_they_ended():
+    """It sends SIGTERM to those that are left, so nobody is told of that."""
+    killed = Outcome(0, {0: 1, 1: -signal.SIGKILL, 2: -signal.SIGTERM})
+    assert killed.killed == "process 1 was killed (SIGKILL)"
+    for other in (
+        Outcome(0, {0: 1, 1: 1, 2: -signal.SIGTERM}),
+        Outcome(0, {}),
+        Outcome(signal.SIGTERM, {0: -9}),
+    ):
+        assert other.killed is None
 
 
 class Full:
