@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/refinement/run.py benchmarks/refinement/results.json
 
-The molecules are those of ``benchmarks/cycles`` (QM9, none seen by `organic`). For each one SCF from minao gives
-the truth and, cycle by cycle, the errors of DIIS; one from the model the same. What is in the file is kept.
+The molecules are those of ``benchmarks/cycles`` (QM9, none seen by `organic`). For each one SCF from minao
+gives the truth and, cycle by cycle, the errors of DIIS; one from the model the same. What is in the file is
+kept.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def measure(molecule: Any, model: Any) -> dict[str, Any]:
         seconds = time.process_time() - begin
         error = dft.forces_of(mole, level, refined) - forces
         found["plans"].append({
-            "steps": steps, "rounds": rounds, "seconds": seconds, "energy_meV": MEV * (refined.energy - truth),
+            "steps": steps, "rounds": rounds, "seconds": seconds,
+            "energy_meV": MEV * (refined.energy - truth),
             "remaining_meV": MEV * refined.remaining, "gained_meV": MEV * refined.gained,
             "force_meV_per_angstrom": FORCE * float(np.abs(error).mean()),
         })  # fmt: skip

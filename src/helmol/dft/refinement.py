@@ -23,6 +23,9 @@ from helmol.errors import InputError
 COARSE = 0
 """PySCF grid level of the responses."""
 
+THIRD = 0.5
+"""What is of third order in a round, as a multiple of the 3/2 power of what the round gains, Eh^(−1/2)."""
+
 
 @dataclass(frozen=True)
 class Refined:
@@ -33,6 +36,8 @@ class Refined:
         remaining: what one more response would still gain, ``Σ f r²/(ε_a − ε_i)`` with the residual r of
             Newton's equation, Eh: how far the responses are from their end. Not what is of third order.
         gained: energy of the guess's density, minus :attr:`energy`, Eh.
+        error: estimate of the error of :attr:`energy`, Eh: :attr:`remaining`, and what is of third order,
+            which after two rounds is scaled from what the second build showed of the first round's.
         fock: Fock matrix at the refined density, to first order in its change, Eh.
         mo_energy: of the occupied orbitals, then of the empty ones, each ascending, Eh.
         mo_coeff: ``[nao, nmo]``, or ``[2, nao, nmo]``; the occupied orbitals come first.
@@ -45,6 +50,7 @@ class Refined:
     energy: float
     remaining: float
     gained: float
+    error: float
     fock: Array
     mo_energy: Array
     mo_coeff: Array
@@ -56,7 +62,15 @@ class Refined:
     __repr__ = brief
 
 
-def refine(mole: gto.Mole, level: LevelConfig, fock: Array, *, steps: int = 2, rounds: int = 1) -> Refined:
+def refine(
+    mole: gto.Mole,
+    level: LevelConfig,
+    fock: Array,
+    *,
+    steps: int = 2,
+    rounds: int = 1,
+    tolerance: float = 0.0,
+) -> Refined:
     """Take Newton steps from the density of a Fock matrix towards that of the SCF.
 
     Per round: ``F[D]`` is built once. With its orbitals made canonical among the occupied and among the
@@ -71,7 +85,8 @@ def refine(mole: gto.Mole, level: LevelConfig, fock: Array, *, steps: int = 2, r
         level: functional, grid, fitting.
         fock: PySCF's order, ``[nao, nao]``, or ``[2, nao, nao]`` of an unrestricted level, Eh.
         steps: of conjugate gradients in each round; 0: the guess's density as it is, ``E[D]`` and ``F[D]``.
-        rounds: Fock builds.
+        rounds: Fock builds, at most.
+        tolerance: of the estimated error of the energy, Eh, with which the rounds end.
 
     Raises:
         InputError: the matrix does not fit, or the numbers are negative.
@@ -94,28 +109,62 @@ def refine(mole: gto.Mole, level: LevelConfig, fock: Array, *, steps: int = 2, r
         for coeff, occ in zip(mo_coeff.reshape(n_spins, nao, -1), np.atleast_2d(mo_occ), strict=True)
     ]
     empirical, _ = dispersion(molecule_from_mole(mole), level)
-    first, responses, remaining = None, 0, 0.0
+    trace = _Trace()
     for _ in range(rounds):
         density = _density(spins, n_spins)
         potential = mf.get_veff(mole, density)
         built = np.asarray(mf.get_fock(core, overlap, potential, density))
-        energy = float(mf.energy_tot(density, core, potential)) + empirical
-        first = energy if first is None else first
+        trace.built(float(mf.energy_tot(density, core, potential)) + empirical)
         spins = _canonical(spins, built.reshape(n_spins, nao, nao))
         if not steps:
-            remaining = _gain(_gradient(spins, built.reshape(n_spins, nao, nao)), spins, built, n_spins)
+            gradient = _gradient(spins, built.reshape(n_spins, nao, nao))
+            trace.stayed(_gain(gradient, spins, built, n_spins))
             break
         respond = _response(mf, level, spins, n_spins)
         x, remaining = _newton(spins, built.reshape(n_spins, nao, nao), respond, steps, n_spins)
         spins = [_rotated(orbitals, one) for orbitals, one in zip(spins, x, strict=True)]
         change = _density(spins, n_spins) - density
         answer = respond(change)
-        energy += float((built * change).sum() + 0.5 * (answer * change).sum())
+        gain = -float((built * change).sum() + 0.5 * (answer * change).sum())
+        trace.stepped(gain, remaining, steps + 1)
         built = built + answer
-        responses += steps + 1
         spins = _canonical(spins, built.reshape(n_spins, nao, nao))
-    assert first is not None
-    return _refined(spins, built, n_spins, energy, remaining, first - energy, rounds, responses)
+        if trace.error <= tolerance:
+            break
+    coeff, occ = _orbitals(spins, n_spins)
+    levels = np.einsum("...pi,...pq,...qi->...i", coeff, built, coeff)
+    return Refined(
+        trace.energy, trace.remaining, trace.first - trace.energy, trace.error, built, levels, coeff, occ,
+        _density(spins, n_spins), trace.builds, trace.responses,
+    )  # fmt: skip
+
+
+class _Trace:
+    """Follow the energy through the rounds, and how far it may be off."""
+
+    def __init__(self) -> None:
+        self.first = self.energy = self.remaining = self.error = np.inf
+        self.builds = self.responses = 0
+        self._third, self._gain = THIRD, 0.0
+
+    def built(self, energy: float) -> None:
+        """Take the energy of a density as it was built: the last round's was right to second order only."""
+        if self.builds and self._gain > 0:
+            self._third = abs(energy - self.energy) / self._gain**1.5
+        self.builds += 1
+        self.first = energy if self.builds == 1 else self.first
+        self.energy = energy
+
+    def stayed(self, remaining: float) -> None:
+        """Take that there is no step: all that a step would gain is missing."""
+        self.remaining = self.error = remaining
+
+    def stepped(self, gain: float, remaining: float, responses: int) -> None:
+        """Take what a round has gained."""
+        self.energy -= gain
+        self.remaining, self._gain = remaining, max(gain, 0.0)
+        self.responses += responses
+        self.error = remaining + self._third * self._gain**1.5
 
 
 def forces_of(mole: gto.Mole, level: LevelConfig, refined: Refined) -> Array:
@@ -255,14 +304,3 @@ def _rotated(orbitals: tuple[Array, Array], x: Array) -> tuple[Array, Array]:
     turn[n:, :n], turn[:n, n:] = x, -x.T
     new = np.hstack([occupied, empty]) @ scipy.linalg.expm(turn)
     return new[:, :n], new[:, n:]
-
-
-def _refined(
-    spins: Spins, fock: Array, n_spins: int, energy: float, remaining: float, gained: float,
-    builds: int, responses: int,
-) -> Refined:  # fmt: skip
-    """Return the result with orbital energies of the last Fock matrix."""
-    coeff, occ = _orbitals(spins, n_spins)
-    levels = np.einsum("...pi,...pq,...qi->...i", coeff, fock, coeff)
-    density = _density(spins, n_spins)
-    return Refined(energy, remaining, gained, fock, levels, coeff, occ, density, builds, responses)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from helmol import properties
 from helmol.arrays import Array
@@ -10,6 +12,9 @@ from helmol.basis import to_house
 from helmol.brief import brief
 from helmol.predict.prediction import Prediction
 from helmol.units import DEBYE_PER_AU
+
+if TYPE_CHECKING:
+    from helmol.dft import Refined
 
 
 @dataclass(frozen=True)
@@ -21,30 +26,40 @@ class Refinement:
             expectation values of its Fock matrix, which is diagonal among the occupied and among the empty
             orbitals.
         energy: Eh, dispersion of the level included.
-        remaining: what a further response would still gain, Eh; small against the energy that is wanted, or
-            the steps were too few. What is of third order in the change comes on top.
+        remaining: what a further response would still gain, Eh.
         gained: energy of the predicted density minus :attr:`energy`, Eh.
-        forces: ``[n_atoms, 3]``, Eh/bohr, where asked for.
+        error: estimate of the error of :attr:`energy` against the SCF's, Eh.
         builds: Fock builds that it took.
         responses: linear responses, each with a coarse grid.
+        found: the same in PySCF's terms.
     """
 
     prediction: Prediction
     energy: float
     remaining: float
     gained: float
-    forces: Array | None
+    error: float
     builds: int
     responses: int
+    found: Refined = field(repr=False)
 
     __repr__ = brief
 
+    @cached_property
+    def forces(self) -> Array:
+        """Forces, ``[n_atoms, 3]``, Eh/bohr; computed when asked for, at the cost of PySCF's."""
+        room = self.prediction.pyscf_room
+        forces: Array = room.forces_of(
+            self.prediction.mole, room.level_from(self.prediction.level), self.found
+        )
+        return forces
 
-def refined(prediction: Prediction, *, steps: int, rounds: int, forces: bool) -> Refinement:
+
+def refined(prediction: Prediction, *, steps: int, rounds: int, tolerance: float) -> Refinement:
     """Refine a prediction; see :meth:`helmol.predict.Prediction.refine`."""
     room, mole, molecule = prediction.pyscf_room, prediction.mole, prediction.molecule
     level, basis = room.level_from(prediction.level), prediction.known_basis
-    found = room.refine(mole, level, prediction.fock, steps=steps, rounds=rounds)
+    found = room.refine(mole, level, prediction.fock, steps=steps, rounds=rounds, tolerance=tolerance)
     shells, charges = basis.shells(molecule.numbers), properties.nuclear_charges(molecule.numbers, basis)
     populations = properties.mulliken_charges(
         found.density, prediction.overlap, offsets=basis.offsets(molecule.numbers), charges=charges
@@ -58,5 +73,6 @@ def refined(prediction: Prediction, *, steps: int, rounds: int, forces: bool) ->
         mo_coeff=found.mo_coeff, mo_occ=found.mo_occ, charges=populations, dipole=moment,
         residual=None, moved=None,
     )  # fmt: skip
-    slope = room.forces_of(mole, level, found) if forces else None
-    return Refinement(new, found.energy, found.remaining, found.gained, slope, found.builds, found.responses)
+    return Refinement(
+        new, found.energy, found.remaining, found.gained, found.error, found.builds, found.responses, found
+    )

@@ -62,6 +62,15 @@ def test_every_step_comes_nearer(known: Known) -> None:
     assert (twice.builds, twice.responses) == (2, 10)
 
 
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-8])
+def test_rounds_end_where_the_energy_is_as_good_as_wanted(known: Known, tolerance: float) -> None:
+    fock = known.fock + 0.02 * known.noise
+    found = refine(known.mole, known.level, fock, steps=3, rounds=8, tolerance=tolerance)
+    assert found.error <= tolerance
+    assert abs(found.energy - known.energy) < tolerance
+    assert found.builds <= {1e-3: 2, 1e-5: 3, 1e-8: 4}[tolerance]
+
+
 def test_at_the_end_nothing_is_left(known: Known) -> None:
     there = known.refined(0.0, steps=2)
     assert there.energy == pytest.approx(known.energy, abs=1e-9)

@@ -9,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 import helmol
+from helmol import dft
 from helmol.cli.main import app
 from helmol.predict import PredictionFile
+from helmol.predict.prediction import Prediction
 from helmol.units import DEBYE_PER_AU
 
 XYZ = """3
@@ -135,3 +137,20 @@ def test_what_cannot_be_had_is_one_line_and_leaves_nothing(place, tmp_path, argu
     assert answer.exit_code == 1
     assert said in " ".join(answer.output.split())
     assert not (tmp_path / "p").exists()
+
+
+def test_energies_and_forces_are_those_of_dft(place):
+    out = place / "energies"
+    answer = call("predict", "organic", place / "two.xyz", "--out", out, "--properties", "energy,forces")
+    assert answer.exit_code == 0, answer.output
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    model = helmol.load("organic")
+    for row in rows:
+        prediction = Prediction.load(out / row["file"])
+        level = dft.level_from(model.domain.level)
+        mf = dft.mean_field(dft.build_mole(prediction.molecule, level), level)
+        assert float(row["energy_Eh"]) == pytest.approx(mf.kernel(), abs=4e-5)
+        assert float(row["energy_error_Eh"]) < 4e-5
+        with np.load(out / row["file"]) as arrays:
+            assert arrays["forces"] == pytest.approx(-mf.nuc_grad_method().kernel(), abs=5e-4)

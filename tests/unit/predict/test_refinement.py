@@ -25,8 +25,7 @@ def test_energy_forces_and_dipole_of_a_refined_prediction(
     dipole = np.asarray(water.mf.dip_moment(verbose=0))
     errors = []
     for steps in (0, 3):
-        found = prediction.refine(steps=steps, forces=True)
-        assert found.forces is not None
+        found = prediction.refine(steps=steps)
         errors.append(
             (
                 abs(found.energy - water.mf.e_tot),
@@ -44,7 +43,9 @@ def test_energy_forces_and_dipole_of_a_refined_prediction(
     assert "energy" in repr(found)
     twice = prediction.refine(steps=3, rounds=2)
     assert twice.energy == pytest.approx(water.mf.e_tot, abs=1e-7)
-    assert twice.forces is None
+    assert prediction.energy == pytest.approx(water.mf.e_tot, abs=4e-5)
+    assert prediction.energy_error < 4e-5
+    assert prediction.forces == pytest.approx(forces, abs=2e-4)
 
 
 def test_a_prediction_that_knows_no_level_is_refused(water: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
