@@ -158,7 +158,7 @@ def predict(
             s.result(energies)
             s.next(f"helmol evaluate {run} STORE")
             return
-        writers = _writers(
+        writers = format_writers(
             model, cubes=words(cube), spacing=cube_spacing, molden=molden, chkfile=chkfile, dos=dos
         )
         result = predict_file(
@@ -195,7 +195,7 @@ def predict(
         s.next(f"helmol guess {run} {molecules[0]}")
 
 
-def _writers(
+def format_writers(
     model: Any, *, cubes: list[str], spacing: float, molden: bool, chkfile: bool, dos: bool
 ) -> dict[str, Any]:
     """Return what writes the formats asked for, by suffix."""

@@ -9,9 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 import helmol
+from helmol import dft
 from helmol.cli.main import app
-from helmol.predict import PredictionFile
-from helmol.units import DEBYE_PER_AU
+from helmol.cli.predict import format_writers
+from helmol.model import ModelConfig, build
+from helmol.predict import PredictionFile, TrainedModel
+from helmol.predict.files import predict_file
+from helmol.target import Domain
+from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU
+from toy_store import TINY
 
 XYZ = """3
 name=water
@@ -82,7 +88,7 @@ def test_the_tables_say_what_the_model_says_in_python(everything, place):
             ("iao_charge", prediction.iao_charges),
         ):
             assert [float(entry[column]) for entry in mine] == pytest.approx(values.tolist(), abs=1e-5)
-        dipole = atoms_read.get_dipole_moment() / 0.529177210903 * DEBYE_PER_AU
+        dipole = atoms_read.get_dipole_moment() / ANGSTROM_PER_BOHR * DEBYE_PER_AU
         assert dipole == pytest.approx(prediction.dipole, abs=1e-4)
     with (everything / "bonds.csv").open() as file:
         bonds = {(row["id"], row["element_1"], row["element_2"]): row for row in csv.DictReader(file)}
@@ -115,6 +121,31 @@ def test_parts_in_one_file(place, tmp_path):
         assert arrays["mo_energy"].shape == arrays["mo_occ"].shape
         assert np.linalg.norm(arrays["dipole"]) > 1
     assert names == ["water", "formaldehyde"]
+
+
+def test_a_radical_of_an_unrestricted_model(tmp_path):
+    """A network of random weights, which adds nothing yet to its reference."""
+    config = dft.LevelConfig(xc="pbe", basis="sto-3g")
+    level, basis = dft.level_of_theory(config, method="uks"), dft.basis_set(config, {1, 8})
+    model = TrainedModel(
+        build(ModelConfig(**TINY), Domain(level, basis, "fock-minus-minao-lite", (0,), (1,)))
+    )
+    (tmp_path / "oh.xyz").write_text("2\nname=oh charge=0 spin=2\nO 0 0 0\nH 0.1 0 0.96\n")
+    writers = format_writers(
+        model, cubes=["homo", "spin", "lumo-beta"], spacing=0.8, molden=False, chkfile=True, dos=True
+    )
+    result = predict_file(
+        model, tmp_path / "oh.xyz", out=tmp_path / "p", properties=["spins", "charges"], writers=writers
+    )
+    assert result["n_molecules"] == 1
+    cubes = ("homo-alpha.cube", "homo-beta.cube", "spin.cube", "lumo-beta.cube")
+    suffixes = {*cubes, "chk", "dos.png", "npz"}
+    names = {"summary.csv", "atoms.csv", *(f"oh.{suffix}" for suffix in suffixes)}
+    assert {path.name for path in (tmp_path / "p").iterdir()} == names
+    with (tmp_path / "p/atoms.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for column, total in (("mulliken_spin", 1), ("lowdin_spin", 1), ("iao_charge", 0)):
+        assert sum(float(row[column]) for row in rows) == pytest.approx(total, abs=1e-6)
 
 
 @pytest.mark.parametrize(
