@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -313,10 +313,7 @@ class Run:
         # Again, too, what could not be had: it may be for lack of a package.
         lacking = missing_attributes(data, self.properties)
         if lacking and whole:
-            prediction = self._loaded(name, data)
-            if prediction.basis is None:
-                return None  # of helmol 0.1
-            if found := attributes(prediction, lacking):
+            if found := attributes(self._loaded(name, data), lacking):
                 asked = dict.fromkeys([*tried, *self.properties])
                 data |= {**found, "properties": np.array([*asked], dtype=np.str_)}
                 self.kept.write(name, data)
@@ -324,9 +321,14 @@ class Run:
         return without_large(data)
 
     def _loaded(self, name: str, data: Mapping[str, Values]) -> Prediction:
-        """Return the prediction that arrays make."""
+        """Return the prediction that arrays of this model make."""
         where = str(self.out / self.kept.file(name))
-        return Prediction.from_arrays(data, id=str(data.get("id", name)), where=where)
+        found = Prediction.from_arrays(data, id=str(data.get("id", name)), where=where)
+        if found.basis is None:
+            # Results of helmol 0.1 do not say it.
+            domain = self.model.domain
+            found = replace(found, basis=domain.basis.part(found.molecule.numbers), level=domain.level)
+        return found
 
     def write_missing(self, name: str, prediction: Prediction | None) -> None:
         """Write in other formats what only the arrays say, of this call or an earlier one."""
