@@ -39,3 +39,15 @@ class TrainingError(HelmolError):
 
 class DivergedError(TrainingError):
     """A training run whose loss stays non-finite: its settings are at fault, not the machine."""
+
+
+class LostError(TrainingError):
+    """A training in several processes of which one has ended without a word."""
+
+
+class ElsewhereError(TrainingError):
+    """Another process of the same run has failed and says why; this one has nothing to add."""
+
+
+class StoppedError(HelmolError):
+    """Work that a signal (SIGTERM, SIGUSR1) has ended in good order: the same command goes on with it."""

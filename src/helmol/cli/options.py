@@ -28,7 +28,7 @@ Strict = Annotated[
 
 def results_folder(run: Path, word: str) -> Path:
     """Return the folder for results about a model: inside its own, or NAME-word in this one."""
-    return run / word if run.exists() else Path(f"{run}-{word}")
+    return run / word if run.exists() else Path(f"{run.name}-{word}")
 
 
 def part(shard: str | None) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from helmol.errors import HelmolError, InputError
+from helmol.errors import ElsewhereError, HelmolError, InputError, StoppedError
 from helmol.letters import Lines, shown
 from helmol.repeats import filtered
 
@@ -27,6 +27,10 @@ LEFT_OUT = {"ase": "ASE", "pyscf": "PySCF"}
 
 SKIPPED = 3
 """Exit code of a verb that did its work, but not on every item."""
+STOPPED = 75
+"""Exit code after SIGTERM or SIGUSR1, when all is saved: EX_TEMPFAIL of ``sysexits.h``, *try again*."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 MOST_SHOWN = 30
 """Rows of the table of what was skipped; all of them are in ``--json``."""
 
@@ -103,7 +107,8 @@ def session(
     """Run a verb: configure logging, turn errors into one line and an exit code.
 
     Exit codes: 1 for an error (``HelmolError``, a full disk, a fault of helmol), 3 where the work is done but
-    something was skipped, 130 for Ctrl-C.
+    something was skipped, 75 where a signal has stopped a training that can go on, 130 for Ctrl-C. Of several
+    processes one says why they end.
     The traceback goes to ``log_file``, or to a file in the temporary folder that the line names.
     """
     logs = _configure_logging(verbose)
@@ -114,7 +119,9 @@ def session(
         yield started
     except KeyboardInterrupt:
         typer.echo(f"helmol {verb}: interrupted; what was finished is kept", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
+    except ElsewhereError as error:
+        raise typer.Exit(exit_code(error.__cause__)) from None
     except Exception as error:
         logs.close()
         raise typer.Exit(fail(f"helmol {verb}", error, log_file)) from None
@@ -136,7 +143,14 @@ def fail(program: str, error: Exception, log_file: Path | None = None) -> int:
         text = f"{_reason(error)} (traceback: {where})"
     text = shown(" ".join(text.split()))
     typer.echo(f"{program}: {text if len(text) <= LONGEST else text[:LONGEST] + '…'}", err=True)
-    return 1
+    return exit_code(error)
+
+
+def exit_code(error: BaseException | None) -> int:
+    """Return the exit code of a verb that ends with an exception."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return STOPPED if isinstance(error, StoppedError) else 1
 
 
 def _reason(error: Exception) -> str:

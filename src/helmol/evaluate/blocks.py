@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from helmol.arrays import Array, IntArray
@@ -24,6 +26,15 @@ class BlockErrors:
         ]
         size = (2, len(self._kinds), len(self._kinds))
         self._sum, self._count = np.zeros(size), np.zeros(size)
+
+    @classmethod
+    def joined(cls, parts: Sequence[BlockErrors]) -> BlockErrors:
+        """Return the sums over the molecules of several, in the same basis."""
+        whole = cls(parts[0]._basis)
+        for part in parts:
+            whole._sum += part._sum
+            whole._count += part._count
+        return whole
 
     def add(self, difference: Array, numbers: IntArray) -> tuple[float, float | None]:
         """Add one molecule.

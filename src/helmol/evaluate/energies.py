@@ -91,12 +91,23 @@ def energy_errors(
 
 
 def predict_labels(
-    model: Model, labels: Sequence[EnergyLabel], *, max_edges: int = 20_000
+    model: Model,
+    labels: Sequence[EnergyLabel],
+    *,
+    max_edges: int = 20_000,
+    among: Sequence[EnergyLabel] | None = None,
 ) -> list[PredictedEnergy]:
-    """Predict energies, and forces where the model knows them and every molecule has labels of them."""
+    """Predict energies, and forces where the model knows them and every molecule has labels of them.
+
+    Args:
+        model: with an energy head.
+        labels: the molecules.
+        max_edges: atom pairs per batch.
+        among: all molecules, where ``labels`` are some of those that are compared together.
+    """
     from helmol.model import predict_energies
 
-    forces = not _why_no_forces(model, labels)
+    forces = not _why_no_forces(model, labels if among is None else among)
     molecules = [label.molecule for label in labels]
     return predict_energies(model, molecules, forces=forces, max_edges=max_edges)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -77,6 +78,27 @@ class ErrorTable:
             else:
                 row |= dict.fromkeys(NEEDS_OVERLAP, float("nan"))
             self._rows.setdefault(name, []).append(row)
+
+    @classmethod
+    def joined(cls, tables: Sequence[ErrorTable]) -> ErrorTable:
+        """Return one table of what several have collected, each of molecules of its own.
+
+        Molecules come in the order of the tables by turns, the first of each first.
+        """
+        first, *others = tables
+        if not others:
+            return first
+        whole = cls(first._basis, level=first._level, orbital_energies=first._diagonalise)
+        whole._missing = {key: why for table in reversed(tables) for key, why in table._missing.items()}
+        for name in dict.fromkeys(name for table in tables for name in table._rows):
+            parts = [table._rows.get(name, []) for table in tables]
+            turns = itertools.zip_longest(*parts)
+            whole._rows[name] = [row for turn in turns for row in turn if row is not None]
+            whole._flags[name] = [flag for table in tables for flag in table._flags.get(name, [])]
+            blocks = [table._blocks[name] for table in tables if name in table._blocks]
+            if blocks:
+                whole._blocks[name] = BlockErrors.joined(blocks)
+        return whole
 
     def summary(self, name: str) -> dict[str, Any]:
         """Return the table of one prediction: metrics, a 95 % interval, where errors sit, odd gaps.

@@ -246,7 +246,7 @@ def read_group(file: h5py.File, name: str, path: Path) -> dict[str, Values]:
             if data.compression is None and data.size * data.dtype.itemsize > largest:
                 raise InputError(f"{path}, {name}: {key} claims more bytes than the file has: damaged")
             found[key] = data[()]
-        for key in {"flags", "properties"} & {*found}:
+        for key in {"flags", "new_pairs", "properties"} & {*found}:
             found[key] = np.array(json.loads(str(found[key])), dtype=np.str_)
         for key in TRIANGLES:
             if f"{key}_triangle" in found:

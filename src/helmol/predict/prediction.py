@@ -52,6 +52,7 @@ class Prediction:
         moved: electrons that the first SCF step moves from the predicted density, with ``residual``.
         basis: shells of the molecule's elements.
         level: level of theory of the model, for all that PySCF is asked about.
+        new_pairs: elements of which the model has seen no two atoms in one molecule (``N-P``).
     """
 
     id: str
@@ -68,6 +69,7 @@ class Prediction:
     moved: float | None = None
     basis: BasisSet | None = None
     level: LevelOfTheory | None = None
+    new_pairs: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         kind = "unrestricted, " if self.fock.ndim == 3 else ""
@@ -81,8 +83,8 @@ class Prediction:
 
     @cached_property
     def flags(self) -> tuple[str, ...]:
-        """What about the state somebody should look at, in words; empty if nothing is odd."""
-        return state_flags(self.gap, self.moved, float(self.mo_occ.sum()))
+        """What about the prediction somebody should look at, in words; empty if nothing is odd."""
+        return all_flags(self.gap, self.moved, float(self.mo_occ.sum()), self.new_pairs)
 
     @cached_property
     def homo(self) -> float:
@@ -237,6 +239,8 @@ class Prediction:
         for name, said in (("basis", self.basis), ("level", self.level)):
             if said is not None:
                 result[name] = np.array(json.dumps(said.to_json()))
+        if self.new_pairs:
+            result["new_pairs"] = np.array(self.new_pairs, dtype=np.str_)
         result["flags"] = np.array(self.flags, dtype=np.str_)
         return result
 
@@ -282,6 +286,7 @@ class Prediction:
                 moved=None if "moved" not in arrays else float(arrays["moved"]),
                 basis=BasisSet.from_json(said["basis"]) if "basis" in said else None,
                 level=LevelOfTheory.from_json(said["level"]) if "level" in said else None,
+                new_pairs=new_pairs(arrays),
             )
 
 
@@ -292,9 +297,17 @@ def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], *, compress: b
         write(file, allow_pickle=False, **arrays)
 
 
-def state_flags(gap: float, moved: float | None, n_electrons: float) -> tuple[str, ...]:
-    """Return what about a predicted state somebody should look at, in words."""
-    found = (properties.gap_flag(gap), properties.density_flag(moved, n_electrons))
+def new_pairs(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str, ...]:
+    """Return the pairs of elements in the arrays of a prediction that were new to the model."""
+    return tuple(str(pair) for pair in arrays.get("new_pairs", ()))
+
+
+def all_flags(
+    gap: float, moved: float | None, n_electrons: float, pairs: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return what about a prediction somebody should look at, in words."""
+    new = f"the model has not seen {', '.join(pairs)} in one molecule" if pairs else None
+    found = (properties.gap_flag(gap), properties.density_flag(moved, n_electrons), new)
     return tuple(flag for flag in found if flag is not None)
 
 

@@ -20,7 +20,7 @@ from helmol import structures
 from helmol.elements import SYMBOLS
 from helmol.errors import InputError
 from helmol.files import replacing
-from helmol.predict.prediction import state_flags
+from helmol.predict.prediction import all_flags, new_pairs
 from helmol.properties import frontier
 from helmol.system import Molecule
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU, EV_PER_HARTREE
@@ -163,7 +163,7 @@ def summary_row(id: str, molecule: Molecule, file: str, arrays: Arrays) -> dict[
         "dipole_debye": float(np.linalg.norm(arrays["dipole"])) if "dipole" in arrays else None,
         "residual_Eh": float(arrays["residual"]) if "residual" in arrays else None,
         "moved": moved,
-        "flags": "; ".join(state_flags(lumo - homo, moved, float(arrays["mo_occ"].sum()))),
+        "flags": "; ".join(all_flags(lumo - homo, moved, float(arrays["mo_occ"].sum()), new_pairs(arrays))),
     }
     if "quadrupole" in arrays:
         row |= dict(zip(QUADRUPOLE, arrays["quadrupole"][np.triu_indices(3)].tolist(), strict=True))

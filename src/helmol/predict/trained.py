@@ -22,6 +22,7 @@ from helmol.damage import one_line
 from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, HelmolError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS
 from helmol.system import Molecule, Sample
 
@@ -106,6 +107,7 @@ class TrainedModel:
     ) -> list[Prediction]: ...
     @overload
     def predict(self, what: Any, *, residual: bool = ..., max_edges: int = ...) -> Prediction: ...
+    @in_one_call()
     def predict(
         self, what: Any, *, residual: bool = False, max_edges: int = 20000
     ) -> Prediction | list[Prediction]:
@@ -136,6 +138,7 @@ class TrainedModel:
             predictions.append(found)
         return predictions if several else predictions[0]
 
+    @in_one_call()
     def predict_each(
         self, what: Sequence[Any], *, residual: bool = False, max_edges: int = 20000
     ) -> list[Prediction | HelmolError]:
@@ -257,6 +260,8 @@ class TrainedModel:
                 level=self.domain.level,
                 id=query.id,
             )
+            if pairs := self.domain.new_pairs(query.molecule):
+                prediction = replace(prediction, new_pairs=pairs)
             return self._checked(prediction, query) if residual else prediction
         except FAULTS as error:
             return _named(error)

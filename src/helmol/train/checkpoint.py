@@ -2,16 +2,20 @@
 
 ``last`` holds ``model.safetensors`` and ``model.json`` (the averaged weights, a model like any other),
 ``state.safetensors`` (weights, optimizers, random state) and ``state.json`` (counters, digests of the
-tensors and of itself). ``best`` holds the model and ``validation.json``.
+tensors and of itself). ``best`` holds the model and ``validation.json``. ``last-1``, ``last-2`` … are those
+that ``last`` was before.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
+import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +25,20 @@ from torch import Tensor
 
 from helmol.damage import understood
 from helmol.digests import read_described, write_described
-from helmol.errors import TrainingError
+from helmol.errors import HelmolError, TrainingError
 
 NEW, OLD = ".new", ".old"
+DAMAGED = "damaged"
+"""Name of a checkpoint that could not be read when a run went on from an earlier one."""
+
+log = logging.getLogger("helmol.train")
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path, *, n_earlier: int = 0) -> Iterator[Path]:
     """Yield an empty folder beside ``folder`` that takes its place when the block ends well.
+
+    The old one becomes ``NAME-1``, that ``NAME-2`` and so on, as many as ``n_earlier``.
 
     At every moment either the old or the new folder is complete on the disk; :func:`recover` puts it in
     place after a crash between the two renames. On an error (a full disk, Ctrl-C) the old one stays.
@@ -57,7 +67,67 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         recover(folder)
         raise
+    # The new one is in place: what fails now costs an earlier one at most.
+    with suppress(OSError):
+        _push(old, [folder.with_name(f"{folder.name}-{k}") for k in range(1, n_earlier + 1)])
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _push(newest: Path, places: list[Path]) -> None:
+    """Rename a folder to the first of some places, what is there to the second, and so on."""
+    if not places or not newest.exists():
+        return
+    shutil.rmtree(places[-1], ignore_errors=True)
+    for path, further in reversed(list(itertools.pairwise(places))):
+        if path.exists():
+            path.rename(further)
+    newest.rename(places[0])
+
+
+def earlier(folder: Path) -> list[Path]:
+    """Return what a checkpoint was before, the latest first."""
+    pattern = re.compile(re.escape(folder.name) + r"-(\d+)")
+    found = {
+        int(match[1]): path
+        for path in (folder.parent.iterdir() if folder.parent.is_dir() else ())
+        if (match := pattern.fullmatch(path.name))
+    }
+    return [found[k] for k in sorted(found)]
+
+
+def settle(folder: Path, check: Callable[[Path], object]) -> None:
+    """Put the latest checkpoint that can be read in the place of one that cannot; say so.
+
+    The damaged one is kept beside it. Where none can be read everything stays as it is.
+
+    Args:
+        folder: the checkpoint.
+        check: raises a :class:`helmol.errors.HelmolError` if one cannot be read.
+    """
+    before = earlier(folder)
+    if not before:
+        return
+    unreadable: list[tuple[Path, str]] = []
+    for path in [folder, *before] if folder.exists() else before:
+        try:
+            check(path)
+        except HelmolError as error:
+            unreadable.append((path, " ".join(str(error).split())))
+            continue
+        if path == folder:
+            return
+        aside = folder.with_name(DAMAGED)
+        for number, (damaged, reason) in enumerate(unreadable):
+            log.warning("the checkpoint %s is skipped: %s", damaged, reason)
+            if number == 0:
+                shutil.rmtree(aside, ignore_errors=True)
+                damaged.rename(aside)
+                log.warning("it is kept as %s", aside)
+            else:
+                shutil.rmtree(damaged, ignore_errors=True)
+        path.rename(folder)
+        log.warning("the run goes on from the checkpoint before it, %s", path.name)
+        return
 
 
 def recover(folder: Path) -> None:

@@ -238,6 +238,8 @@ class RunConfig(Config):
     """Steps between validations."""
     checkpoint_every: int = Field(200, ge=1, le=1_000_000_000)
     """Steps between checkpoints."""
+    keep_checkpoints: int = Field(2, ge=1, le=1000)
+    """Checkpoints to go on from that are kept: ``last`` and those before it, in case it is damaged."""
     max_skipped: int = Field(10, ge=1, le=1_000_000)
     """Steps in a row with a non-finite loss or gradient after which the run gives up; each is skipped."""
 

@@ -2,7 +2,8 @@
 
 The order is one endless stream: epoch e is a permutation drawn from (seed, e). A batch takes from the
 stream until the budget of edges is full, so every batch is full, also across the end of an epoch. Where
-the stream stands is one number, and the batch of a step depends on nothing else.
+the stream stands is one number, and the batch of a step depends on nothing else: not on how many processes
+share it either.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from helmol.basis import BasisSet
 from helmol.elements import SYMBOLS
 from helmol.errors import ConfigError, HelmolError, InputError
 from helmol.evaluate.energies import EnergyLabel, read_label
-from helmol.graph import Item
+from helmol.graph import Batch, Item, collate
 from helmol.progress import Progress
 from helmol.store import Store
 from helmol.store.columns import REFERENCE
 from helmol.store.split import random_split
 from helmol.system import Molecule, outdated_references
-from helmol.target import Domain, Part, needed_references, reference_name, stored_items
+from helmol.target import Domain, Part, element_pairs, needed_references, reference_name, stored_items
 from helmol.target.matrix import DEFAULT_TARGET, needs_overlap
 from helmol.train.config import DataConfig
 from helmol.train.plan import Plan
+from helmol.train.ranks import ALONE, Ranks, collected, spread
 
 log = logging.getLogger("helmol.train")
 
@@ -84,6 +86,10 @@ def choose_split(store: Store, config: DataConfig) -> Split:
     return Split(sorted(train, key=order.__getitem__), sorted(val, key=order.__getitem__))
 
 
+N_LOOKED_AT = 200
+"""Batches that are looked at to say how evenly they are shared."""
+
+
 class MoleculeStream:
     """Say which molecules the next batch holds.
 
@@ -123,6 +129,63 @@ class MoleculeStream:
             self._epoch = epoch
             self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._costs))
         return self._order
+
+
+@dataclass(frozen=True)
+class Share:
+    """Hold what one process has of a batch.
+
+    Attributes:
+        batch: its molecules.
+        places: which training molecules these are.
+        n_molecules: of the whole batch.
+        idle: whether there are fewer molecules than processes, and this one goes through the cheapest of
+            another, which does not count, to take part in what all do.
+    """
+
+    batch: Batch
+    places: list[int]
+    n_molecules: int
+    idle: bool = False
+
+
+class ShareStream(MoleculeStream):
+    """Say which molecules of the next batch are this process's; shares are alike in edges.
+
+    Args:
+        costs: directed edges of each molecule.
+        budget: edges per batch, of all processes together.
+        seed: seed of the order.
+        ranks: the processes.
+    """
+
+    def __init__(self, costs: Sequence[int], *, budget: int, seed: int, ranks: Ranks = ALONE) -> None:
+        super().__init__(costs, budget=budget, seed=seed)
+        self._ranks = ranks
+
+    def share(self, drawn: int, items: ItemCache) -> Share:
+        """Return this process's share of the batch that follows after ``drawn`` molecules."""
+        whole = self.take(drawn)
+        own = [whole[k] for k in self._divided(whole)[self._ranks.rank]]
+        places = own or [min(whole, key=self._costs.__getitem__)]
+        return Share(collate(items.many(places)), places, len(whole), idle=not own)
+
+    def imbalance(self, n_batches: int = N_LOOKED_AT) -> float:
+        """Return by how much the edges of the fullest share exceed the mean, in units of it.
+
+        Args:
+            n_batches: the mean is over so many at the start.
+        """
+        drawn, excess = 0, []
+        for _ in range(n_batches):
+            whole = self.take(drawn)
+            drawn += len(whole)
+            loads = [sum(self._costs[whole[k]] for k in some) for some in self._divided(whole)]
+            excess.append(max(loads) / (sum(loads) / len(loads)) - 1)
+        return float(np.mean(excess))
+
+    def _divided(self, whole: list[int]) -> list[list[int]]:
+        return self._ranks.shares([self._costs[k] for k in whole])
 
 
 class ItemCache(Sequence[Item]):
@@ -220,8 +283,10 @@ class TrainingData:
     energies: list[EnergyLabel]
 
 
-def prepare_data(store: Store, plan: Plan, split: Split) -> TrainingData:
+def prepare_data(store: Store, plan: Plan, split: Split, ranks: Ranks = ALONE) -> TrainingData:
     """Read and prepare every training molecule once, and check the validation molecules.
+
+    Of several processes each prepares a share, and all know the molecules of all.
 
     Raises:
         InputError: a missing reference matrix, energy or forces, or a validation molecule with an element,
@@ -248,12 +313,14 @@ def prepare_data(store: Store, plan: Plan, split: Split) -> TrainingData:
 
     portions = _portions(store, rows)
     items = ItemCache(load, portions, megabytes=config.data.cache_mb)
-    molecules, n_edges = [], []
-    with Progress("Prepare", total=len(items), unit="molecules") as bar:
-        for item in items:
-            molecules.append(item.molecule)
-            n_edges.append(item.n_edges)
-            bar.advance()
+    own = spread(portions, ranks)
+    found: list[list[tuple[Molecule, int]]] = []
+    with Progress("Prepare", total=sum(map(len, own)), unit="molecules") as bar:
+        for portion in own:
+            found.append([(item.molecule, item.n_edges) for item in items.many(portion)])
+            bar.advance(len(portion))
+    pairs = [pair for some in collected(ranks.gather(found)) for pair in some]
+    molecules, n_edges = [molecule for molecule, _ in pairs], [n for _, n in pairs]
     domain = training_domain(store, plan, molecules, learnt)
     for identity, row in zip(split.val, held_out, strict=True):
         try:
@@ -333,6 +400,7 @@ def training_domain(store: Store, plan: Plan, molecules: Sequence[Molecule], tar
     """
     elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
     states = {(molecule.charge, molecule.spin) for molecule in molecules}
+    pairs = set().union(*(element_pairs(molecule) for molecule in molecules))
     basis = BasisSet(store.basis.name, {z: store.basis.elements[z] for z in elements})
     if plan.source is not None:
         who, learnt, heads = plan.source.path, plan.source.domain, plan.source.network.heads
@@ -351,8 +419,9 @@ def training_domain(store: Store, plan: Plan, molecules: Sequence[Molecule], tar
                 )
             basis = learnt.basis
             states |= {*(learnt.states or itertools.product(learnt.charges, learnt.spins))}
+            pairs = {*learnt.pairs} | pairs if learnt.pairs else set()
         mine, theirs = ((level.xc_resolved, level.dispersion) for level in (store.level, learnt.level))
         if mine != theirs:
             log.warning("init learnt at %s, the data are %s", learnt.level.label, store.level.label)
     charges, spins = (tuple(sorted(set(values))) for values in zip(*states, strict=True))
-    return Domain(store.level, basis, target, charges, spins, tuple(sorted(states)))
+    return Domain(store.level, basis, target, charges, spins, tuple(sorted(states)), tuple(sorted(pairs)))

@@ -16,6 +16,7 @@ from helmol.store import Store
 from helmol.system import Sample
 from helmol.target import damped, reference_matrix, reference_name
 from helmol.train.folder import RECORD
+from helmol.train.ranks import ALONE, Ranks
 from helmol.train.state import replace_model
 
 FLOORS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -72,14 +73,18 @@ class FloorChoice:
         store: where the validation molecules are.
         ids: of the validation molecules.
         n_molecules: how many of them are looked at.
+        ranks: processes with the same model; the first looks.
     """
 
-    def __init__(self, store: Store, ids: Sequence[str], *, n_molecules: int = FEW) -> None:
-        self._basis, self._samples = store.basis, _some(store, ids[:n_molecules])
+    def __init__(
+        self, store: Store, ids: Sequence[str], *, n_molecules: int = FEW, ranks: Ranks = ALONE
+    ) -> None:
+        self._basis, self._ranks = store.basis, ranks
+        self._samples = _some(store, ids[:n_molecules]) if ranks.first else []
 
     def __call__(self, model: Model) -> dict[str, Any]:
         """Set the floor and return what :func:`best_floor` says."""
-        found = best_floor(model, self._samples, self._basis)
+        found = self._ranks.from_first(lambda: best_floor(model, self._samples, self._basis))
         model.fock_target.overlap_floor.fill_(found["floor"])
         return found
 

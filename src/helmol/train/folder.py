@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,12 +20,15 @@ from helmol.errors import ConfigError, InputError
 from helmol.files import entries, plain, write_json, write_text
 from helmol.letters import Lines
 from helmol.repeats import filtered
-from helmol.train.checkpoint import NEW, OLD, recover
+from helmol.train.checkpoint import DAMAGED, NEW, OLD, earlier, recover, settle
 from helmol.train.updates import SCHEMA
 
 log = logging.getLogger("helmol.train")
 
-FREE_TO_CHANGE = ("data.store", "data.cache_mb", "run.device", "run.n_threads", "run.checkpoint_every")
+FREE_TO_CHANGE = (
+    "data.store", "data.cache_mb", "run.device", "run.n_threads", "run.checkpoint_every",
+    "run.keep_checkpoints",
+)  # fmt: skip
 """Keys that may differ when a run is resumed: a store may have moved (its content hash must agree); the
 others change no number but for rounding."""
 
@@ -35,30 +37,19 @@ SPLIT = "split.json"
 RECORD, BASELINES = "overlap_floor.json", "baselines.json"
 """What was chosen at the end of a run, and what it has to beat."""
 
-RESULTS = ("card.md", "plots/learning_curve.png", RECORD, BASELINES)
-"""What a run leaves at its end, besides its checkpoints."""
+NOT_FINITE = "not_finite.json"
+"""The latest batch whose loss or gradient was not finite, and which of its molecules alone make it so."""
+
+RESULTS = ("card.md", "plots/learning_curve.png", RECORD, BASELINES, NOT_FINITE)
+"""What a run leaves, besides its checkpoints."""
 
 OWN = (
     "config.yaml", SPLIT, "environment.json", "log.txt", "metrics.csv", "card.md", "plots", RECORD,
-    BASELINES,
+    BASELINES, NOT_FINITE,
 )  # fmt: skip
 """What may stand in a folder in which a run begins: an earlier one left it whose checkpoints are gone."""
 
 CHECKPOINTS = ("last", "best")
-
-
-def refuse_several_processes() -> None:
-    """Refuse to train in one of several processes that would all write one folder.
-
-    Raises:
-        ConfigError: a launcher (torchrun, accelerate, mpirun with its variables) has started several.
-    """
-    size = os.environ.get("WORLD_SIZE", "1").strip()
-    if size not in ("", "1"):
-        raise ConfigError(
-            f"this is one of {size} processes (WORLD_SIZE), and each would train the whole run: training "
-            "uses one process; start 'helmol train' without torchrun"
-        )
 
 
 def check_place(folder: Path, resume: str) -> None:
@@ -74,16 +65,24 @@ def check_place(folder: Path, resume: str) -> None:
         raise InputError(f"{folder} is a file: give a folder for the run with --out")
 
 
-def open_folder(folder: Path, resume: str) -> bool:
+def open_folder(folder: Path, resume: str, check: Callable[[Path], object]) -> bool:
     """Make sure a run may use a folder, which is held; return whether there is a checkpoint to resume.
 
-    What a run leaves that was stopped before its first checkpoint blocks no other.
+    What a run leaves that was stopped before its first checkpoint blocks no other. A last checkpoint that is
+    damaged gives way to the one before it, where there is one.
+
+    Args:
+        folder: of the run.
+        resume: ``auto`` or ``never``.
+        check: raises a HelmolError for a checkpoint that cannot be read.
 
     Raises:
         InputError: the folder holds something else, or a run that may not be resumed.
     """
     for name in CHECKPOINTS:
         recover(folder / "checkpoints" / name)
+    if resume == "auto":
+        settle(folder / "checkpoints" / "last", check)
     if (folder / "checkpoints" / "last").exists():
         if resume == "never":
             raise InputError(f"{folder} holds a run: choose another --out, or --resume auto to go on with it")
@@ -101,7 +100,8 @@ def open_folder(folder: Path, resume: str) -> bool:
 
 def _is_checkpoints(path: Path) -> bool:
     """Return whether a path is the folder of a run's checkpoints, and holds nothing else."""
-    names = {name + suffix for name in CHECKPOINTS for suffix in ("", NEW, OLD)}
+    names = {name + suffix for name in CHECKPOINTS for suffix in ("", NEW, OLD)} | {DAMAGED}
+    names |= {before.name for before in earlier(path / "last")}
     return path.name == "checkpoints" and path.is_dir() and {p.name for p in entries(path)} <= names
 
 
@@ -123,19 +123,21 @@ def environment(device: torch.device) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
     return {
         "versions": versions,
         "commit": _commit(),
         "platform": platform.platform(),
         "device": device.type,
-        "device_name": name,
+        "device_name": device_name(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called by its maker."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:
@@ -163,7 +165,7 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path
     """
     way_out = "restore it to resume, or train anew with another --out"
     with understood(f"the training state in {folder}"):
-        old, new = BEFORE | _flat(dict(saved["config"])), _flat(plain(now["config"]))
+        old, new = BEFORE | flat(dict(saved["config"])), flat(plain(now["config"]))
     for key in sorted(old.keys() | new.keys()):
         if key not in FREE_TO_CHANGE and old.get(key) != new.get(key):
             raise ConfigError(
@@ -199,11 +201,11 @@ def check_split(folder: Path, split: Mapping[str, list[str]]) -> None:
             )
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested keys as ``key.sub``."""
     result: dict[str, Any] = {}
     for key, value in data.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return result
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a step, so that a checkpoint never holds half of one."""
+"""Signals that wait for the end of a step, so that a checkpoint never holds half of one."""
 
 from __future__ import annotations
 
@@ -11,27 +11,33 @@ from types import FrameType
 
 log = logging.getLogger("helmol.train")
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C; what ends a job, and what schedulers send before."""
+
 
 @contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether Ctrl-C was pressed; a second Ctrl-C interrupts at once.
+def deferred_stop() -> Iterator[Callable[[], int]]:
+    """Yield a function that returns the signal that asked to stop, 0 if none did.
 
-    Outside the main thread signals cannot be caught and the function always says no.
+    A second Ctrl-C interrupts at once. Outside the main thread signals cannot be caught and the function
+    always returns 0.
     """
-    pressed = False
+    asked = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        pressed = True
-        log.info("stopping after this step (Ctrl-C again: at once, without a checkpoint)")
+        if not asked and number == signal.SIGINT:
+            log.info("stopping after this step (Ctrl-C again: at once, without a checkpoint)")
+        asked = asked or number
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: 0
         return
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in STOPS}
     try:
-        yield lambda: pressed
+        yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

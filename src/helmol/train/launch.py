@@ -6,26 +6,28 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from helmol.damage import read_json, understood
-from helmol.devices import resolve_device
 from helmol.digests import read_description
 from helmol.errors import TrainingError
 from helmol.evaluate import METRICS
 from helmol.evaluate.remarks import no_better
 from helmol.files import plain, write_json
-from helmol.graph import Batch, collate
+from helmol.graph import collate
 from helmol.locks import Claim
 from helmol.model import Model, load_model
 from helmol.store import Store
 from helmol.train import metrics
+from helmol.train.checkpoint import DAMAGED, earlier
 from helmol.train.config import RunConfig, TrainConfig
-from helmol.train.data import MoleculeStream, TrainingData, choose_split, prepare_data
+from helmol.train.data import Share, ShareStream, TrainingData, choose_split, prepare_data
+from helmol.train.facts import check_alike, facts, introduce
 from helmol.train.floor import FloorChoice, settle_floor
 from helmol.train.fock_loss import training_orbitals
 from helmol.train.folder import (
@@ -40,15 +42,15 @@ from helmol.train.folder import (
     environment,
     logging_to,
     open_folder,
-    refuse_several_processes,
     trained_on,
 )
 from helmol.train.loop import Wiring, keep_if_best, train
 from helmol.train.objective import CRITERIA, criterion, objective
 from helmol.train.plan import Plan, make_plan
+from helmol.train.ranks import ALONE, Ranks, joined
 from helmol.train.report import errors_text, plot_learning_curve, write_card
 from helmol.train.start import starting_model
-from helmol.train.state import Counters, TrainingState, read_record
+from helmol.train.state import Counters, TrainingState, check_whole, read_record
 from helmol.train.validation import (
     EnergyValidation,
     Together,
@@ -60,13 +62,19 @@ from helmol.train.validation import (
 log = logging.getLogger("helmol.train")
 
 
-def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, Any]:
+def run(
+    config: TrainConfig, *, out: Path, resume: str = "auto", ranks: Ranks | None = None
+) -> dict[str, Any]:
     """Train a model, or go on with a run that was interrupted.
+
+    In every one of several processes that ``torchrun`` has started, call it with the same arguments.
 
     Args:
         config: what to train on what.
         out: run folder.
         resume: ``auto`` goes on from ``checkpoints/last`` if there is one; ``never`` wants a new folder.
+        ranks: the processes that train it together, from :func:`helmol.train.ranks.joined`; found out unless
+            they are given.
 
     Returns:
         ``run``, ``finished``, ``resumed_from`` (step, or ``None``), ``steps``, ``skipped_steps``,
@@ -81,55 +89,78 @@ def run(config: TrainConfig, *, out: Path, resume: str = "auto") -> dict[str, An
         InputError, StoreError: the data or the folder cannot be used.
         BusyError: another process trains in ``out``.
         TrainingError: the run diverged, or a checkpoint cannot be written or read.
+        StoppedError: SIGTERM or SIGUSR1; ``checkpoints/last`` holds the last finished step.
     """
     out = Path(out)
-    refuse_several_processes()
     check_place(out, resume)
-    with Claim(out, folder=True):
-        return _run(config, out, resume)
+    with ExitStack() as stack:
+        ranks = stack.enter_context(joined()) if ranks is None else ranks
+        if ranks.first:
+            stack.enter_context(Claim(out, folder=True))
+        return _run(config, out, resume, ranks)
 
 
-def _run(config: TrainConfig, out: Path, resume: str) -> dict[str, Any]:
+def _run(config: TrainConfig, out: Path, resume: str, ranks: Ranks) -> dict[str, Any]:
     """Train in a folder that is held."""
     plan = make_plan(config)
     settings = plan.resolved()
-    resuming = open_folder(out, resume)
-    last = out / "checkpoints" / "last"
+    resuming = ranks.from_first(lambda: open_folder(out, resume, check_whole))
     if resuming:
-        fingerprint, counters = read_record(last)
+        fingerprint, counters = ranks.from_first(lambda: read_record(out / "checkpoints" / "last"))
         check_same(fingerprint, {"config": settings}, folder=out)
         if counters.finished:
-            log.info("the run in %s is finished: nothing to do", out)
-            _check_data(out, config.data.store, settings, fingerprint)
-            # Killed just before, or of before it was done.
-            unsettled = config.task != "energy" and not (out / RECORD).exists()
-            if unsettled or (config.data.store.exists() and not (out / BASELINES).exists()):
-                with Store.open(config.data.store) as store, torch_settings(config.run) as device:
-                    _complete(out, config, store, trained_on(out)["val"], device)
-            counters = _counters(out)
-            return _finish(out, config, counters, resumed_from=counters.step)
-    with Store.open(config.data.store) as store, torch_settings(config.run) as device:
+            return ranks.from_first(lambda: _finished(out, config, settings, fingerprint))
+    with Store.open(config.data.store) as store, torch_settings(config.run, ranks) as device:
         now = {"config": settings, "content_hash": store.content_hash}
+        there = ranks.gather(facts(now, device))
+        check_alike(there)
         split = choose_split(store, config.data)
         if resuming:
             check_same(fingerprint, now, folder=out)
             check_split(out, {"train": split.train, "val": split.val})
         # Nothing is written before the data are known to be good.
-        data = prepare_data(store, plan, split)
+        data = prepare_data(store, plan, split, ranks)
         out.mkdir(parents=True, exist_ok=True)
-        with logging_to(out / "log.txt"):
-            state = _resume(out, config, device) if resuming else _begin(out, plan, data, now, device)
-            if resuming and "fock" in state.model.heads:
+        with ExitStack() as stack:
+            if ranks.first:
+                stack.enter_context(logging_to(out / "log.txt"))
+            state = (
+                _resume(out, config, device, ranks)
+                if resuming
+                else _begin(out, plan, data, now, device, ranks)
+            )
+            if "fock" in state.model.heads and (resuming or not ranks.first):
                 data.items.change(state.model.fock_target.subtract)
             first = state.counters.step
-            metrics.start(out / "metrics.csv", up_to_step=first)
-            _introduce(state.model, data, out, first if resuming else None)
-            wiring = _wiring(config, data, store, out, now, device)
+            wiring, stream = _wiring(config, data, store, out, now, device, ranks)
+            if ranks.first:
+                metrics.start(out / "metrics.csv", up_to_step=first)
+                _introduce(state.model, data, out, first if resuming else None)
+                introduce(there, stream, config.schedule.edges_per_batch)
             if not resuming and (plan.source is not None or config.task != "hamiltonian"):
                 _report_start(state, wiring)
             train(state, wiring)
-            _complete(out, config, store, data.split.val, device)
-            return _finish(out, config, _counters(out), resumed_from=first if resuming else None)
+
+            def complete() -> dict[str, Any]:
+                _complete(out, config, store, data.split.val, device)
+                return _finish(out, config, _counters(out), resumed_from=first if resuming else None)
+
+            return ranks.from_first(complete)
+
+
+def _finished(
+    out: Path, config: TrainConfig, settings: dict[str, Any], fingerprint: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the result of a run that was finished before, and complete what it lacks."""
+    log.info("the run in %s is finished: nothing to do", out)
+    _check_data(out, config.data.store, settings, fingerprint)
+    # Killed just before, or of before it was done.
+    unsettled = config.task != "energy" and not (out / RECORD).exists()
+    if unsettled or (config.data.store.exists() and not (out / BASELINES).exists()):
+        with Store.open(config.data.store) as store, torch_settings(config.run) as device:
+            _complete(out, config, store, trained_on(out)["val"], device)
+    counters = _counters(out)
+    return _finish(out, config, counters, resumed_from=counters.step)
 
 
 def _complete(out: Path, config: TrainConfig, store: Store, ids: list[str], device: torch.device) -> None:
@@ -156,11 +187,33 @@ def _check_data(out: Path, data: Path, settings: dict[str, Any], fingerprint: di
 
 
 def _begin(
-    out: Path, plan: Plan, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
+    out: Path,
+    plan: Plan,
+    data: TrainingData,
+    fingerprint: dict[str, Any],
+    device: torch.device,
+    ranks: Ranks,
 ) -> TrainingState:
     """Describe the run in its folder and make a model with random weights and fitted statistics."""
-    for name in CHECKPOINTS:
-        shutil.rmtree(out / "checkpoints" / name, ignore_errors=True)
+
+    def make() -> tuple[Model, float]:
+        _describe(out, plan, data, fingerprint, device)
+        return starting_model(plan, data)
+
+    model, seconds = ranks.from_first(make)
+    torch.manual_seed(plan.config.run.seed)
+    state = TrainingState.begin(model.to(device), plan.config, ranks)
+    state.counters.cpu = seconds
+    return state
+
+
+def _describe(
+    out: Path, plan: Plan, data: TrainingData, fingerprint: dict[str, Any], device: torch.device
+) -> None:
+    """Make the folder that of this run: nothing of an earlier one, and what it is."""
+    last = out / "checkpoints" / "last"
+    for folder in (*(out / "checkpoints" / name for name in (*CHECKPOINTS, DAMAGED)), *earlier(last)):
+        shutil.rmtree(folder, ignore_errors=True)
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     record = {
@@ -168,17 +221,12 @@ def _begin(
         "train": data.split.train, "val": data.split.val,
     }  # fmt: skip
     describe(out, fingerprint["config"], record, device=device)
-    model, seconds = starting_model(plan, data)
-    torch.manual_seed(plan.config.run.seed)
-    state = TrainingState.begin(model.to(device), plan.config)
-    state.counters.cpu = seconds
-    return state
 
 
-def _resume(out: Path, config: TrainConfig, device: torch.device) -> TrainingState:
+def _resume(out: Path, config: TrainConfig, device: torch.device, ranks: Ranks) -> TrainingState:
     """Read the last checkpoint; the best model is the one on the disk, which may be a little newer."""
     _warn_of_versions(out, device)
-    state = TrainingState.load(out / "checkpoints" / "last", config, device=device)
+    state = TrainingState.load(out / "checkpoints" / "last", config, device=device, ranks=ranks)
     state.counters.best = _best_table(out)
     return state
 
@@ -203,35 +251,42 @@ def _wiring(
     out: Path,
     fingerprint: dict[str, Any],
     device: torch.device,
-) -> Wiring:
-    """Wire the data to the loop."""
-    stream = MoleculeStream(data.n_edges, budget=config.schedule.edges_per_batch, seed=config.run.seed)
+    ranks: Ranks,
+) -> tuple[Wiring, ShareStream]:
+    """Wire the data to the loop; return also the stream that they come from."""
+    budget, val = config.schedule.edges_per_batch, data.split.val
+    stream = ShareStream(data.n_edges, budget=budget, seed=config.run.seed, ranks=ranks)
 
-    def batch_after(drawn: int) -> tuple[Batch, int]:
-        molecules = stream.take(drawn)
-        return collate(data.items.many(molecules)).to(device), len(molecules)
+    def share_after(drawn: int) -> Share:
+        share = stream.share(drawn, data.items)
+        return replace(share, batch=share.batch.to(device))
 
-    return Wiring(
+    orbitals = training_orbitals(store, config.loss.fock, data.split.train, ranks)
+    wiring = Wiring(
         config=config,
-        batch_after=batch_after,
-        loss=objective(
-            config, data.domain.basis, training_orbitals(store, config.loss.fock, data.split.train)
-        ),
-        settle=(lambda model: None) if config.task == "energy" else FloorChoice(store, data.split.val),
-        validate=_validation(config, store, data.split.val),
+        share_after=share_after,
+        one=lambda place: collate(data.items.many([place])).to(device),
+        ids=data.split.train,
+        loss=objective(config, data.domain.basis, orbitals),
+        settle=(lambda model: None) if config.task == "energy" else FloorChoice(store, val, ranks=ranks),
+        validate=_validation(config, store, val, ranks),
         criterion=criterion(config),
         epoch=stream.epoch,
         folder=out,
         fingerprint=plain(fingerprint),
+        ranks=ranks,
     )
+    return wiring, stream
 
 
-def _validation(config: TrainConfig, store: Store, ids: list[str]) -> Callable[[Model], dict[str, Any]]:
+def _validation(
+    config: TrainConfig, store: Store, ids: list[str], ranks: Ranks = ALONE
+) -> Callable[[Model], dict[str, Any]]:
     """Return what is computed in a validation of a task."""
     if config.task == "hamiltonian":
-        return Validation(store, ids)
-    energies = EnergyValidation(store, ids)
-    return energies if config.task == "energy" else Together(Validation(store, ids), energies)
+        return Validation(store, ids, ranks)
+    energies = EnergyValidation(store, ids, ranks)
+    return energies if config.task == "energy" else Together(Validation(store, ids, ranks), energies)
 
 
 def _report_start(state: TrainingState, wiring: Wiring) -> None:
@@ -312,9 +367,9 @@ def _warn_of_versions(out: Path, device: torch.device) -> None:
 
 
 @contextmanager
-def torch_settings(config: RunConfig) -> Iterator[torch.device]:
+def torch_settings(config: RunConfig, ranks: Ranks = ALONE) -> Iterator[torch.device]:
     """Set threads and deterministic algorithms, yield the device, and put everything back."""
-    device = torch.device(resolve_device(config.device))
+    device = ranks.device(config.device)
     if config.precision != "fp32" and device.type != "cuda":
         log.warning(
             "precision %s is emulated on %s: its errors, but slower than fp32", config.precision, device.type

@@ -8,10 +8,12 @@ Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from helmol.train.ranks import ALONE, Ranks
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic ``a x + b x³ + c x⁵``, chosen by the authors to lift small singular values quickest; five
@@ -54,6 +56,35 @@ def bfloat16_is_fast(device: torch.device, size: int) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def orthogonalise_all(stacks: Sequence[Tensor], ranks: Ranks = ALONE) -> list[Tensor]:
+    """Return :func:`orthogonalise` of stacks of matrices; several processes share the matrices.
+
+    Each has matrices that cost about as much and gets the results of the others: the same up to the rounding
+    of products that are made together.
+
+    Args:
+        stacks: each ``[n, rows, columns]``, the same in all processes.
+        ranks: the processes.
+    """
+    if ranks.size == 1:
+        return [orthogonalise(stack) for stack in stacks]
+    costs = [float(stack.shape[1] * stack.shape[2] * min(stack.shape[1:])) for stack in stacks for _ in stack]
+    own, start = set(ranks.shares(costs)[ranks.rank]), 0
+    whole = torch.zeros(
+        sum(stack.numel() for stack in stacks), dtype=stacks[0].dtype, device=stacks[0].device
+    )
+    found = [
+        part.view_as(stack)
+        for part, stack in zip(whole.split([stack.numel() for stack in stacks]), stacks, strict=True)
+    ]
+    for stack, result in zip(stacks, found, strict=True):
+        if mine := [k for k in range(len(stack)) if start + k in own]:
+            result[mine] = orthogonalise(stack[mine])
+        start += len(stack)
+    ranks.add(whole)
+    return found
+
+
 class Muon(torch.optim.Optimizer):
     """Update matrices by orthogonalised Nesterov momentum.
 
@@ -66,12 +97,20 @@ class Muon(torch.optim.Optimizer):
         lr: η.
         momentum: β.
         weight_decay: λ.
+        ranks: processes with the same matrices and gradients, which share the work.
     """
 
     def __init__(
-        self, matrices: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float
+        self,
+        matrices: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._ranks = ranks
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -81,9 +120,12 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     shapes.setdefault((parameter.shape[0], parameter.shape[1]), []).append(parameter)
-            for (rows, columns), alike in shapes.items():
+            if not shapes:
+                continue
+            wanted = [self._momentum(alike, group["momentum"]) for alike in shapes.values()]
+            found = orthogonalise_all(wanted, self._ranks)
+            for ((rows, columns), alike), updates in zip(shapes.items(), found, strict=True):
                 scale = group["lr"] * RMS_OF_ADAMW * max(rows, columns) ** 0.5
-                updates = orthogonalise(self._momentum(alike, group["momentum"]))
                 tensors: list[Tensor] = [*alike]
                 if group["weight_decay"]:
                     torch._foreach_mul_(tensors, 1 - group["lr"] * group["weight_decay"])

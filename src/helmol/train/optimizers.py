@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from helmol.errors import TrainingError
 from helmol.train.config import OptimizerConfig
 from helmol.train.muon import Muon
+from helmol.train.ranks import ALONE, Ranks
 
 BACKBONE = ("backbone.", "matrix_input.")
 """How names of parameters begin that make features; the others belong to heads."""
@@ -30,9 +31,10 @@ class Optimizers:
     Args:
         model: whose parameters to train.
         config: rates, momenta, decay.
+        ranks: processes that train the model together.
     """
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    def __init__(self, model: nn.Module, config: OptimizerConfig, ranks: Ranks = ALONE) -> None:
         modules = dict(model.named_modules())
         hidden: list[tuple[str, nn.Parameter]] = []
         others: dict[tuple[bool, bool], list[tuple[str, nn.Parameter]]] = {
@@ -70,6 +72,7 @@ class Optimizers:
                 lr=config.muon_lr,
                 momentum=config.momentum,
                 weight_decay=config.weight_decay,
+                ranks=ranks,
             )
 
     def set_lr(self, factor: float, *, backbone: float = 1.0) -> float:

@@ -20,6 +20,7 @@ from helmol.train.average import averaged_copy
 from helmol.train.checkpoint import read_state, replacing_folder, write_state
 from helmol.train.config import TrainConfig
 from helmol.train.optimizers import Optimizers
+from helmol.train.ranks import ALONE, Ranks
 from helmol.train.updates import config_v2 as settings_v2
 
 SCHEMA = 2
@@ -86,16 +87,17 @@ class TrainingState:
     counters: Counters
 
     @classmethod
-    def begin(cls, model: Model, config: TrainConfig) -> TrainingState:
+    def begin(cls, model: Model, config: TrainConfig, ranks: Ranks = ALONE) -> TrainingState:
         """Start from a model whose statistics are fitted."""
-        return cls(model, averaged_copy(model), Optimizers(model, config.optimizer), Counters())
+        return cls(model, averaged_copy(model), Optimizers(model, config.optimizer, ranks), Counters())
 
-    def save(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, fingerprint: Mapping[str, Any], *, n_earlier: int = 0) -> None:
         """Replace the checkpoint ``folder`` as a whole.
 
         Args:
             folder: ``checkpoints/last``.
             fingerprint: what a resumed run must agree with (configuration, data, split).
+            n_earlier: how many that it was before are kept.
 
         Raises:
             TrainingError: it cannot be written; the one before is intact.
@@ -105,13 +107,15 @@ class TrainingState:
         tensors["random/cpu"] = torch.get_rng_state()
         if self.model.device.type == "cuda":
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.model.device)
-        with replacing_folder(folder) as new:
+        with replacing_folder(folder, n_earlier=n_earlier) as new:
             save_model(new, self.average, extra={"step": self.counters.step})
             record = {"counters": asdict(self.counters), "fingerprint": fingerprint}
             write_state(new, tensors, {"schema": SCHEMA, **record})
 
     @classmethod
-    def load(cls, folder: Path, config: TrainConfig, *, device: torch.device) -> TrainingState:
+    def load(
+        cls, folder: Path, config: TrainConfig, *, device: torch.device, ranks: Ranks = ALONE
+    ) -> TrainingState:
         """Continue from :meth:`save`, bit for bit.
 
         Raises:
@@ -122,7 +126,7 @@ class TrainingState:
         average = load_model(folder, device).requires_grad_(False).set_precision(config.run.precision)
         model = load_model(folder, device).train().set_precision(config.run.precision)
         weights, moments = _under("network/", tensors), _under("optimizer/", tensors)
-        optimizers = Optimizers(model, config.optimizer)
+        optimizers = Optimizers(model, config.optimizer, ranks)
         try:
             if schema == 1:
                 known = {n: t for n, t in average.state_dict().items() if n.startswith(NOT_WEIGHTS)}
@@ -139,6 +143,16 @@ class TrainingState:
         if device.type == "cuda" and "random/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random/cuda"], device)
         return cls(model, average, optimizers, counters)
+
+
+def check_whole(folder: Path) -> None:
+    """Read a checkpoint and forget it.
+
+    Raises:
+        HelmolError: something is missing or has changed since it was written.
+    """
+    read_record(folder)
+    load_model(folder)
 
 
 def read_record(folder: Path) -> tuple[dict[str, Any], Counters]:

@@ -23,9 +23,10 @@ from helmol.locks import Claim
 from helmol.model import load_model
 from helmol.store import Store, split_indices
 from helmol.train.config import TrainConfig
-from helmol.train.folder import refuse_several_processes, trained_on
+from helmol.train.folder import trained_on
 from helmol.train.launch import run, torch_settings
 from helmol.train.plan import make_plan
+from helmol.train.ranks import n_processes
 from helmol.train.sweep_table import markdown, summarise
 from helmol.train.updates import combined, config_v2, setting_v2
 
@@ -117,7 +118,11 @@ def run_sweep(config: SweepConfig, *, out: Path, runner: Runner | None = None) -
         BusyError: another process works in ``out``.
         DivergedError: every run diverged.
     """
-    refuse_several_processes()
+    if n_processes() > 1:
+        raise ConfigError(
+            f"this is one of {n_processes()} processes (WORLD_SIZE), and each would make the whole sweep: "
+            "start 'helmol sweep' without torchrun"
+        )
     _check_names(config.cases)
     plans = {(case, seed): config.training(case, seed) for seed in config.seeds for case in config.cases}
     if runner is None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from helmol.evaluate import ErrorTable, evaluate_energies
-from helmol.evaluate.energies import read_label
+from helmol.evaluate.energies import energy_table, predict_labels, read_label
 from helmol.evaluate.network import predictions
 from helmol.model import Model
 from helmol.store import Store
+from helmol.train.ranks import ALONE, Ranks, collected, spread
 
 
 class EnergyValidation:
@@ -19,15 +20,19 @@ class EnergyValidation:
     Args:
         store: where the labels are.
         ids: the validation molecules.
+        ranks: processes that share them.
     """
 
-    def __init__(self, store: Store, ids: Sequence[str]) -> None:
+    def __init__(self, store: Store, ids: Sequence[str], ranks: Ranks = ALONE) -> None:
         self._labels = [read_label(store, store.row(identity)) for identity in ids]
+        self._ranks = ranks
 
     def __call__(self, model: Model) -> dict[str, Any]:
         """Return the scalar keys of :func:`helmol.evaluate.energies.energy_errors` and ``seconds``."""
         start = time.perf_counter()
-        table = scalars(evaluate_energies(model, self._labels))
+        own = predict_labels(model, spread(self._labels, self._ranks), among=self._labels)
+        predicted = collected(self._ranks.gather(own))
+        table = scalars(energy_table(model, self._labels, predicted))
         return {**table, "seconds": time.perf_counter() - start}
 
 
@@ -55,11 +60,13 @@ class Validation:
     Args:
         store: where the labels are.
         ids: the validation molecules.
+        ranks: processes that share them.
     """
 
-    def __init__(self, store: Store, ids: Sequence[str]) -> None:
+    def __init__(self, store: Store, ids: Sequence[str], ranks: Ranks = ALONE) -> None:
         place = {identity: k for k, identity in enumerate(store.ids)}
-        self._store, self._places = store, [place[identity] for identity in ids]
+        self._store, self._ranks = store, ranks
+        self._places = spread([place[identity] for identity in ids], ranks)
 
     def __call__(self, model: Model) -> dict[str, Any]:
         """Return the scalar keys of :func:`helmol.evaluate.errors` and ``seconds``."""
@@ -67,7 +74,8 @@ class Validation:
         table = ErrorTable(self._store.basis)
         for one in predictions(model, (self._store[place] for place in self._places)):
             table.add(one.sample, {"model": one.fock})
-        return {**scalars(table.summary("model")), "seconds": time.perf_counter() - start}
+        whole = ErrorTable.joined(self._ranks.gather(table))
+        return {**scalars(whole.summary("model")), "seconds": time.perf_counter() - start}
 
 
 def fock_baselines(store: Store, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

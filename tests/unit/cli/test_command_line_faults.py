@@ -45,6 +45,7 @@ VERBS = {
     "evaluate": ["evaluate", "MODEL", FILE, "--out", OUT],
     "predict run": ["predict", FILE, "GOOD.xyz", "--out", OUT],
     "predict": ["predict", "MODEL", FILE, "--out", OUT],
+    "export": ["export", FILE, "--out", OUT],
     "guess run": ["guess", FILE, "GOOD.xyz", "--out", OUT],
     "guess": ["guess", "MODEL", FILE, "--out", OUT],
     "embed run": ["embed", FILE, "GOOD.xyz", "--out", OUT],
@@ -222,11 +223,18 @@ def test_places_and_settings_that_cannot_be_meant(arguments, place, capsys):
     assert {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
 
 
-def test_several_processes_of_torchrun_are_refused(place, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ([], "one of 2 processes (WORLD_SIZE), but LOCAL_RANK, MASTER_ADDR, MASTER_PORT are not set"),
+        (["--processes", "2"], "leave it out under torchrun"),
+    ],
+)
+def test_processes_that_are_not_a_group_are_refused(place, capsys, monkeypatch, more, line):
     (place / "a.yaml").write_text(yaml.safe_dump(settings(place / "GOOD.h5")))
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    assert "start 'helmol train' without torchrun" in call(capsys, ["train", "a.yaml", "--out", "run"])
+    assert line in call(capsys, ["train", "a.yaml", "--out", "run", *more])
     assert not (place / "run").exists()
 
 

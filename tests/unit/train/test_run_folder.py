@@ -14,9 +14,10 @@ from forked import child, in_child, killed_after, together, tried
 from helmol.config import parse
 from helmol.errors import BusyError, ConfigError, InputError, TrainingError
 from helmol.locks import Claim
-from helmol.train import TrainConfig, loop, run
+from helmol.train import TrainConfig, combined, loop, run
 from helmol.train.checkpoint import read_state
-from helmol.train.state import TrainingState
+from helmol.train.folder import open_folder
+from helmol.train.state import TrainingState, check_whole, read_record
 from helmol.train.sweep import SweepConfig, run_sweep
 from toy_store import settings
 
@@ -32,8 +33,9 @@ def no_plots(monkeypatch):
 QUICK = {"checkpoint_every": 2, "max_steps": 6, "validate_every": 3}
 
 
-def config(toy, **changes):
-    return parse(TrainConfig, settings(toy, **changes))
+def config(toy, *, keep=1, **changes):
+    """A run that keeps no checkpoint but the last."""
+    return parse(TrainConfig, combined(settings(toy, **changes), {"run": {"keep_checkpoints": keep}}))
 
 
 def end_of(folder):
@@ -63,25 +65,29 @@ def dead(toy, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_count", die)
         with pytest.raises(RuntimeError, match="died"):
-            run(config(toy, checkpoint_every=2), out=folder)
+            run(config(toy, keep=2, checkpoint_every=2), out=folder)
     return folder
 
 
 @pytest.fixture
 def interrupted(dead, tmp_path):
     """A copy of it."""
-    return shutil.copytree(dead, tmp_path / "run")
+    folder = shutil.copytree(dead, tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints" / "last-1")
+    return folder
 
 
-@pytest.mark.parametrize("size", ["2", "64", " 3 ", "many"])
-def test_several_processes_of_a_launcher_are_refused_before_anything_is_written(
-    toy, tmp_path, monkeypatch, size
+@pytest.mark.parametrize(
+    ("size", "line"), [("2", "LOCAL_RANK, MASTER_ADDR"), (" 3 ", "RANK"), ("many", "WORLD_SIZE is 'many'")]
+)
+def test_processes_that_cannot_meet_are_refused_before_anything_is_written(
+    toy, tmp_path, monkeypatch, size, line
 ):
     monkeypatch.setenv("WORLD_SIZE", size)
-    with pytest.raises(ConfigError, match="without torchrun"):
+    with pytest.raises(ConfigError, match=line):
         run(config(toy), out=tmp_path / "run")
     sweep = SweepConfig(base=settings(toy), cases={"a": {}})
-    with pytest.raises(ConfigError, match="without torchrun"):
+    with pytest.raises(ConfigError, match="WORLD_SIZE"):
         run_sweep(sweep, out=tmp_path / "sweep")
     assert list(tmp_path.iterdir()) == []
 
@@ -226,6 +232,46 @@ def test_a_damaged_file_of_the_folder_is_one_line_or_does_not_matter(toy, interr
     (interrupted / name).write_text(text)
     result, refusal = tried(run, config(toy, checkpoint_every=2), out=interrupted)
     assert result["finished"] if result else refusal
+
+
+def damage(path):
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "model.safetensors", "state.json", "model.json"])
+def test_the_checkpoint_before_a_damaged_one_is_gone_on_from(toy, dead, tmp_path, caplog, name):
+    """To the same bits, with lines that say which was skipped and which taken; nothing is thrown away."""
+    folder = shutil.copytree(dead, tmp_path / "run")
+    checkpoints = folder / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} >= {"last", "last-1"}
+    damage(checkpoints / "last" / name)
+    data = (checkpoints / "last" / name).read_bytes()
+    settings_of = config(toy, keep=2, checkpoint_every=2, max_steps=12)
+    if name != "state.safetensors":
+        # What is taken is the same whichever file is damaged; to the end goes one of them.
+        assert open_folder(folder, "auto", check_whole)
+    else:
+        result = run(settings_of, out=folder)
+        assert result["resumed_from"] == 2
+        run(settings_of, out=tmp_path / "whole")
+        assert end_of(folder) == end_of(tmp_path / "whole")
+        assert read_record(checkpoints / "last-1")[1].step == 10
+    assert f"the checkpoint {checkpoints / 'last'} is skipped: " in caplog.text
+    assert "the run goes on from the checkpoint before it, last-1" in caplog.text
+    assert (checkpoints / "damaged" / name).read_bytes() == data
+
+
+def test_where_no_checkpoint_is_whole_everything_stays(toy, dead, tmp_path):
+    folder = shutil.copytree(dead, tmp_path / "run")
+    for name in ("last", "last-1"):
+        damage(folder / "checkpoints" / name / "state.safetensors")
+    before = {path: path.read_bytes() for path in folder.rglob("*.safetensors")}
+    with pytest.raises(TrainingError, match="cannot be read"):
+        run(config(toy, keep=2, checkpoint_every=2), out=folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*.safetensors")} == before
 
 
 def test_tensors_of_another_checkpoint_are_refused(toy, interrupted):

@@ -8,7 +8,7 @@ import torch
 from helmol.config import parse
 from helmol.errors import TrainingError
 from helmol.train import TrainConfig, checkpoint, run
-from helmol.train.checkpoint import read_state, recover, replacing_folder, write_state
+from helmol.train.checkpoint import earlier, read_state, recover, replacing_folder, write_state
 from toy_store import settings
 
 
@@ -54,6 +54,18 @@ def test_recovery_after_a_kill_at_any_moment(tmp_path, there, left):
     recover(tmp_path / "last")
     assert [path.name for path in tmp_path.iterdir()] == (["last"] if left else [])
     assert left is None or (tmp_path / "last" / "file").read_text() == left
+
+
+def test_earlier_ones_are_kept_as_many_as_wanted(tmp_path):
+    folder = tmp_path / "last"
+    for step in range(5):
+        with replacing_folder(folder, n_earlier=2) as new:
+            (new / "step").write_text(str(step))
+    assert (folder / "step").read_text() == "4"
+    assert [(path.name, (path / "step").read_text()) for path in earlier(folder)] == [
+        ("last-1", "3"), ("last-2", "2"),
+    ]  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_state_comes_back_to_the_last_bit(tmp_path):

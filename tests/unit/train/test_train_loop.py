@@ -13,8 +13,9 @@ from helmol.errors import ConfigError, InputError, TrainingError
 from helmol.evaluate import errors
 from helmol.model import load_model, predict_fock
 from helmol.store import Store
-from helmol.train import TrainConfig, fock_loss, loop, metrics, run
+from helmol.train import TrainConfig, loop, metrics, run
 from helmol.train.plan import make_plan
+from helmol.train.step import Gradient
 from toy_store import make_store, settings, toy_samples
 
 
@@ -63,13 +64,14 @@ def test_best_is_the_best_and_not_the_last(toy, tmp_path, monkeypatch):
 
 
 def spoil(monkeypatch, steps):
-    """Make the loss of some steps (counted from 1) not a number."""
-    count, compute = iter(range(1, 1000)), fock_loss.hamiltonian_loss
+    """Make the loss of some steps (counted from 1) not a number, that of each molecule alone a number."""
+    count, compute = iter(range(1, 1000)), Gradient.__call__
 
-    def spoilt(*args, **kwargs):
-        return compute(*args, **kwargs) * (float("nan") if next(count) in steps else 1.0)
+    def spoilt(*args):
+        loss = compute(*args)
+        return float("nan") if next(count) in steps else loss
 
-    monkeypatch.setattr(fock_loss, "hamiltonian_loss", spoilt)
+    monkeypatch.setattr(Gradient, "__call__", spoilt)
 
 
 def test_non_finite_steps_are_skipped_and_counted(toy, tmp_path, monkeypatch):

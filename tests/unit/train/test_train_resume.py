@@ -1,6 +1,7 @@
 """A run that stops and goes on ends in the same bits as one that never stopped."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -172,6 +173,7 @@ def test_a_used_folder_is_refused(toy, tmp_path):
 
 def test_a_damaged_checkpoint_is_one_clear_line(toy, tmp_path):
     run(config(toy), out=tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/last-1")
     (tmp_path / "run/checkpoints/last/state.json").write_text("{")
     with pytest.raises(TrainingError, match="cannot be read"):
         run(config(toy), out=tmp_path / "run")

@@ -11,6 +11,7 @@ from torch import Tensor
 from helmol.errors import ConfigError, InputError
 from helmol.graph import Batch, Bucket
 from helmol.graph.blocks import rotate_pairs, table_of
+from helmol.model.losses.sums import Total, alone
 from helmol.target import FockOutput
 
 LossKind = Literal["rmse+mse", "rmse", "mse", "mae", "rmse+mae", "huber"]
@@ -29,6 +30,7 @@ def hamiltonian_loss(
     kind: str = "rmse+mse",
     weights: str = "elements",
     diagonal_only: bool = False,
+    total: Total = alone,
 ) -> Tensor:
     """Compare a batch with its targets; invariant to the orientation of the molecules.
 
@@ -49,6 +51,7 @@ def hamiltonian_loss(
         weights: ``elements``: each matrix element counts alike. ``scales``: the error of each irrep is
             divided by the root of its target scale, so that blocks with small targets count more.
         diagonal_only: leave out the blocks between two atoms.
+        total: sums over the whole batch, where this is a part of it; n and the root are of the whole.
 
     Returns:
         Scalar tensor in the network's precision.
@@ -85,7 +88,8 @@ def hamiltonian_loss(
         else:
             # The root has no gradient at zero: rounded off far below any error that matters.
             absolute = absolute + fold * n**0.5 * ((power + ROUND**2).sqrt() - ROUND).sum()
-    return _LOSSES[kind](squares / entries, absolute / entries, huber / entries)
+    squares, absolute, huber, n_all = total(squares, absolute, huber, squares.new_full((), entries))
+    return _LOSSES[kind](squares / n_all, absolute / n_all, huber / n_all)
 
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

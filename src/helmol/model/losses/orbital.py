@@ -25,6 +25,7 @@ from helmol.errors import ConfigError, InputError
 from helmol.graph import Batch
 from helmol.graph.blocks import assemble, rotate_pairs
 from helmol.model.losses.fock import block_errors
+from helmol.model.losses.sums import Total, alone
 from helmol.system import Molecule, Sample
 from helmol.target import FockOutput
 
@@ -82,6 +83,7 @@ def orbital_loss(
     *,
     basis: BasisSet,
     kind: str = "energies",
+    total: Total = alone,
 ) -> Tensor:
     """Return a root mean square over elements of ``C*ᵀ ΔF C*``, in units of the spread of the labels.
 
@@ -95,6 +97,7 @@ def orbital_loss(
         orbitals: by :func:`molecule_key`.
         basis: shells of the elements.
         kind: one of the above.
+        total: sums over the whole batch, where this is a part of it; the root is of the whole.
 
     Raises:
         ConfigError: unknown ``kind``.
@@ -120,7 +123,8 @@ def orbital_loss(
                 wanted = rows @ all_c[:, :n] * torch.from_numpy(level[:n, None] == level[:n]).to(error)
             squares = squares + wanted.square().sum()
             count += wanted.numel() if kind == "occupied" else n
-    return torch.as_tensor((squares / max(count, 1) + 1e-16).sqrt())
+    squares, n_all = total(squares, squares.new_full((), count))
+    return torch.as_tensor((squares / n_all.clamp(min=1) + 1e-16).sqrt())
 
 
 def matrix_errors(output: FockOutput, batch: Batch, basis: BasisSet) -> list[Tensor]:
