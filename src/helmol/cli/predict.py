@@ -1,6 +1,5 @@
 """``helmol predict RUN MOLS``: Fock matrices and what follows from them, for many molecules."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -209,11 +208,11 @@ def format_writers(
 
         writers[".chk"] = write_chkfile
     if cubes:
-        from helmol.predict.exports import check_spacing, cube_names, write_cube
+        from helmol.predict.exports import CubeWriter, check_spacing, cube_names
 
         check_spacing(spacing)
         for name in cube_names(cubes, unrestricted=model.domain.n_spins == 2):
-            writers[f".{name}.cube"] = partial(write_cube, name=name, spacing=spacing)
+            writers[f".{name}.cube"] = CubeWriter(name, spacing)
     if dos:
         from helmol.predict.pictures import plot_states
 

@@ -26,6 +26,7 @@ from helmol.predict.tables import COLUMNS as COLUMNS
 from helmol.predict.tables import Tables, check_parquet, remove_tables
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.system import Molecule
@@ -36,11 +37,15 @@ MOLECULES_AT_A_TIME = 64
 
 Values = npt.NDArray[Any]
 Writer = Callable[[Prediction, Path], None]
+"""Writes another format. Where it has a method ``fits(path)``, a file of earlier that does not fit is written
+anew, such as a cube of other points."""
+
 _FIELD = r"(?:density|spin|esp|(?:homo|lumo|mo)[\w+-]*)"
 _OTHER = re.compile(rf"(?P<stem>.+)\.(?:molden|chk|dos\.png|{_FIELD}\.cube)")
 """What may stand beside the arrays of the same molecule."""
 
 
+@in_one_call()
 def predict_file(
     model: TrainedModel,
     path: Places,
@@ -332,9 +337,9 @@ class Run:
 
     def write_missing(self, name: str, prediction: Prediction | None) -> None:
         """Write in other formats what only the arrays say, of this call or an earlier one."""
-        paths = {suffix: self.out / f"{name}{suffix}" for suffix in self.writers}
-        for suffix, path in paths.items():
-            if path.exists():
+        for suffix, writer in self.writers.items():
+            path = self.out / f"{name}{suffix}"
+            if path.exists() and getattr(writer, "fits", Path.exists)(path):
                 continue
             if prediction is None:
                 data = self.kept.read(name)
@@ -342,7 +347,7 @@ class Run:
                     raise InputError(f"{self.out / self.kept.file(name)} is gone")
                 prediction = self._loaded(name, data)
             with replacing(path) as temporary:
-                self.writers[suffix](prediction, temporary)
+                writer(prediction, temporary)
 
 
 def is_of(data: Mapping[str, Values], molecule: Molecule, fingerprint: str) -> bool:

@@ -14,6 +14,7 @@ from helmol.cli.main import app
 from helmol.cli.predict import format_writers
 from helmol.model import ModelConfig, build
 from helmol.predict import PredictionFile, TrainedModel
+from helmol.predict.exports import CubeWriter
 from helmol.predict.files import predict_file
 from helmol.target import Domain
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU
@@ -106,6 +107,24 @@ def test_the_same_command_does_nothing_twice_and_fills_what_is_missing(everythin
     assert after.keys() == before.keys()
     changed = {name for name in before if before[name] != after[name]}
     assert changed <= {"water.homo.cube", "water.chk"}  # they have a date
+
+
+def test_cubes_of_other_points_are_made_anew(place, tmp_path):
+    def lines():
+        return (tmp_path / "p/water.homo.cube").read_text().splitlines()
+
+    arguments = ("predict", "organic", place / "two.xyz", "--out", tmp_path / "p", "--cube", "homo")
+    call(*arguments, "--cube-spacing", "0.8")
+    coarse = lines()
+    for spacing, same in (("0.8", True), ("0.7", False), ("0.5", False)):
+        answer = call(*arguments, "--cube-spacing", spacing)
+        assert "0 predicted, 2 already there" in answer.output
+        assert (lines() == coarse) == same
+        assert CubeWriter("homo", float(spacing)).fits(tmp_path / "p/water.homo.cube")
+    assert not CubeWriter("homo", 0.65).fits(tmp_path / "p/water.homo.cube")
+    (tmp_path / "p/water.homo.cube").write_text("half")
+    call(*arguments, "--cube-spacing", "0.8")
+    assert lines()[2:] == coarse[2:]
 
 
 def test_parts_in_one_file(place, tmp_path):
