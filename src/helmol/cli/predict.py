@@ -124,10 +124,12 @@ def predict(
     """
     with session("predict", json_file=json_file, verbose=verbose) as s:
         from helmol.errors import InputError
+        from helmol.heap import keep_freed_memory
         from helmol.predict import TrainedModel
         from helmol.predict.files import predict_file
         from helmol.skipped import joined
 
+        keep_freed_memory()
         model = TrainedModel.load(run, device=device, precision=precision)
         asked = {
             "--residual": residual, "--properties": properties, "--cube": cube, "--molden": molden,
