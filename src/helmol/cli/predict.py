@@ -1,5 +1,6 @@
 """``helmol predict RUN MOLS``: Fock matrices and what follows from them, for many molecules."""
 
+import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -201,6 +202,9 @@ def format_writers(
 ) -> dict[str, Any]:
     """Return what writes the formats asked for, by suffix."""
     writers: dict[str, Any] = {}
+    if cubes or chkfile:
+        # Where PySCF is missing that is said now, not of every molecule.
+        importlib.import_module("helmol.dft")
     if molden:
         from helmol.pyscf import write_molden
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import ase.io
 import numpy as np
@@ -107,6 +108,14 @@ def test_the_same_command_does_nothing_twice_and_fills_what_is_missing(everythin
     assert after.keys() == before.keys()
     changed = {name for name in before if before[name] != after[name]}
     assert changed <= {"water.homo.cube", "water.chk"}  # they have a date
+
+
+@pytest.mark.parametrize("asked", [{"cubes": ["homo"]}, {"chkfile": True}])
+def test_without_pyscf_formats_that_need_it_are_refused_before_any_work(monkeypatch, asked):
+    monkeypatch.setitem(sys.modules, "helmol.dft", None)
+    nothing = {"cubes": [], "spacing": 0.3, "molden": False, "chkfile": False, "dos": False}
+    with pytest.raises(ModuleNotFoundError):
+        format_writers(helmol.load("organic"), **{**nothing, **asked})
 
 
 def test_cubes_of_other_points_are_made_anew(place, tmp_path):
