@@ -12,20 +12,15 @@ from typer.testing import CliRunner
 import helmol
 from helmol import dft
 from helmol.cli.main import app
-<<<<<<< HEAD
-from helmol.predict import PredictionFile
-from helmol.predict.prediction import Prediction
-from helmol.units import DEBYE_PER_AU
-=======
 from helmol.cli.predict import format_writers
 from helmol.model import ModelConfig, build
 from helmol.predict import PredictionFile, TrainedModel
 from helmol.predict.exports import CubeWriter
 from helmol.predict.files import predict_file
+from helmol.predict.prediction import Prediction
 from helmol.target import Domain
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU
 from toy_store import TINY
->>>>>>> 09363bf7ca1d387c85309416f6f21b23a9bbe01a
 
 XYZ = """3
 name=water
