@@ -30,7 +30,7 @@ from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from helmol.devices import resolve_device
-from helmol.errors import ConfigError, ElsewhereError, LostError, TrainingError
+from helmol.errors import ConfigError, ElsewhereError, LostError, StoppedError, TrainingError
 
 T = TypeVar("T")
 
@@ -87,6 +87,15 @@ class Ranks:
 
     def add(self, tensor: Tensor) -> None:
         """Sum a tensor over all processes, in place."""
+
+    def exchange(self, own: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Return the flat tensors of all processes, in the order of their numbers.
+
+        Args:
+            own: this one's.
+            sizes: elements of all.
+        """
+        return [own]
 
     def numbers(self, *values: float) -> Tensor:
         """Return what every process has to say in numbers, ``[size, n]``, float64 on the CPU."""
@@ -163,6 +172,15 @@ class Group(Ranks):
         """See :meth:`Ranks.add`."""
         with _heard():
             dist.all_reduce(tensor)
+
+    def exchange(self, own: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """See :meth:`Ranks.exchange`; they are filled up to the size of the largest."""
+        padded = own.new_zeros(max(sizes))
+        padded[: len(own)] = own
+        found = [torch.empty_like(padded) for _ in sizes]
+        with _heard():
+            dist.all_gather(found, padded)
+        return [part[:n] for part, n in zip(found, sizes, strict=True)]
 
     def any(self, flag: bool) -> bool:
         """See :meth:`Ranks.any`."""
@@ -311,7 +329,9 @@ def _others_say(error: BaseException, ranks: Group, store: Store) -> bool:
     try:
         return bool(store.add(FAILED, 1) > 1)
     except RuntimeError:
-        # The first process, which keeps the notes, has gone.
+        # Who kept the notes has gone: the launcher, or the first process.
+        if isinstance(error, (KeyboardInterrupt, StoppedError)):
+            return not ranks.first
         return lost and ranks.rank != 1
 
 
