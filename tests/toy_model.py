@@ -18,6 +18,7 @@ class ToyModel:
 
     class domain:
         basis = BASIS
+        level = LEVEL
         n_spins = 1
 
         @staticmethod

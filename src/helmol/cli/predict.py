@@ -1,6 +1,6 @@
 """``helmol predict RUN MOLS``: Fock matrices and what follows from them, for many molecules."""
 
-from functools import partial
+import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +37,8 @@ def predict(
         typer.Option(
             "--properties",
             help="More to compute: charges (Löwdin, intrinsic orbitals), bonds (Mayer, Wiberg), spins, "
-            "quadrupole; with commas, or repeated.",
+            "quadrupole, energy and forces (DFT, right to 1 meV: some Fock builds each); with commas, or "
+            "repeated.",
         ),
     ] = None,
     cube: Annotated[
@@ -125,10 +126,12 @@ def predict(
     """
     with session("predict", json_file=json_file, verbose=verbose) as s:
         from helmol.errors import InputError
+        from helmol.heap import keep_freed_memory
         from helmol.predict import TrainedModel
         from helmol.predict.files import predict_file
         from helmol.skipped import joined
 
+        keep_freed_memory()
         model = TrainedModel.load(run, device=device, precision=precision)
         asked = {
             "--residual": residual, "--properties": properties, "--cube": cube, "--molden": molden,
@@ -158,7 +161,7 @@ def predict(
             s.result(energies)
             s.next(f"helmol evaluate {run} STORE")
             return
-        writers = _writers(
+        writers = format_writers(
             model, cubes=words(cube), spacing=cube_spacing, molden=molden, chkfile=chkfile, dos=dos
         )
         result = predict_file(
@@ -195,11 +198,14 @@ def predict(
         s.next(f"helmol guess {run} {molecules[0]}")
 
 
-def _writers(
+def format_writers(
     model: Any, *, cubes: list[str], spacing: float, molden: bool, chkfile: bool, dos: bool
 ) -> dict[str, Any]:
     """Return what writes the formats asked for, by suffix."""
     writers: dict[str, Any] = {}
+    if cubes or chkfile:
+        # Where PySCF is missing that is said now, not of every molecule.
+        importlib.import_module("helmol.dft")
     if molden:
         from helmol.pyscf import write_molden
 
@@ -209,11 +215,11 @@ def _writers(
 
         writers[".chk"] = write_chkfile
     if cubes:
-        from helmol.predict.exports import check_spacing, cube_names, write_cube
+        from helmol.predict.exports import CubeWriter, check_spacing, cube_names
 
         check_spacing(spacing)
         for name in cube_names(cubes, unrestricted=model.domain.n_spins == 2):
-            writers[f".{name}.cube"] = partial(write_cube, name=name, spacing=spacing)
+            writers[f".{name}.cube"] = CubeWriter(name, spacing)
     if dos:
         from helmol.predict.pictures import plot_states
 

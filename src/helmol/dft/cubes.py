@@ -16,8 +16,8 @@ MARGIN = 3.0
 """Space around the nuclei, bohr; PySCF's."""
 CLEARANCE = 1e-3
 """Least distance of a grid point from a nucleus, where a potential has no value, bohr."""
-POINTS_AT_ONCE = 20_000_000
-"""Elements of integrals in memory together."""
+NUMBERS_AT_ONCE = 10_000_000
+"""Integrals in memory together."""
 
 
 def write_density_cube(
@@ -84,13 +84,14 @@ def write_potential_cube(
         The values, ``[nx, ny, nz]``, Eh/e.
     """
     grid = _grid(mole, spacing)
-    points = grid.get_coords()
-    distances = np.linalg.norm(points[:, None] - mole.atom_coords(), axis=-1)
-    values = (mole.atom_charges() / distances).sum(axis=1)
-    step = max(POINTS_AT_ONCE // int(mole.nao) ** 2, 1)
+    points, nuclei = grid.get_coords(), mole.atom_coords()
+    values = np.empty(len(points))
+    step = max(NUMBERS_AT_ONCE // int(mole.nao) ** 2, 1)
     for start in range(0, len(points), step):
-        integrals = mole.intor("int1e_grids", hermi=1, grids=points[start : start + step])
-        values[start : start + step] -= np.tensordot(integrals, density, 2)
+        some = points[start : start + step]
+        distances = np.linalg.norm(some[:, None] - nuclei, axis=-1)
+        electrons = np.tensordot(mole.intor("int1e_grids", hermi=1, grids=some), density, 2)
+        values[start : start + step] = (mole.atom_charges() / distances).sum(axis=1) - electrons
     return _written(path, grid, values.reshape(grid.nx, grid.ny, grid.nz), comment)
 
 

@@ -5,8 +5,10 @@ All but the picture need PySCF. Every file is written whole or not at all.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ from helmol.errors import InputError
 from helmol.files import replacing
 from helmol.places import PathLike
 from helmol.predict.prediction import Prediction
+from helmol.units import ANGSTROM_PER_BOHR
 
 SPACING = 0.25
 """Distance of the points of a cube, Å."""
+STEP_ROUNDING = 1e-5
+"""What a distance may lose in a cube file, Å."""
 
 SPINS = ("alpha", "beta")
 FIELDS = ("density", "spin", "esp")
@@ -110,6 +115,37 @@ def write_cube(prediction: Prediction, path: PathLike, name: str, *, spacing: fl
             orbital, energy = orbital_named(prediction, names[0])
             comment = f"{title}{names[0]}, {energy:.6f} Eh, values in bohr^-3/2"
             dft.write_orbital_cube(file, mole, orbital, spacing=spacing, comment=comment)
+
+
+@dataclass(frozen=True)
+class CubeWriter:
+    """Write cubes of one kind, for :func:`helmol.predict.files.predict_file`.
+
+    Attributes:
+        name: see :func:`write_cube`.
+        spacing: Å.
+    """
+
+    name: str
+    spacing: float = SPACING
+
+    def __call__(self, prediction: Prediction, path: Path) -> None:
+        """Write a cube."""
+        write_cube(prediction, path, self.name, spacing=self.spacing)
+
+    def fits(self, path: Path) -> bool:
+        """Return whether a cube has points of this spacing, or of what comes next below it on each axis."""
+        try:
+            with path.open(encoding="utf-8") as file:
+                axes = [line.split() for line in itertools.islice(file, 3, 6)]
+            for axis, words in enumerate(axes):
+                n, step = int(words[0]), ANGSTROM_PER_BOHR * float(words[1 + axis])
+                coarser = step * (n - 1) / max(n - 3, 1)
+                if not step - STEP_ROUNDING <= self.spacing <= coarser + STEP_ROUNDING:
+                    return False
+        except (ValueError, IndexError):
+            return False
+        return len(axes) == 3
 
 
 def check_spacing(spacing: float) -> None:

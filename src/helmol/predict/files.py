@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from helmol.predict.tables import COLUMNS as COLUMNS
 from helmol.predict.tables import Tables, check_parquet, remove_tables
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.system import Molecule
@@ -36,11 +37,15 @@ MOLECULES_AT_A_TIME = 64
 
 Values = npt.NDArray[Any]
 Writer = Callable[[Prediction, Path], None]
+"""Writes another format. Where it has a method ``fits(path)``, a file of earlier that does not fit is written
+anew, such as a cube of other points."""
+
 _FIELD = r"(?:density|spin|esp|(?:homo|lumo|mo)[\w+-]*)"
 _OTHER = re.compile(rf"(?P<stem>.+)\.(?:molden|chk|dos\.png|{_FIELD}\.cube)")
 """What may stand beside the arrays of the same molecule."""
 
 
+@in_one_call()
 def predict_file(
     model: TrainedModel,
     path: Places,
@@ -313,10 +318,7 @@ class Run:
         # Again, too, what could not be had: it may be for lack of a package.
         lacking = missing_attributes(data, self.properties)
         if lacking and whole:
-            prediction = self._loaded(name, data)
-            if prediction.basis is None:
-                return None  # of helmol 0.1
-            if found := attributes(prediction, lacking):
+            if found := attributes(self._loaded(name, data), lacking):
                 asked = dict.fromkeys([*tried, *self.properties])
                 data |= {**found, "properties": np.array([*asked], dtype=np.str_)}
                 self.kept.write(name, data)
@@ -324,15 +326,20 @@ class Run:
         return without_large(data)
 
     def _loaded(self, name: str, data: Mapping[str, Values]) -> Prediction:
-        """Return the prediction that arrays make."""
+        """Return the prediction that arrays of this model make."""
         where = str(self.out / self.kept.file(name))
-        return Prediction.from_arrays(data, id=str(data.get("id", name)), where=where)
+        found = Prediction.from_arrays(data, id=str(data.get("id", name)), where=where)
+        if found.basis is None:
+            # Results of helmol 0.1 do not say it.
+            domain = self.model.domain
+            found = replace(found, basis=domain.basis.part(found.molecule.numbers), level=domain.level)
+        return found
 
     def write_missing(self, name: str, prediction: Prediction | None) -> None:
         """Write in other formats what only the arrays say, of this call or an earlier one."""
-        paths = {suffix: self.out / f"{name}{suffix}" for suffix in self.writers}
-        for suffix, path in paths.items():
-            if path.exists():
+        for suffix, writer in self.writers.items():
+            path = self.out / f"{name}{suffix}"
+            if path.exists() and getattr(writer, "fits", Path.exists)(path):
                 continue
             if prediction is None:
                 data = self.kept.read(name)
@@ -340,7 +347,7 @@ class Run:
                     raise InputError(f"{self.out / self.kept.file(name)} is gone")
                 prediction = self._loaded(name, data)
             with replacing(path) as temporary:
-                self.writers[suffix](prediction, temporary)
+                writer(prediction, temporary)
 
 
 def is_of(data: Mapping[str, Values], molecule: Molecule, fingerprint: str) -> bool:

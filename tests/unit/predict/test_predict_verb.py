@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import ase.io
 import numpy as np
@@ -9,9 +10,17 @@ import pytest
 from typer.testing import CliRunner
 
 import helmol
+from helmol import dft
 from helmol.cli.main import app
-from helmol.predict import PredictionFile
-from helmol.units import DEBYE_PER_AU
+from helmol.cli.predict import format_writers
+from helmol.model import ModelConfig, build
+from helmol.predict import PredictionFile, TrainedModel
+from helmol.predict.exports import CubeWriter
+from helmol.predict.files import predict_file
+from helmol.predict.prediction import Prediction
+from helmol.target import Domain
+from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU
+from toy_store import TINY
 
 XYZ = """3
 name=water
@@ -82,7 +91,7 @@ def test_the_tables_say_what_the_model_says_in_python(everything, place):
             ("iao_charge", prediction.iao_charges),
         ):
             assert [float(entry[column]) for entry in mine] == pytest.approx(values.tolist(), abs=1e-5)
-        dipole = atoms_read.get_dipole_moment() / 0.529177210903 * DEBYE_PER_AU
+        dipole = atoms_read.get_dipole_moment() / ANGSTROM_PER_BOHR * DEBYE_PER_AU
         assert dipole == pytest.approx(prediction.dipole, abs=1e-4)
     with (everything / "bonds.csv").open() as file:
         bonds = {(row["id"], row["element_1"], row["element_2"]): row for row in csv.DictReader(file)}
@@ -102,6 +111,32 @@ def test_the_same_command_does_nothing_twice_and_fills_what_is_missing(everythin
     assert changed <= {"water.homo.cube", "water.chk"}  # they have a date
 
 
+@pytest.mark.parametrize("asked", [{"cubes": ["homo"]}, {"chkfile": True}])
+def test_without_pyscf_formats_that_need_it_are_refused_before_any_work(monkeypatch, asked):
+    monkeypatch.setitem(sys.modules, "helmol.dft", None)
+    nothing = {"cubes": [], "spacing": 0.3, "molden": False, "chkfile": False, "dos": False}
+    with pytest.raises(ModuleNotFoundError):
+        format_writers(helmol.load("organic"), **{**nothing, **asked})
+
+
+def test_cubes_of_other_points_are_made_anew(place, tmp_path):
+    def lines():
+        return (tmp_path / "p/water.homo.cube").read_text().splitlines()
+
+    arguments = ("predict", "organic", place / "two.xyz", "--out", tmp_path / "p", "--cube", "homo")
+    call(*arguments, "--cube-spacing", "0.8")
+    coarse = lines()
+    for spacing, same in (("0.8", True), ("0.7", False), ("0.5", False)):
+        answer = call(*arguments, "--cube-spacing", spacing)
+        assert "0 predicted, 2 already there" in answer.output
+        assert (lines() == coarse) == same
+        assert CubeWriter("homo", float(spacing)).fits(tmp_path / "p/water.homo.cube")
+    assert not CubeWriter("homo", 0.65).fits(tmp_path / "p/water.homo.cube")
+    (tmp_path / "p/water.homo.cube").write_text("half")
+    call(*arguments, "--cube-spacing", "0.8")
+    assert lines()[2:] == coarse[2:]
+
+
 def test_parts_in_one_file(place, tmp_path):
     names = []
     for k in (1, 2):
@@ -115,6 +150,31 @@ def test_parts_in_one_file(place, tmp_path):
         assert arrays["mo_energy"].shape == arrays["mo_occ"].shape
         assert np.linalg.norm(arrays["dipole"]) > 1
     assert names == ["water", "formaldehyde"]
+
+
+def test_a_radical_of_an_unrestricted_model(tmp_path):
+    """A network of random weights, which adds nothing yet to its reference."""
+    config = dft.LevelConfig(xc="pbe", basis="sto-3g")
+    level, basis = dft.level_of_theory(config, method="uks"), dft.basis_set(config, {1, 8})
+    model = TrainedModel(
+        build(ModelConfig(**TINY), Domain(level, basis, "fock-minus-minao-lite", (0,), (1,)))
+    )
+    (tmp_path / "oh.xyz").write_text("2\nname=oh charge=0 spin=2\nO 0 0 0\nH 0.1 0 0.96\n")
+    writers = format_writers(
+        model, cubes=["homo", "spin", "lumo-beta"], spacing=0.8, molden=False, chkfile=True, dos=True
+    )
+    result = predict_file(
+        model, tmp_path / "oh.xyz", out=tmp_path / "p", properties=["spins", "charges"], writers=writers
+    )
+    assert result["n_molecules"] == 1
+    cubes = ("homo-alpha.cube", "homo-beta.cube", "spin.cube", "lumo-beta.cube")
+    suffixes = {*cubes, "chk", "dos.png", "npz"}
+    names = {"summary.csv", "atoms.csv", *(f"oh.{suffix}" for suffix in suffixes)}
+    assert {path.name for path in (tmp_path / "p").iterdir()} == names
+    with (tmp_path / "p/atoms.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for column, total in (("mulliken_spin", 1), ("lowdin_spin", 1), ("iao_charge", 0)):
+        assert sum(float(row[column]) for row in rows) == pytest.approx(total, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +195,20 @@ def test_what_cannot_be_had_is_one_line_and_leaves_nothing(place, tmp_path, argu
     assert answer.exit_code == 1
     assert said in " ".join(answer.output.split())
     assert not (tmp_path / "p").exists()
+
+
+def test_energies_and_forces_are_those_of_dft(place):
+    out = place / "energies"
+    answer = call("predict", "organic", place / "two.xyz", "--out", out, "--properties", "energy,forces")
+    assert answer.exit_code == 0, answer.output
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    model = helmol.load("organic")
+    for row in rows:
+        prediction = Prediction.load(out / row["file"])
+        level = dft.level_from(model.domain.level)
+        mf = dft.mean_field(dft.build_mole(prediction.molecule, level), level)
+        assert float(row["energy_Eh"]) == pytest.approx(mf.kernel(), abs=4e-5)
+        assert float(row["energy_error_Eh"]) < 4e-5
+        with np.load(out / row["file"]) as arrays:
+            assert arrays["forces"] == pytest.approx(-mf.nuc_grad_method().kernel(), abs=5e-4)

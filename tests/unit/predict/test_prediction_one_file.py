@@ -207,6 +207,20 @@ def test_properties_are_added_to_what_is_there(store, whole, tmp_path, one_file)
     assert (result["n_predicted"], model.asked) == (0, [])
 
 
+def test_properties_are_added_to_results_of_helmol_0_1(store, whole, tmp_path):
+    predict_file(ToyModel(), store, out=tmp_path)
+    for path in tmp_path.glob("*.npz"):
+        with np.load(path) as data:
+            arrays = {
+                key: data[key] for key in data.files if key not in ("basis", "level", "id", "properties")
+            }
+        np.savez(path, **arrays)
+    model = ToyModel()
+    predict_file(model, store, out=tmp_path, properties=["charges", "bonds"])
+    assert model.asked == []
+    assert (tmp_path / "atoms.csv").read_bytes() == whole["atoms.csv"]
+
+
 @pytest.mark.parametrize("one_file", [False, True])
 def test_without_matrices(store, whole, tmp_path, one_file):
     asked = {"one_file": one_file, "matrices": False, "properties": ["charges", "bonds"]}
