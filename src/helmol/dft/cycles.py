@@ -231,7 +231,8 @@ class _Run:
         coarse.max_cycle = max(1, mf.max_cycle - self._cycles)
         coarse.callback = self._each
         try:
-            coarse.kernel(dm0=density)
+            # A guess may read the checkpoint file, the cycles on this side leave it alone.
+            coarse.kernel(dm0=density, dump_chk=False)
         finally:
             if first and hasattr(mf, "_adopt"):
                 mf._adopt(coarse)

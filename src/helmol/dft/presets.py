@@ -14,7 +14,7 @@ LEVEL_PRESETS: Mapping[str, Mapping[str, object]] = {
     # Levine et al., arXiv 2505.08762 (OMol25); VV10 is self-consistent.
     "omol": {"xc": "wb97m-v", "basis": "def2-tzvpd", "ecp": "auto"},
     # Density fitting moves the energy of C6H14 by 3.3e-4 Eh, its Fock matrix by 3.3e-6 on average. It makes
-    # the functional on the grid the expensive part, of which helmol.dft.scf needs three evaluations then.
+    # the functional on the grid the expensive part: helmol.dft.two_grids evaluates it two or three times.
     "fast": {"xc": "pbe", "basis": "def2-svp", "density_fit": True},
 }
 """Keys of :class:`helmol.dft.LevelConfig` that a preset sets; those not named keep their defaults."""

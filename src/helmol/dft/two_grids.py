@@ -246,7 +246,7 @@ class TwoGrids:
         coarse._helmol_exact = coarse._helmol_last = None
         coarse._numint = KeptOrbitals(coarse.grids, limit_mb=self._kept_mb, like=mf._numint)
         coarse._helmol_matrices = mf.get_hcore(), mf.get_ovlp()
-        coarse.verbose, coarse.chkfile, coarse.callback, coarse.scf_summary = 0, None, None, {}
+        coarse.verbose, coarse.callback, coarse.scf_summary = 0, None, {}
         coarse.conv_check = False
         if remembers(mf):
             coarse.DIIS = RememberingDiis
