@@ -218,12 +218,18 @@ class _Run:
                 mf.mo_coeff, mf.mo_energy, mf.mo_occ = found.mo_coeff, found.mo_energy, found.mo_occ
                 mf.e_tot, mf.converged, mf.cycles = found.energy, True, self._cycles
                 return None
-            if len(self._gradients) > 1 and self._gradients[-1] * WORTH > self._gradients[-2]:
+            if self._stuck(tolerance[1]):
                 return (
                     "the correction of the coarse grid does not get better: orbital gradients "
                     + ", ".join(f"{gradient:.1e}" for gradient in self._gradients)
                 )
         return f"the cycles on the coarse grid did not converge, the last energy is {self._last_energy:.8f}"
+
+    def _stuck(self, conv_tol_grad: float) -> bool:
+        """Return whether the last evaluation is hardly better than the one before, and not good enough."""
+        if len(self._gradients) < 2 or self._gradients[-1] <= conv_tol_grad:
+            return False
+        return self._gradients[-1] * WORTH > self._gradients[-2]
 
     def _solve(self, coarse: Any, density: Any) -> None:
         """Run a round of cycles on the coarse grid."""
