@@ -18,8 +18,7 @@ def guess(
         str,
         typer.Option(
             "--starts",
-            help="Comma-separated: minao, model, atom, huckel, vsap; with cheap cycles minao-cheap and "
-            "model-cheap.",
+            help="Comma-separated: minao, model, atom, huckel, vsap; minao-cheap, model-cheap (cheap cycles)",
         ),
     ] = "minao,model",
     index: Annotated[int, typer.Option("--index", help="Frame of the file, from 0.")] = 0,

@@ -113,6 +113,36 @@ class Corrected(_Scf):
         return density, self.get_veff(dm=density)
 
 
+class SharedJk(_Scf):
+    """Mix-in for SCF classes with the same fitted integrals: what one has built the others take.
+
+    A density is evaluated on two or three grids at the end of a round.
+    """
+
+    __name_mixin__ = "SharedJk"
+    _helmol_jk: dict[Any, Any]
+
+    def get_jk(
+        self,
+        mol: Any = None,
+        dm: Any = None,
+        hermi: int = 1,
+        with_j: bool = True,
+        with_k: bool = True,
+        omega: float | None = None,
+    ) -> tuple[Any, Any]:
+        """Return Coulomb and exchange matrices (PySCF's interface)."""
+        known, key = self._helmol_jk, (hermi, with_j, with_k, omega)
+        if known.get("density") is not dm:
+            known.clear()
+            known["density"] = dm
+        if key not in known:
+            known[key] = super().get_jk(mol, dm, hermi, with_j, with_k, omega)
+        # PySCF adds to them in place.
+        vj, vk = (None if matrix is None else np.array(matrix) for matrix in known[key])
+        return vj, vk
+
+
 class RememberingDiis(diis.CDIIS):
     """PySCF's DIIS that begins with the densities and Fock matrices of the rounds before."""
 
@@ -191,6 +221,9 @@ class TwoGrids:
         if mf.grids.coords is None:
             mf.initialize_grids(mf.mol)
         self.own = mf.copy()
+        if not needs_fit(mf):
+            lib.set_class(self.own, (SharedJk, self.own.__class__))
+            self.own._helmol_jk = {}
         self._grids = on_grid(mf, START_GRID_LEVEL).grids.build(with_non0tab=True)
 
     @property
@@ -202,7 +235,7 @@ class TwoGrids:
     def coarse(self) -> Any:
         """The corrected mean field on the coarse grid, with fitted integrals."""
         mf = self._mf
-        coarse = mf.copy()
+        coarse = self.own.copy()
         coarse.grids = self._grids
         if needs_fit(mf):
             coarse = coarse.density_fit(auxbasis=auxiliary_for(mf))
