@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from helmol import shipped
 from helmol.elements import SYMBOLS
 from helmol.evaluate.metrics import METRICS
 from helmol.files import write_text
-from helmol.model import describe_model
+from helmol.model import Model, describe_model, load_model, save_model
 from helmol.store import Store
+from helmol.target import element_pairs
 
 HERE = Path(__file__).parent
 REFERENCE = "minao-lite"
@@ -62,8 +64,7 @@ def main() -> None:
         errors[name] = json.loads(found.read_text(encoding="utf-8"))
     model = work / "model"
     model.mkdir(exist_ok=True)
-    for file in ("model.safetensors", "model.json"):
-        shutil.copy(run / "checkpoints" / "best" / file, model / file)
+    save_model(model, with_pairs(load_model(run / "checkpoints" / "best"), labels, run))
     said = card(asked.name, model, labels, run, errors)
     write_text(model / shipped.CARD, json.dumps(said, indent=1) + "\n")
     if asked.ship:
@@ -83,12 +84,27 @@ def with_reference(store: Path, work: Path) -> Path:
     return copy
 
 
+def training_rows(store: Store, run: Path) -> list[int]:
+    """Return where the training molecules are in a store."""
+    ids = set(json.loads((run / "split.json").read_text(encoding="utf-8"))["train"])
+    return [row for row, id in enumerate(store.ids) if id in ids]
+
+
+def with_pairs(model: Model, labels: Path, run: Path) -> Model:
+    """Return a model that knows which elements it has seen together, which trainings of before do not say."""
+    if not model.domain.pairs:
+        with Store.open(labels) as store:
+            molecules = [store.molecule(row) for row in training_rows(store, run)]
+        pairs = set().union(*(element_pairs(molecule) for molecule in molecules))
+        model.domain = replace(model.domain, pairs=tuple(sorted(pairs)))
+    return model
+
+
 def card(name: str, model: Path, labels: Path, run: Path, errors: dict[str, Any]) -> dict[str, Any]:
     """Return what is said of a model."""
     _, domain, _ = describe_model(model)
     with Store.open(labels) as store:
-        ids = set(json.loads((run / "split.json").read_text(encoding="utf-8"))["train"])
-        rows = [row for row, id in enumerate(store.ids) if id in ids]
+        rows = training_rows(store, run)
         numbers = [set(store.molecule(row).numbers.tolist()) for row in rows]
         charges = Counter(int(store.molecule(row).charge) for row in rows)
         sizes = [len(store.molecule(row).numbers) for row in rows]
@@ -118,6 +134,7 @@ def test(name: str, result: dict[str, Any]) -> dict[str, Any]:
         "model": {key: result[key] for key in METRICS if result.get(key) is not None},
         "start": {key: start[key] for key in METRICS if start.get(key) is not None},
         "by_element": {element: found["h_mae_uEh"] for element, found in result["by_element"].items()},
+        "by_element_pair": {pair: found["h_mae_uEh"] for pair, found in result["by_element_pair"].items()},
     }
 
 

@@ -23,7 +23,7 @@ class Progress:
 
     def __init__(self, description: str, *, total: int, unit: str = "") -> None:
         self.description, self.total, self.unit = description, total, unit
-        self.done, self.note = 0, ""
+        self.done, self.note, self._made = 0, "", 0
         self._bar = None
         if sys.stderr.isatty():
             # rich takes 0.1 s to import; --help must not pay for it.
@@ -42,6 +42,7 @@ class Progress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn(unit),
+                TextColumn("{task.fields[rate]}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
@@ -53,26 +54,42 @@ class Progress:
         self._start = self._last = time.monotonic()
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self.description, total=self.total, note="")
+            self._task = self._bar.add_task(self.description, total=self.total, note="", rate="")
         return self
 
-    def advance(self, n: int = 1, *, note: str | None = None) -> None:
-        """Count ``n`` more as done; ``note`` is shown behind the bar."""
+    def advance(self, n: int = 1, *, note: str | None = None, made: int | None = None) -> None:
+        """Count ``n`` more as done.
+
+        Args:
+            n: how many.
+            note: shown behind the bar.
+            made: how many of them took work now, by which the rate and the time left go; by default all. What
+                an earlier run has left behind takes none.
+        """
         self.done += n
+        self._made += n if made is None else made
         self.note = self.note if note is None else note
         if self._bar is not None:
-            self._bar.update(self._task, advance=n, note=self.note)
+            self._bar.update(self._task, advance=n, note=self.note, rate=self._rate())
         elif time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             log.info(self._line())
 
+    def _per_second(self) -> float:
+        """Return how many are made in a second; zero before the first."""
+        return self._made / max(time.monotonic() - self._start, 1e-9)
+
+    def _rate(self) -> str:
+        """Return :meth:`_per_second` in words."""
+        return f"{self._per_second():.3g} {self.unit or 'steps'}/s" if self._made else ""
+
     def _line(self) -> str:
         elapsed = time.monotonic() - self._start
-        left = elapsed / max(self.done, 1) * (self.total - self.done)
-        unit = f" {self.unit}" if self.unit else ""
+        left = (self.total - self.done) / self._per_second() if self._made else 0.0
         note = f", {self.note}" if self.note else ""
-        count = f"{self.done}/{self.total}{unit}"
-        return f"{self.description}: {count}, {elapsed:.0f} s, about {left:.0f} s left{note}"
+        count = f"{self.done}/{self.total} {self.unit}".rstrip()
+        rate = f" ({self._rate()})" if self._made else ""
+        return f"{self.description}: {count}, {elapsed:.0f} s{rate}, about {left:.0f} s left{note}"
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # First: it loads PySCF's libraries with kernels that fit the processor.
 from helmol import dft
@@ -24,10 +24,25 @@ from pyscf import lib, scf
 from pyscf.tools import molden
 
 from helmol import properties, structures
+from helmol.dft.cycles import CyclesInfo, accelerate
+from helmol.dft.mixin import Mixin, Scf
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import replacing
 from helmol.predict import Prediction, TrainedModel
+from helmol.predict.exports import write_chkfile, write_cube
 from helmol.system import LevelOfTheory, Molecule
+
+__all__ = [
+    "CHEAP",
+    "CyclesInfo",
+    "StartInfo",
+    "accelerate",
+    "attach",
+    "compare_starts",
+    "write_chkfile",
+    "write_cube",
+    "write_molden",
+]
 
 log = logging.getLogger("helmol.pyscf")
 
@@ -45,8 +60,20 @@ more (H₂O: 8 instead of 7), below 0.4 up to four fewer."""
 GUESSES = ("minao", "atom", "huckel", "mod_huckel", "hcore", "1e", "vsap", "sap")
 """Names of PySCF's own guesses; those that begin with ``chk`` read ``mf.chkfile``."""
 
-STARTS = ("minao", "model", "atom", "huckel", "vsap")
-"""Starts that :func:`compare_starts` knows; all but ``model`` are PySCF's own."""
+CHEAP = {"minao-cheap": "minao", "model-cheap": "model"}
+"""Starts that :func:`compare_starts` follows by cheap cycles (:func:`accelerate`), by name."""
+
+STARTS = ("minao", "model", "atom", "huckel", "vsap", *CHEAP)
+"""Starts that :func:`compare_starts` knows; all but the model's are PySCF's own."""
+
+MODEL, LAST, EXTRAPOLATED = "model", "last density", "extrapolated density"
+"""Starts of a scanner."""
+
+NEARLY_EXACT = 1e-6
+"""Electrons that the first step moves from a start that no other one needs to be compared with."""
+
+RENEWED = 10
+"""Geometries of a scanner after which all its starts are looked at again."""
 
 SAME_ENERGY = 1e-7
 """Two SCF runs closer than this (Eh) count as the same state."""
@@ -65,8 +92,12 @@ class StartInfo:
         moved_fallback: the same for PySCF's guess, where it was needed to decide.
         hidden_fock_builds: Fock builds that are no part of the SCF itself: inside the model (a
             delta target's reference), or by the guard for the start that was not taken.
-        beyond: what acts on the electrons that the model does not know (a solvent, point charges, a field);
-            the start was used all the same, under the guard.
+        beyond: what acts on the electrons that the model does not know (a solvent, point charges, a field,
+            another functional), and another basis; a start is used all the same, under the guard.
+        start: what the SCF started from: ``model``, in a scanner ``last density`` or ``extrapolated
+            density``, the name of PySCF's guess, ``None`` for a density of the caller's.
+        compared: electrons that the first step moves from each start that was looked at; in a scanner the
+            newest value of each.
     """
 
     used: bool
@@ -77,6 +108,8 @@ class StartInfo:
     moved_fallback: float | None = None
     hidden_fock_builds: int = 0
     beyond: tuple[str, ...] = ()
+    start: str | None = None
+    compared: dict[str, float] = field(default_factory=dict)
 
 
 GIVEN = StartInfo(False, "kernel() had a density or orbitals to start from and asked for no guess")
@@ -87,25 +120,28 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
     """Make ``mf.kernel()`` start from the model's Fock matrix.
 
     The density of the predicted Fock matrix replaces PySCF's initial guess; the SCF itself, and so
-    its converged energy, stays PySCF's. Guards, in order: the model's domain (restricted or
-    unrestricted, element, basis, functional, charge, spin); finite numbers; ``Tr DS = n``; and how many
+    its converged energy, stays PySCF's. In another basis than the model's the occupied orbitals are
+    projected; another functional starts from the density as it is; RKS, UKS, ROKS and their HF, density
+    fitting and ``newton()`` take it in the form they have. Guards, in order: the model's domain (element,
+    charge, spin); finite numbers; ``Tr DS = n``, in each spin; and how many
     electrons the first SCF step moves (:func:`helmol.properties.electrons_moved`), whose Fock build
     is the one SCF needs first anyway and is handed on. A start that is not far better than PySCF's own guess
     can be is compared with it (one build more) and taken only if its step moves less than half as much. The
-    residual ``‖FDS−SDF‖`` is no such measure: a density that fills the wrong orbitals can have a small one. A
-    scanner (geometry optimisation, MD) asks the model at every geometry instead of reusing the last density.
+    residual ``‖FDS−SDF‖`` is no such measure: a density that fills the wrong orbitals can have a small one.
 
-    A solvent, point charges, fields, relativistic terms and methods of the user's own change what the
-    model has learnt, but its start may serve all the same: it is used under the same guard, said in
-    a warning and in ``helmol_info.beyond``. Another functional (``define_xc_``, ``nlc`` and ``omega`` set by
-    hand are one) gives way to PySCF's guess.
+    A scanner (geometry optimisation, MD) has two starts more: the last density, and that of the last two
+    geometries extrapolated. Each is looked at when it is there first, and from time to time; else the SCF
+    starts from what had the smallest first step (``helmol_info.start``, ``helmol_info.compared``).
+
+    Another functional or basis, a solvent, point charges, fields, relativistic terms and methods of the
+    user's own change what the model has learnt, but its start may serve all the same: it is used under the
+    same guard, said in a warning and in ``helmol_info.beyond``.
 
     ``mf.init_guess`` set after this call, an array or one of PySCF's names, is what is used then; set
     before, it is refused here. Attached objects can be copied, pickled and sent to other processes.
 
     Args:
-        mf: an RKS or RHF object, or for a model of unrestricted labels UKS or UHF, also density-fitted;
-            changed in place.
+        mf: a molecular SCF object of any functional and basis; changed in place.
         model: a loaded model or its folder.
         fallback: whether a start that is refused gives way to PySCF's guess with a logged warning
             (default), or raises.
@@ -142,14 +178,7 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
     return mf
 
 
-if TYPE_CHECKING:
-    _Scf: Any
-else:
-    _Scf = object
-"""What mix-ins inherit from: some class of PySCF, which has no types."""
-
-
-class _LearntStart(_Scf):
+class _LearntStart(Mixin):
     """Mix-in for SCF classes (PySCF's own way of adding behaviour, see ``lib.set_class``).
 
     A string in ``mf.init_guess`` would not do: PySCF runs minao for every string it does not know.
@@ -187,7 +216,7 @@ class _LearntStart(_Scf):
         if key.lower() not in GUESSES and not key.lower().startswith("chk"):
             raise InputError(f"unknown init_guess {key!r}: PySCF has {', '.join(GUESSES)}, chkfile")
         if "init_guess" in vars(self) or key.lower() != default:
-            self._helmol_start = StartInfo(False, f"the guess {key!r} was asked for")
+            self._helmol_start = StartInfo(False, f"the guess {key!r} was asked for", start=key.lower())
             return super().get_init_guess(mol, key, **kwargs)
         begin = time.perf_counter()
         pyscf_guess = functools.partial(super().get_init_guess, mol, default, **kwargs)
@@ -199,18 +228,14 @@ class _LearntStart(_Scf):
         self._helmol_start = replace(info, seconds=time.perf_counter() - begin)
         return density
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle and copy by the recipe of the class, which PySCF makes at run time and no module has."""
-        return _blank, (_recipe(type(self)),), self.__getstate__()
-
     def __getstate__(self) -> dict[str, Any]:
         """Return PySCF's own choice of attributes, without a potential at hand."""
         return {**super().__getstate__(), "_helmol_ready": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the attributes; PySCF's cache of integrals is empty again instead of missing."""
-        super().__setstate__(state)
-        self._opt = {None: None}
+    def _adopt(self, other: Any) -> None:
+        """Take over what the start of another SCF of the same molecule has to say."""
+        self.helmol_info = self._helmol_start = other.helmol_info
+        self._helmol_said = other._helmol_said
 
     def get_veff(self, mol: Any = None, dm: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Hand on the potential that the guard has built for this very density, else build it."""
@@ -220,52 +245,97 @@ class _LearntStart(_Scf):
         return super().get_veff(mol, dm, *args, **kwargs)
 
     def as_scanner(self) -> Any:
-        """Return a scanner that asks the model at every geometry."""
+        """Return a scanner that chooses between the model and the densities of the geometries before."""
         scanner = super().as_scanner()
         if not isinstance(scanner, _FreshStart):
             lib.set_class(scanner, (_FreshStart, scanner.__class__), scanner.__class__.__name__)
+        scanner._helmol_path = _Path()
         return scanner
 
 
-def _recipe(kind: type) -> Any:
-    """Return a class, or what makes it anew: module, name and recipes of the bases."""
-    if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:
-        return kind
-    return kind.__module__, kind.__name__, tuple(_recipe(base) for base in kind.__bases__)
-
-
-def _class(recipe: Any) -> type:
-    """Undo :func:`_recipe`."""
-    if isinstance(recipe, type):
-        return recipe
-    module, name, bases = recipe
-    made: type = lib.make_class(tuple(_class(base) for base in bases), name)
-    made.__module__ = module
-    return made
-
-
-def _blank(recipe: Any) -> Any:
-    """Return an object of a class without attributes."""
-    kind: Any = _class(recipe)
-    return kind.__new__(kind)
-
-
-class _FreshStart(_Scf):
-    """Mix-in for scanners: without ``dm0`` they would reuse the last density and skip the model."""
+class _FreshStart(Scf):
+    """Mix-in for scanners: PySCF's would start from the last density alone."""
 
     __name_mixin__ = "Fresh"
+    _helmol_path: _Path
 
     def __call__(self, mol_or_geom: Any, **kwargs: Any) -> float:
         """Return the energy at a geometry."""
+        self._helmol_path.add(self)
         kwargs.setdefault("dm0", None)
         return float(super().__call__(mol_or_geom, **kwargs))
 
 
+class _Path:
+    """What a scanner knows of the geometries before: orbitals, and how good each kind of start was.
+
+    A build tells how good a start is. Each kind is looked at when it can be had first, when the one in use
+    has become twice as bad, and every :data:`RENEWED` geometries.
+    """
+
+    def __init__(self) -> None:
+        self._points: list[tuple[dft.Occupied, Any, Any]] = []
+        self.moved: dict[str, float] = {}
+        self._age = 0
+
+    def add(self, mf: Any) -> None:
+        """Take the orbitals with which an SCF has ended; what cannot be carried on ends the path."""
+        if mf.mo_coeff is None or mf.mo_occ is None:
+            return
+        occupied = dft.split_spins(mf.mo_coeff, mf.mo_occ) if mf.converged else None
+        if occupied is None:
+            self._points.clear()
+            return
+        self._points = [*self._points[-1:], (occupied, mf.get_ovlp(), mf.mol.ao_loc)]
+
+    def densities(self, mf: Any, mol: Any) -> dict[str, Any]:
+        """Return the densities that follow from the geometries before."""
+        found: dict[str, Any] = {}
+        if not self._points or not np.array_equal(self._points[-1][2], mol.ao_loc):
+            self._points.clear()
+            return found
+        overlap, (last, _, _) = mf.get_ovlp(mol), self._points[-1]
+        with suppress(DomainError):
+            found[LAST] = dft.density_of(mf, dft.carried(last, overlap))
+            if len(self._points) > 1:
+                before, overlap_before, _ = self._points[0]
+                found[EXTRAPOLATED] = dft.density_of(
+                    mf, dft.extrapolated(last, before, overlap_before, overlap)
+                )
+        return found
+
+    def to_look_at(self, names: Sequence[str]) -> list[str]:
+        """Return which of these kinds of start to look at, the one that was best first."""
+        known = sorted((name for name in names if name in self.moved), key=self.moved.__getitem__)
+        new = [name for name in names if name not in self.moved]
+        self._age += 1
+        if self._age > RENEWED:
+            self._age = 0
+            return known + new
+        return known[:1] + new
+
+    def is_worse(self, name: str, moved: float) -> bool:
+        """Return whether a start has become much worse than it was, and is not nearly exact."""
+        return name in self.moved and moved > max(2 * self.moved[name], NEARLY_EXACT)
+
+
 def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
     """Return the start's density matrix and what was decided."""
+    path: _Path | None = getattr(mf, "_helmol_path", None)
+    others = path.densities(mf, mol) if path is not None else {}
+    if path is not None and others:
+        return _along(mf, mol, path, others)
+    info, density = _from_nothing(mf, mol, pyscf_guess)
+    if path is not None and info.moved is not None and info.used:
+        path.moved[MODEL] = info.moved
+    return info, density
+
+
+def _from_nothing(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
+    """Choose between the model's start and PySCF's guess."""
     model, hidden = mf._helmol_model, 0
     try:
-        density = _learnt_density(mf, mol, model)
+        density, beyond = _learnt_density(mf, mol, model)
         hidden = _reference_builds(model)
         first = _step(mf, mol, density)
         if not np.isfinite([first.residual, first.moved]).all():
@@ -275,18 +345,63 @@ def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
         if not mf._helmol_fallback:
             raise
         return _fall_back(StartInfo(False, str(error), hidden_fock_builds=hidden), mf), pyscf_guess()
-    info = StartInfo(True, residual=first.residual, moved=first.moved, hidden_fock_builds=hidden)
+    info = StartInfo(
+        True, residual=first.residual, moved=first.moved, hidden_fock_builds=hidden, start=MODEL,
+        compared={MODEL: first.moved}, beyond=beyond,
+    )  # fmt: skip
     if first.moved <= TRUSTED_SHARE * mol.nelectron and _has_bonds(mol):
-        return _use(mf, density, first, _said(mf, mol, info)), density
+        return _use(mf, density, first, _said(mf, info)), density
     other = pyscf_guess()
     second = _step(mf, mol, other)
-    info = replace(info, moved_fallback=second.moved, hidden_fock_builds=hidden + 1)
+    guess = type(mf).init_guess
+    compared = {**info.compared, guess: second.moved}
+    info = replace(info, moved_fallback=second.moved, hidden_fock_builds=hidden + 1, compared=compared)
     if first.moved < BETTER_SHARE * second.moved:
-        return _use(mf, density, first, _said(mf, mol, info)), density
+        return _use(mf, density, first, _said(mf, info)), density
     reason = f"its first step moves {first.moved:.3g} electrons, that of PySCF's guess {second.moved:.3g}"
     if not mf._helmol_fallback:
         raise DomainError(f"the model's start is refused: {reason}")
-    return _use(mf, other, second, _fall_back(replace(info, used=False, reason=reason), mf)), other
+    info = replace(info, used=False, reason=reason)
+    return _use(mf, other, second, _fall_back(info, mf)), other
+
+
+def _along(mf: Any, mol: Any, path: _Path, others: dict[str, Any]) -> tuple[StartInfo, Any]:
+    """Choose between the model's start and the densities that follow from the geometries before.
+
+    No guess of PySCF's is looked at: it knows nothing of them and has never the smaller step.
+    """
+    beyond: tuple[str, ...] = ()
+    looked: dict[str, tuple[Any, _Step]] = {}
+    reason, hidden = None, 0
+    queue = path.to_look_at([*others, MODEL])
+    while queue:
+        name = queue.pop(0)
+        try:
+            density = others.get(name)
+            if density is None:
+                density, beyond = _learnt_density(mf, mol, mf._helmol_model)
+                hidden += _reference_builds(mf._helmol_model)
+            step = _step(mf, mol, density)
+        except (HelmolError, ValueError, ArithmeticError, RuntimeError) as error:
+            if name != MODEL:
+                raise
+            reason = str(error)
+            path.moved[MODEL] = np.inf
+            continue
+        looked[name] = density, step
+        if path.is_worse(name, step.moved) and len(looked) == 1:
+            queue = [each for each in (*others, MODEL) if each != name]
+        path.moved[name] = step.moved
+    best = min(looked, key=lambda name: looked[name][1].moved)
+    density, step = looked[best]
+    if best != MODEL:
+        reason = reason or f"the first step from the {best} is smaller"
+    info = StartInfo(
+        best == MODEL, reason if best != MODEL else None, residual=step.residual, moved=path.moved.get(MODEL),
+        hidden_fock_builds=hidden + len(looked) - 1, start=best, compared=dict(path.moved),
+        beyond=beyond if best == MODEL else (),
+    )  # fmt: skip
+    return _use(mf, density, step, _said(mf, info)), density
 
 
 def _use(mf: Any, density: Any, step: _Step, info: StartInfo) -> StartInfo:
@@ -295,13 +410,13 @@ def _use(mf: Any, density: Any, step: _Step, info: StartInfo) -> StartInfo:
     return info
 
 
-def _said(mf: Any, mol: Any, info: StartInfo) -> StartInfo:
+def _said(mf: Any, info: StartInfo) -> StartInfo:
     """Say what acts on the electrons that the model does not know, once as long as it stays the same."""
-    beyond = tuple(dft.beyond_the_molecule(mf, mol))
-    if beyond and beyond != mf._helmol_said:
-        mf._helmol_said = beyond
-        log.warning("the model does not know of %s: its start is used under the guard", ", ".join(beyond))
-    return replace(info, beyond=beyond)
+    if info.beyond and info.beyond != mf._helmol_said:
+        mf._helmol_said = info.beyond
+        unknown = ", ".join(info.beyond)
+        log.warning("the model does not know of %s: its start is used under the guard", unknown)
+    return info
 
 
 def _has_bonds(mol: Any) -> bool:
@@ -322,35 +437,47 @@ def _fall_back(info: StartInfo, mf: Any) -> StartInfo:
     """Say that PySCF's own guess is used."""
     guess = type(mf).init_guess
     log.warning("SCF starts from PySCF's %r guess, not from the model: %s", guess, info.reason)
-    return info
+    return replace(info, start=guess)
 
 
-def _learnt_density(mf: Any, mol: Any, model: TrainedModel) -> Any:
+def _learnt_density(mf: Any, mol: Any, model: TrainedModel) -> tuple[Any, tuple[str, ...]]:
     """Return the density matrix of the predicted Fock matrix after all checks that cost no build.
+
+    Returns:
+        The density in the form of the mean field, and what the model does not know of the calculation.
 
     Raises:
         DomainError: anything outside what the model has learnt, or numbers that make no sense.
     """
-    level, kind = model.domain.level, type(mf).__name__.replace(_LearntStart.__name_mixin__, "")
-    known = (scf.hf.RHF, scf.uhf.UHF)
-    if isinstance(mf, scf.rohf.ROHF) or not isinstance(mf, known) or hasattr(mol, "lattice_vectors"):
-        raise DomainError(f"{kind} is not supported: only molecular RKS, RHF, UKS and UHF")
-    if isinstance(mf, scf.uhf.UHF) != (model.domain.n_spins == 2):
-        wanted = "UKS or UHF" if model.domain.n_spins == 2 else "RKS or RHF"
-        raise DomainError(f"the model has learnt {level.method.upper()}: it starts {wanted}, not {kind}")
-    if (difference := dft.other_functional(mf, level)) is not None:
-        raise DomainError(difference)
+    level = model.domain.level
+    if not isinstance(mf, (scf.hf.RHF, scf.uhf.UHF)) or hasattr(mol, "lattice_vectors"):
+        kind = type(mf).__name__.replace(_LearntStart.__name_mixin__, "")
+        raise DomainError(f"{kind} is not supported: only molecular RKS, UKS, ROKS and their HF")
     if dft.has_own_overlap(mf, mol):
         raise DomainError("the SCF has an overlap of its own (get_ovlp)")
-    prediction = model.predict(mol)
+    beyond = [*filter(None, [dft.other_functional(mf, level)]), *dft.beyond_the_molecule(mf, mol)]
+    other = dft.other_functions(mol, dft.level_from(level))
+    source = mol if other is None else dft.build_mole(dft.molecule_from_mole(mol), dft.level_from(level))
+    prediction = model.predict(source)
     if not np.isfinite(prediction.fock).all():
         raise DomainError("the predicted Fock matrix is not finite")
-    mo_occ = mf.get_occ(prediction.mo_energy, prediction.mo_coeff)
-    density = mf.make_rdm1(prediction.mo_coeff, mo_occ)
-    electrons = float((np.asarray(density) * prediction.overlap).sum())
+    same_spins = isinstance(mf, scf.uhf.UHF) == (prediction.mo_energy.ndim == 2)
+    if other is None and same_spins and not isinstance(mf, scf.rohf.ROHF):
+        # Occupations as the mean field wants them: smeared, by symmetry.
+        mo_occ = mf.get_occ(prediction.mo_energy, prediction.mo_coeff)
+        density = mf.make_rdm1(prediction.mo_coeff, mo_occ)
+    else:
+        occupied = dft.split_spins(prediction.mo_coeff, prediction.mo_occ)
+        if occupied is None:
+            raise DomainError("the predicted occupations are fractional")
+        if other is not None:
+            occupied = dft.in_basis(occupied, source, mol)
+            beyond.append(f"the basis of the SCF ({other})")
+        density = dft.density_of(mf, occupied)
+    electrons = float((np.asarray(density) * mf.get_ovlp(mol)).sum())
     if abs(electrons - mol.nelectron) > 1e-6 * mol.nelectron:
         raise DomainError(f"the predicted density holds {electrons:.6f} electrons, not {mol.nelectron}")
-    return density
+    return density, tuple(beyond)
 
 
 @dataclass(frozen=True)
@@ -366,14 +493,14 @@ def _step(mf: Any, mol: Any, density: Any) -> _Step:
     """Build F at a density and make one SCF step without keeping it."""
     potential = mf.get_veff(mol, density)
     overlap, plain = mf.get_ovlp(mol), np.asarray(density)
-    fock = np.asarray(mf.get_fock(mf.get_hcore(mol), overlap, potential, density))
-    mo_energy, mo_coeff = properties.orbitals(fock, overlap)
+    fock = mf.get_fock(mf.get_hcore(mol), overlap, potential, density)
+    mo_energy, mo_coeff = mf.eig(fock, overlap)
     after = np.asarray(mf.make_rdm1(mo_coeff, mf.get_occ(mo_energy, mo_coeff)))
-    residual = properties.residual(fock, plain, overlap)
+    residual = properties.residual(dft.spin_focks(fock), plain, overlap)
     return _Step(potential, residual, properties.electrons_moved(plain, after, overlap))
 
 
-class _Counting(_Scf):
+class _Counting(Scf):
     """Mix-in for SCF classes that counts Fock builds."""
 
     __name_mixin__ = "Counting"
@@ -395,7 +522,8 @@ def compare_starts(
         starts: of :data:`STARTS`.
 
     Returns:
-        Per start ``cycles``, ``fock_builds`` (all, hidden ones too), ``hidden_fock_builds``,
+        Per start ``cycles``, ``fock_builds`` (all, hidden ones too; with cheap cycles those at the level of
+        theory itself, while ``cycles`` are those on the coarse grid), ``hidden_fock_builds``,
         ``seconds`` (wall time with inference, without loading the model), ``energy_Eh``,
         ``converged``, ``history`` (per cycle energy in Eh and gradient norm); and ``same_state``
         (all converged, energies within :data:`SAME_ENERGY`), ``energy_spread_Eh``, ``fell_back``
@@ -415,7 +543,9 @@ def compare_starts(
     converged = all(result[start]["converged"] for start in starts)
     result["energy_spread_Eh"] = max(energies) - min(energies)
     result["same_state"] = converged and result["energy_spread_Eh"] < SAME_ENERGY
-    info = result["model"].pop("info") if "model" in result else None
+    # If both are asked for, the guard on the level's own grid has the last word.
+    infos = [result[start].pop("info") for start in ("model", "model-cheap") if start in result]
+    info = infos[0] if infos else None
     result["fell_back"] = None if info is None else not info.used
     result["reason"] = None if info is None else info.reason
     return result
@@ -432,18 +562,21 @@ def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
     mf.callback = lambda step: history.append(
         {"energy_Eh": float(step["e_tot"]) + empirical, "gradient": float(step["norm_gorb"])}
     )
-    if start == "model":
+    if start in CHEAP:
+        accelerate(mf)
+    guess = CHEAP.get(start, start)
+    if guess == MODEL:
         attach(mf, model)
     else:
-        mf.init_guess = start
+        mf.init_guess = guess
     begin = time.perf_counter()
     mf.kernel()
     result: dict[str, Any] = {"seconds": time.perf_counter() - begin}
-    hidden = 0
-    if start == "model":
+    hidden = mf.helmol_cycles.fine_evaluations if start in CHEAP else 0
+    if guess == MODEL:
         result["info"] = mf.helmol_info
         # The guard's wasted build is counted by the SCF object, the model's reference is not.
-        hidden = _reference_builds(model) if mf.helmol_info.hidden_fock_builds else 0
+        hidden += _reference_builds(model) if mf.helmol_info.hidden_fock_builds else 0
         result["hidden_fock_builds"] = mf.helmol_info.hidden_fock_builds
         result |= {"residual": mf.helmol_info.residual, "moved": mf.helmol_info.moved}
     result |= {
@@ -456,15 +589,21 @@ def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
     return result
 
 
-def write_molden(prediction: Prediction, path: Path, *, level: LevelOfTheory) -> None:
+def write_molden(prediction: Prediction, path: Path, *, level: LevelOfTheory | None = None) -> None:
     """Write the orbitals of a prediction as a Molden file, atomically.
 
     Args:
         prediction: restricted or unrestricted.
         path: file to write.
-        level: level of theory of the model, for the basis.
+        level: level of theory of the model, for the basis; by default that of the prediction.
+
+    Raises:
+        InputError: neither says a level.
     """
-    mole = dft.build_mole(prediction.molecule, dft.level_from(level))
+    if level is None:
+        mole = prediction.mole
+    else:
+        mole = dft.build_mole(prediction.molecule, dft.level_from(level))
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         molden.header(mole, file)
         if prediction.mo_energy.ndim == 1:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 ALIKE = 3
 """Warnings that differ in their numbers and names only are shown so often."""
@@ -28,8 +28,8 @@ class Repeats(logging.Filter):
         self._held: dict[str, tuple[str, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is to be shown; what is no warning always is."""
-        if record.levelno < logging.WARNING:
+        """Return whether a record is to be shown; what is no warning, or not helmol's, always is."""
+        if record.levelno < logging.WARNING or record.name.partition(".")[0] != "helmol":
             return True
         text = record.getMessage()
         kind = _NUMBER_OR_NAME.sub("…", text)
@@ -60,6 +60,30 @@ def filtered(handler: logging.Handler) -> Iterator[None]:
         handler.removeFilter(repeats)
         for line in repeats.summary():
             handler.handle(logging.LogRecord("helmol", logging.WARNING, __file__, 0, line, (), None))
+
+
+@contextmanager
+def in_one_call() -> Iterator[None]:
+    """Hold repeated warnings back while one function works on many molecules; also a decorator.
+
+    Handlers are the ones that get helmol's warnings: the program's own, else Python's to standard error.
+    """
+    with ExitStack() as stack:
+        for handler in _handlers():
+            # Whoever holds warnings back already counts these too.
+            if not any(isinstance(known, Repeats) for known in handler.filters):
+                stack.enter_context(filtered(handler))
+        yield
+
+
+def _handlers() -> list[logging.Handler]:
+    """Return the handlers that get what helmol logs."""
+    logger: logging.Logger | None = logging.getLogger("helmol")
+    found: list[logging.Handler] = []
+    while logger is not None:
+        found += logger.handlers
+        logger = logger.parent if logger.propagate else None
+    return found or ([logging.lastResort] if logging.lastResort else [])
 
 
 class _Collector(logging.Handler):

@@ -30,8 +30,8 @@ class Skipped:
     Attributes:
         item: id of the molecule; of a file that cannot be read, its name.
         file: where it stands, ``None`` for a molecule that a recipe makes.
-        row: where in the file: frame from 1 in a structure file, row from 0 in a store, key or group in a
-            published file; ``None`` for the whole file.
+        row: where in the file: frame from 1 in a structure file, line from 1 in a file of SMILES, row from 0
+            in a store, key or group in a published file; ``None`` for the whole file.
         reason: one line.
     """
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import JsonFile, Sets, Strict, Verbose
+from helmol.cli.options import JsonFile, Sets, Strict, Verbose, part
 from helmol.cli.session import session
 
 
@@ -43,7 +43,7 @@ def generate(
         engine = [] if device is None else [f"engine={_engine(device)}"]
         config = read_spec(spec, overrides=[*(sets or []), *engine])
         result = run(
-            config, out=out, workers=workers, seed=seed, retry_failed=retry_failed, shard=_part(shard),
+            config, out=out, workers=workers, seed=seed, retry_failed=retry_failed, shard=part(shard),
             strict=strict,
         )  # fmt: skip
         s.say(
@@ -68,15 +68,3 @@ def _engine(device: str) -> str:
 
         raise InputError(f"--device {device}: labels are made on {', '.join(engines)}")
     return engines[device]
-
-
-def _part(shard: str | None) -> tuple[int, int] | None:
-    """Read ``i/n``."""
-    if shard is None:
-        return None
-    first, slash, second = shard.partition("/")
-    if not (slash and first.isdecimal() and second.isdecimal()):
-        from helmol.errors import InputError
-
-        raise InputError(f"cannot read --shard {shard!r}: expected i/n, such as 1/10")
-    return int(first), int(second)

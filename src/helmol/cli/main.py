@@ -16,6 +16,8 @@ from helmol.cli.doctor import doctor
 from helmol.cli.embed import embed
 from helmol.cli.estimate import estimate
 from helmol.cli.evaluate import evaluate
+from helmol.cli.export import export
+from helmol.cli.fetch import fetch
 from helmol.cli.generate import generate
 from helmol.cli.guess import guess
 from helmol.cli.import_ import import_
@@ -34,6 +36,8 @@ VERBS = (
     doctor,
     demo,
     models,
+    fetch,
+    export,
     generate,
     import_,
     references,

@@ -7,6 +7,9 @@ import typer
 from helmol.cli.options import JsonFile, Verbose
 from helmol.cli.session import session
 
+WORST = 10
+"""Pairs of elements that are shown; the card has all."""
+
 COLUMNS = ("name", "level of theory", "elements", "charges", "trained on", "H on new molecules / µEh", "MB")
 
 
@@ -30,6 +33,8 @@ def models(
             if name:
                 s.table(f"{each}: errors on molecules it has not seen", *_errors(card))
                 s.table(f"{each}: H by element / µEh", *_elements(card))
+                if pairs := _pairs(card):
+                    s.table(f"{each}: the ten worst pairs of elements, H / µEh", *pairs)
         s.result(cards)
         if names:
             s.next(f"helmol predict {name or names[0]} MOLECULES.xyz")
@@ -76,6 +81,15 @@ def _elements(card: dict[str, Any]) -> tuple[list[str], list[list[object]]]:
         ]
         for element, n in card["elements"].items()
     ]
+
+
+def _pairs(card: dict[str, Any]) -> tuple[list[str], list[list[object]]] | None:
+    """Return columns and lines of the pairs of elements with the largest errors, where the card has them."""
+    found = [test.get("by_element_pair", {}) for test in card["tests"]]
+    worst = sorted({pair for each in found for pair in each}, key=lambda p: -max(e.get(p, 0) for e in found))
+    columns = ["blocks of two atoms", *(test["name"] for test in card["tests"])]
+    rows = [[pair, *(_rounded(each.get(pair)) for each in found)] for pair in worst[:WORST]]
+    return (columns, rows) if rows else None
 
 
 def _rounded(value: float | None) -> str:

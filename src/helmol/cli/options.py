@@ -28,4 +28,25 @@ Strict = Annotated[
 
 def results_folder(run: Path, word: str) -> Path:
     """Return the folder for results about a model: inside its own, or NAME-word in this one."""
-    return run / word if run.exists() else Path(f"{run}-{word}")
+    return run / word if run.exists() else Path(f"{run.name}-{word}")
+
+
+def part(shard: str | None) -> tuple[int, int] | None:
+    """Read ``i/n``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if shard is None:
+        return None
+    first, slash, second = shard.partition("/")
+    if not (slash and first.isdecimal() and second.isdecimal()):
+        from helmol.errors import InputError
+
+        raise InputError(f"cannot read --shard {shard!r}: expected i/n, such as 1/10")
+    return int(first), int(second)
+
+
+def words(values: list[str] | None) -> list[str]:
+    """Return the words of an option that can be repeated and whose values can be lists with commas."""
+    return [word.strip() for value in values or [] for word in value.split(",") if word.strip()]

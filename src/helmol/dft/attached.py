@@ -25,7 +25,7 @@ SAME_MATRIX = 1e-9
 
 
 def other_functional(mf: Any, level: LevelOfTheory) -> str | None:
-    """Return how the functional of a PySCF mean field differs from that of a level, in words.
+    """Return the functional of a PySCF mean field in words, if it is another one than that of a level.
 
     A name with another meaning, ``define_xc_``, ``nlc`` and ``omega`` set by hand are all differences.
 
@@ -37,17 +37,17 @@ def other_functional(mf: Any, level: LevelOfTheory) -> str | None:
     """
     xc = str(getattr(mf, "xc", "hf"))
     if resolve_functional(xc) != level.xc_resolved:
-        return f"the model has learnt {level.xc.upper()}, the SCF uses {xc.upper()}"
+        return f"the functional {xc.upper()} (it has learnt {level.xc.upper()})"
     if not isinstance(mf, dft.rks.KohnShamDFT):
         return None
     integrals = mf._numint
     if any(name in vars(integrals) for name in FUNCTIONAL_METHODS):
-        return f"the SCF has a functional of its own (define_xc_), whatever mf.xc = {xc!r} says"
+        return f"a functional of its own (define_xc_), whatever mf.xc = {xc!r} says"
     own = float(rsh_coeff(xc)[0])
     if integrals.omega is not None and abs(integrals.omega - own) > SAME_MATRIX:
-        return f"the SCF has mf.omega = {integrals.omega:g}, {xc.upper()} has {own:g}"
+        return f"mf.omega = {integrals.omega:g} ({xc.upper()} has {own:g})"
     if mf.do_nlc() != is_nlc(xc):
-        return f"the SCF has mf.nlc = {mf.nlc!r}, which is not what {xc.upper()} stands for"
+        return f"mf.nlc = {mf.nlc!r} (which is not what {xc.upper()} stands for)"
     return None
 
 

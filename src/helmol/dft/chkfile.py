@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from pyscf import gto
 from pyscf.scf import chkfile
 
 from helmol.damage import DAMAGE, one_line
@@ -36,19 +37,24 @@ def write_chkfile(
         orbitals: ``e_tot mo_energy mo_coeff mo_occ`` in PySCF's order.
         arrays: kept in a group of their own for :func:`read_chkfile`; text becomes text.
     """
-    chkfile.dump_scf(
-        build_mole(molecule, level),
-        str(path),
-        orbitals["e_tot"],
-        np.asarray(orbitals["mo_energy"]),
-        np.asarray(orbitals["mo_coeff"]),
-        np.asarray(orbitals["mo_occ"]),
-    )
+    write_mole_chkfile(path, build_mole(molecule, level), orbitals)
     with h5py.File(path, "a") as file:
         group = file.create_group(_GROUP)
         for name, value in arrays.items():
             values = np.asarray(value)
             group[name] = str(values) if values.dtype.kind == "U" else values
+
+
+def write_mole_chkfile(path: Path, mole: gto.Mole, orbitals: Mapping[str, Any]) -> None:
+    """Write a checkpoint file of PySCF's own, nothing else in it.
+
+    Args:
+        path: a new file.
+        mole: molecule and basis.
+        orbitals: ``e_tot mo_energy mo_coeff mo_occ`` in PySCF's order.
+    """
+    arrays = {name: np.asarray(orbitals[name]) for name in ("mo_energy", "mo_coeff", "mo_occ")}
+    chkfile.dump_scf(mole, str(path), orbitals["e_tot"], **arrays)
 
 
 def read_chkfile(path: Path) -> dict[str, Any]:

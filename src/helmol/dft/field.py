@@ -106,9 +106,21 @@ def keep_fitted_integrals(mf: Any, level: LevelConfig) -> None:
     """
     if not level.density_fit:
         return
-    n_ao, n_aux = int(mf.mol.nao), int(df.make_auxmol(mf.mol, mf.with_df.auxbasis).nao)
-    if 8e-6 * n_aux * n_ao * (n_ao + 1) / 2 < SHARE_OF_MEMORY * level.max_memory_mb:
-        mf.with_df.build()
+    build_fitted(mf.with_df, max_memory=level.max_memory_mb)
+
+
+def build_fitted(with_df: Any, *, max_memory: float) -> None:
+    """Compute the three-index integrals of PySCF's ``DF`` object, if they take less than half the memory.
+
+    Args:
+        with_df: PySCF's ``DF`` object.
+        max_memory: MB.
+    """
+    if with_df._cderi is not None:
+        return
+    n_ao, n_aux = int(with_df.mol.nao), int(df.make_auxmol(with_df.mol, with_df.auxbasis).nao)
+    if 8e-6 * n_aux * n_ao * (n_ao + 1) / 2 < SHARE_OF_MEMORY * max_memory:
+        with_df.build()
 
 
 def reference_fock(mole: gto.Mole, level: LevelConfig, name: str) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,13 @@ def dipole_integrals(mole: gto.Mole) -> Array:
     """Return ``⟨µ| r |ν⟩`` about the origin, ``[3, nao, nao]`` (x, y, z), bohr, house order."""
     with mole.with_common_origin((0.0, 0.0, 0.0)):
         return house(mole.intor_symmetric("int1e_r", comp=3), mole)
+
+
+def quadrupole_integrals(mole: gto.Mole, origin: Sequence[float] = (0.0, 0.0, 0.0)) -> Array:
+    """Return ``⟨µ| r_x r_y |ν⟩`` about a point (bohr), ``[3, 3, nao, nao]``, bohr², PySCF order."""
+    with mole.with_common_origin(tuple(origin)):
+        found = np.asarray(mole.intor_symmetric("int1e_rr", comp=9))
+    return found.reshape(3, 3, *found.shape[1:])
 
 
 def symmetric(matrix: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
@@ -31,11 +32,18 @@ def build_mole(molecule: Molecule, level: LevelConfig) -> gto.Mole:
         InputError: unknown basis or ECP, an element that it (or the dispersion) does not have, a
             valence basis without its ECP, or electrons that do not go with the spin.
     """
-    atoms = [
-        (SYMBOLS[number], tuple(position))
-        for number, position in zip(molecule.numbers.tolist(), molecule.positions.tolist(), strict=True)
-    ]
-    return _build(atoms, set(molecule.numbers.tolist()), level, charge=molecule.charge, spin=molecule.spin)
+    like = _mole_like(tuple(molecule.numbers.tolist()), level, molecule.charge, molecule.spin)
+    mole = like.set_geom_(np.array(molecule.positions), unit="Bohr", inplace=False)
+    # What it shares with others is never changed in place; where it talks to is what is there now.
+    mole._atm, mole._bas, mole.stdout = like._atm.copy(), like._bas.copy(), sys.stdout
+    return mole
+
+
+@lru_cache(maxsize=32)
+def _mole_like(numbers: tuple[int, ...], level: LevelConfig, charge: int, spin: int) -> gto.Mole:
+    """Build the ``Mole`` of some atoms, wherever they are: once for all conformers."""
+    atoms = [(SYMBOLS[number], (float(k), 0.0, 0.0)) for k, number in enumerate(numbers)]
+    return _build(atoms, set(numbers), level, charge=charge, spin=spin)
 
 
 def basis_set(level: LevelConfig, numbers: Iterable[int]) -> BasisSet:

@@ -70,10 +70,11 @@ def run(
     mf = mean_field(mole, level)
     if engine == "cpu":
         keep_fitted_integrals(mf, level)
-        if not coarse_pays(mf):
-            keep_orbitals(mf, level)
     field = GpuField(mf) if engine == "gpu" else mf
     cheap = {name: _reference(mf, field, name) for name in references}
+    if engine == "cpu" and not coarse_pays(mf):
+        # After the references, which are PySCF's own to the last bit, as at prediction.
+        keep_orbitals(mf, level)
     empirical, slope = dispersion(molecule, level)
     steps: list[str] = []
     energy, fock = converge(field, level, steps)

@@ -13,6 +13,7 @@ from helmol.errors import ConfigError
 from helmol.files import replacing, write_json
 from helmol.inputs import Item, molecules_at
 from helmol.places import PathLike, Places, as_list
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS, Skips
 from helmol.system import Molecule
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from helmol.model import Model
 
 
+@in_one_call()
 def embed_runs(
     models: Mapping[str, Model],
     path: Places,

@@ -18,6 +18,7 @@ from helmol.evaluate.published import comparable, set_name
 from helmol.evaluate.remarks import remarks
 from helmol.inputs import STORE_SUFFIXES
 from helmol.places import PathLike, Places, files_at
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Stores
 from helmol.system import Sample
@@ -30,6 +31,7 @@ MOLECULES_PLOTTED = 30
 log = logging.getLogger("helmol.evaluate")
 
 
+@in_one_call()
 def evaluate_store(
     model: Model,
     path: Places,

@@ -20,6 +20,7 @@ from helmol.letters import text_of
 from helmol.locks import Claim
 from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.store.unfinished import unfinished
@@ -31,6 +32,7 @@ LONGEST_ID = 200
 FORMAT = "helmol store 1"
 
 
+@in_one_call()
 def export_store(
     path: PathLike, to: str, *, out: PathLike, split: str | None = None, strict: bool = False
 ) -> dict[str, Any]:
@@ -106,6 +108,7 @@ def _refuse_if_there(out: Path, folder: bool) -> None:
     raise InputError(f"{out} is there already: choose another --out")
 
 
+@in_one_call()
 def import_store(path: PathLike, *, out: PathLike, strict: bool = False) -> dict[str, Any]:
     """Make a store of what :func:`export_store` wrote; equal to the first one in every label.
 

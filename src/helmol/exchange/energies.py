@@ -25,6 +25,7 @@ from helmol.exchange.labels import (
 from helmol.letters import text_of
 from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.repeats import in_one_call
 from helmol.skipped import Skips
 from helmol.store import Store
 from helmol.structures import FrameError, Labelled
@@ -94,6 +95,7 @@ def named_level(text: str, **settings: Any) -> LevelConfig:
     return level
 
 
+@in_one_call()
 def import_energies(
     path: PathLike,
     *,

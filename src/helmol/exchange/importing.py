@@ -21,6 +21,7 @@ from helmol.exchange.labels import SMALLEST_FORCES, Meaning, understand
 from helmol.exchange.readers import READERS, Arrangement, Entry, Reader, Source, read_sample, select
 from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.repeats import in_one_call
 from helmol.skipped import Skips
 from helmol.store import Store
 from helmol.system import LevelOfTheory, Sample
@@ -37,6 +38,7 @@ MOST_LOOKED_AT = 100
 log = logging.getLogger("helmol.exchange")
 
 
+@in_one_call()
 def import_file(
     format: str,
     path: PathLike,

@@ -13,6 +13,7 @@ from helmol.errors import InputError
 from helmol.exchange.check import refuse_other_functions
 from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.store.unfinished import unfinished
@@ -22,6 +23,7 @@ from helmol.system.references import MARK
 SAMPLES_PER_APPEND = 16
 
 
+@in_one_call()
 def add_references(
     path: PathLike, names: Sequence[str], *, out: PathLike, strict: bool = False
 ) -> dict[str, Any]:

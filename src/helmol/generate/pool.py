@@ -16,6 +16,8 @@ from helmol.generate.worker import Outcome, Task, label, start
 from helmol.threads import one_thread
 
 SECONDS_BETWEEN_TICKS = 1.0
+CAUSES = "out of memory, or a crash in PySCF"
+CAUSES_WITH_LIMIT = "out of memory, a crash in PySCF, or no end in minutes_per_molecule"
 SECONDS_TO_DIE = 10.0
 """A killed process is waited for so long; on a busy machine it does not end at once."""
 
@@ -38,7 +40,7 @@ def outcomes(
         for suspect in suspects:
             alone = deque([suspect])
             if (yield from _work(alone, task, 1)):
-                reason = "the process died twice (out of memory, or a crash in PySCF)"
+                reason = f"the process died twice ({CAUSES if task.seconds is None else CAUSES_WITH_LIMIT})"
                 yield Outcome(suspect, None, reason, 0.0)
 
 
@@ -49,7 +51,7 @@ def _check_that_processes_start() -> None:
         InputError: no worker process can be started.
     """
     try:
-        with _pool(1) as pool, one_thread():
+        with _pool(1, None) as pool, one_thread():
             pool.submit(int).result()
     except BrokenProcessPool as error:
         raise InputError(
@@ -61,7 +63,7 @@ def _check_that_processes_start() -> None:
 def _work(todo: deque[Work], task: Task, workers: int) -> Generator[Outcome | None, None, list[Work]]:
     """Empty ``todo``, or stop at the death of a process and return what was in flight."""
     running: dict[Future[Outcome], Work] = {}
-    with _pool(min(workers, len(todo))) as pool:
+    with _pool(min(workers, len(todo)), task.memory_mb) as pool:
         while todo or running:
             suspects: list[Work] = []
             # One more than there are processes, so that none waits for this one.
@@ -90,11 +92,12 @@ def _work(todo: deque[Work], task: Task, workers: int) -> Generator[Outcome | No
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Provide processes and leave none behind, whatever happens."""
+def _pool(workers: int, memory_mb: float | None) -> Iterator[ProcessPoolExecutor]:
+    """Provide processes, each with its share of memory, and leave none behind, whatever happens."""
     before = set(multiprocessing.active_children())
     # Not forked: a fork copies threads' locks, and this process may hold a GPU.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start, initargs=(memory_mb,))
     try:
         yield pool
         pool.shutdown()

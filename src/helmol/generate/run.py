@@ -25,6 +25,7 @@ from helmol.generate.worker import Outcome, Task
 from helmol.locks import Claim
 from helmol.places import PathLike
 from helmol.progress import Progress
+from helmol.repeats import in_one_call
 from helmol.skipped import Skips
 from helmol.store import Store, random_split
 from helmol.store.card import remove_beside, write_beside
@@ -37,6 +38,7 @@ SHARE_OF_MEMORY = 0.8
 log = logging.getLogger("helmol.generate")
 
 
+@in_one_call()
 def run(
     config: GenerateConfig,
     *,
@@ -274,6 +276,7 @@ def _stream(
     task = Task(
         config.level, config.forces, config.references, config.density, config.dipole,
         _memory_mb(config, workers), config.engine,
+        None if config.minutes_per_molecule is None else 60 * config.minutes_per_molecule,
     )  # fmt: skip
     if config.executor.kind == "processes":
         with contextlib.closing(outcomes(missing, task, workers=workers)) as stream:

@@ -312,9 +312,15 @@ class Sources:
         plans: list[Work] = []
         config, seed = self.config, self.seed
         if (smiles := config.smiles) is not None:
-            named = structures.read_smiles(smiles.file) if smiles.file else []
+            rows = structures.read_smiles(smiles.file) if smiles.file else []
+            named = [(row.id, row.smiles) for row in rows]
             named += [(f"smiles-{k:05d}", text) for k, text in enumerate(smiles.list)]
-            plans += conformer_plans(named, smiles, seed=seed)
+            made = conformer_plans(named, smiles, seed=seed)
+            lines = {row.id: row.line for row in rows}
+            self._place |= {
+                plan.id: (Path(str(smiles.file)), lines[plan.name]) for plan in made if plan.name in lines
+            }
+            plans += made
         if config.random is not None:
             plans += random_plans(config.random, seed=seed)
         if (complexes := config.complexes) is not None:

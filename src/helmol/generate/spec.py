@@ -60,8 +60,13 @@ class GenerateConfig(Config):
     matrix of it agrees with PySCF's to 1e-7 Eh."""
 
     memory_per_worker_mb: int | None = Field(default=None, ge=500, le=10_000_000)
-    """Memory of one worker, MB; molecules that would not fit are skipped with a reason. ``null`` shares 80 %
-    of this machine among its processes, and checks nothing with Dask and Parsl."""
+    """Memory of one worker, MB; molecules that would not fit are skipped with a reason, and those that ask
+    for more than was foreseen fail. ``null`` shares 80 % of this machine among its processes, and checks
+    nothing with Dask and Parsl."""
+
+    minutes_per_molecule: float | None = Field(default=None, gt=0, le=1e6)
+    """Wall time of one molecule, minutes; one that takes longer fails, also if it hangs in a library.
+    ``null``: as long as it takes."""
 
     @field_validator("splits", mode="before")
     @classmethod
@@ -126,7 +131,7 @@ def _is_there(path: Path) -> bool:
     return has_pattern(path) and next(glob.iglob(str(path), recursive=True), None) is not None
 
 
-NOT_THE_DATA = {"engine", "executor", "memory_per_worker_mb"}
+NOT_THE_DATA = {"engine", "executor", "memory_per_worker_mb", "minutes_per_molecule"}
 """Keys that decide who makes the labels and when, not what they are."""
 
 CHOICES = {"limit", "order", "max_atoms"}

@@ -12,6 +12,7 @@ from typing import Literal
 
 from helmol import dft
 from helmol.errors import HelmolError, InputError
+from helmol.generate.limits import limit_memory, within
 from helmol.generate.plans import Plan, Work
 from helmol.repeats import collected
 from helmol.system import Molecule, Sample
@@ -32,6 +33,7 @@ class Task:
         dipole: whether to compute dipole moments.
         memory_mb: what one worker may use; ``None`` is not checked.
         engine: what computes; ``auto`` is decided where the worker runs.
+        seconds: wall time for one molecule; ``None``: as long as it takes.
     """
 
     level: dft.LevelConfig
@@ -41,6 +43,7 @@ class Task:
     dipole: bool = True
     memory_mb: float | None = None
     engine: Literal["auto", "cpu", "gpu"] = "cpu"
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,19 @@ def label(work: Work, task: Task) -> Outcome:
 def _labelled(work: Work, task: Task) -> tuple[Sample | None, str | None]:
     """Return the labels, or why there are none."""
     try:
-        structure = work.make() if isinstance(work, Plan) else work
-        sample, _ = dft.run(
-            structure.molecule,
-            _fitting(structure.molecule, task),
-            id=structure.id,
-            forces=task.forces,
-            references=task.references,
-            density=task.density,
-            dipole=task.dipole,
-            engine=dft.choose_engine(task.engine, task.level),
-            provenance=structure.provenance,
-        )
+        with within(task.seconds):
+            structure = work.make() if isinstance(work, Plan) else work
+            sample, _ = dft.run(
+                structure.molecule,
+                _fitting(structure.molecule, task),
+                id=structure.id,
+                forces=task.forces,
+                references=task.references,
+                density=task.density,
+                dipole=task.dipole,
+                engine=dft.choose_engine(task.engine, task.level),
+                provenance=structure.provenance,
+            )
         return sample, None
     except HelmolError as error:
         return None, str(error)
@@ -112,9 +116,10 @@ def _fitting(molecule: Molecule, task: Task) -> dft.LevelConfig:
     return task.level.model_copy(update={"max_memory_mb": allowed})
 
 
-def start() -> None:
-    """Prepare a process of the pool."""
+def start(memory_mb: float | None = None) -> None:
+    """Prepare a process of the pool, which is to hold so much memory."""
     warnings.simplefilter("ignore")
+    limit_memory(memory_mb)
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A killed parent cannot tell its workers; without this they would wait for ever.

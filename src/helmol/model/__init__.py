@@ -7,6 +7,7 @@ many molecules are predicted in batches. Does not know: PySCF, stores, the steps
 from helmol.model.artifact import describe_model, find_model, load_model, save_model
 from helmol.model.backbone.products import PRECISIONS, Precision
 from helmol.model.config import MODEL_PRESETS, ModelConfig
+from helmol.model.export import copy_model, export_model
 from helmol.model.heads.energy import EnergyOutput, EnergySettings
 from helmol.model.losses import LossKind, LossWeights, energy_loss, hamiltonian_loss
 from helmol.model.model import Model, Output, build, fit_statistics
@@ -26,8 +27,10 @@ __all__ = [
     "Precision",
     "PredictedEnergy",
     "build",
+    "copy_model",
     "describe_model",
     "energy_loss",
+    "export_model",
     "find_model",
     "fit_readout",
     "fit_statistics",

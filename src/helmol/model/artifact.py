@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from helmol import __version__
+from helmol import __version__, hub
 from helmol.config import parse
 from helmol.damage import DAMAGE, one_line, understood
 from helmol.digests import read_described, read_description, write_described
@@ -49,11 +49,14 @@ def find_model(path: Path | str) -> Path:
     """Return the model folder of a run folder (its best checkpoint), of a model folder, or of a name.
 
     Names are those of the models that come with helmol (:mod:`helmol.shipped`); a model in a folder of that
-    name goes before.
+    name goes before. ``hf://OWNER/NAME`` is a model on the Hugging Face hub: the copy in the hub's cache,
+    which is fetched at the first use (:func:`helmol.hub.fetch` renews it).
 
     Raises:
         InputError: there is no model at ``path``.
     """
+    if (name := hub.hub_name(path)) is not None:
+        return hub.fetch(name, renew=False)
     folder = Path(path)
     candidates = [folder / "checkpoints" / "best", folder]
     found = next((c for c in candidates if (c / "model.safetensors").is_file()), None)
@@ -62,7 +65,8 @@ def find_model(path: Path | str) -> Path:
         shipped = ", ".join(shipped_names()) or "none"
         raise InputError(
             f"no model in {folder}: expected a run folder with checkpoints/best/model.safetensors, "
-            f"a folder with model.safetensors, or a model that comes with helmol ({shipped})"
+            f"a folder with model.safetensors, a model that comes with helmol ({shipped}), or one on a hub "
+            f"({hub.PREFIX}OWNER/NAME)"
         )
     return found
 

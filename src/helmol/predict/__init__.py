@@ -5,13 +5,17 @@ results. Does not know: training, SCF, labels. A prediction from a store needs n
 geometry needs it for the overlap.
 """
 
+from helmol.predict.derived import PROPERTIES
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
+from helmol.predict.kept import PredictionFile
 from helmol.predict.prediction import Prediction, make_prediction
 from helmol.predict.trained import TrainedModel
 
 __all__ = [
+    "PROPERTIES",
     "EnsembleEnergy",
     "Prediction",
+    "PredictionFile",
     "TrainedModel",
     "ensemble_energies",
     "make_prediction",

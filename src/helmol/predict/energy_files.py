@@ -13,10 +13,11 @@ import numpy as np
 from helmol import structures
 from helmol.errors import DomainError, InputError
 from helmol.files import write_text
-from helmol.inputs import Item, molecules_at
+from helmol.inputs import Item, molecules_at, shard_of
 from helmol.locks import Claim
 from helmol.places import PathLike, Places
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
+from helmol.predict.tables import remove_tables
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
 from helmol.skipped import Skips
@@ -41,6 +42,7 @@ def predict_energies_of_file(
     *,
     out: PathLike,
     split: str = "all",
+    shard: tuple[int, int] | None = None,
     max_edges: int = 20_000,
     strict: bool = False,
 ) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def predict_energies_of_file(
             and patterns too.
         out: folder for ``energies.csv`` and ``energies.extxyz`` (eV, eV/Å).
         split: split of a store, or ``"all"``.
+        shard: ``(i, n)`` takes the i-th of n parts, i from 1 to n.
         max_edges: atom pairs per batch.
         strict: whether the first molecule that cannot be predicted is an error.
 
@@ -73,6 +76,7 @@ def predict_energies_of_file(
     with molecules_at(path, skips, split=split) as found:
         items = [item for item in found if _learnt(models, item, skips)]
     skips.refuse_nothing_left(len(items))
+    items = list(shard_of(items, shard))
     with Claim(out, folder=True):
         return _predict_all(models, items, out, skips, max_edges=max_edges)
 
@@ -113,7 +117,7 @@ def _predict_all(
     # Never one of now beside one of before.
     remove_energies(out)
     if not models[0].has_fock:
-        (out / "summary.csv").unlink(missing_ok=True)
+        remove_tables(out)
     write_text(out / TABLE, table.getvalue())
     write_text(out / FRAMES, "".join(frames))
     return {"n_molecules": len(rows), "molecules": rows, **skips.json()}

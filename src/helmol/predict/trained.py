@@ -22,6 +22,7 @@ from helmol.damage import one_line
 from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, HelmolError, InputError
 from helmol.predict.prediction import Prediction, make_prediction
+from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS
 from helmol.system import Molecule, Sample
 
@@ -54,6 +55,7 @@ class TrainedModel:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self._checked_elements: set[frozenset[int]] = set()
 
     def __repr__(self) -> str:
         return f"TrainedModel({self.model.summary})"
@@ -105,6 +107,7 @@ class TrainedModel:
     ) -> list[Prediction]: ...
     @overload
     def predict(self, what: Any, *, residual: bool = ..., max_edges: int = ...) -> Prediction: ...
+    @in_one_call()
     def predict(
         self, what: Any, *, residual: bool = False, max_edges: int = 20000
     ) -> Prediction | list[Prediction]:
@@ -135,6 +138,7 @@ class TrainedModel:
             predictions.append(found)
         return predictions if several else predictions[0]
 
+    @in_one_call()
     def predict_each(
         self, what: Sequence[Any], *, residual: bool = False, max_edges: int = 20000
     ) -> list[Prediction | HelmolError]:
@@ -253,8 +257,11 @@ class TrainedModel:
                 basis=self.domain.basis,
                 overlap=query.overlap,
                 dipole_integrals=query.dipole_integrals,
+                level=self.domain.level,
                 id=query.id,
             )
+            if pairs := self.domain.new_pairs(query.molecule):
+                prediction = replace(prediction, new_pairs=pairs)
             return self._checked(prediction, query) if residual else prediction
         except FAULTS as error:
             return _named(error)
@@ -279,16 +286,26 @@ class TrainedModel:
                 "install pyscf, or predict from a store"
             ) from error
         level = dft.level_from(self.domain.level)
-        if mole is None:
-            mole = dft.build_mole(molecule, level)
+        if mole is not None:
+            self._check_basis(mole, level)
+        else:
+            mole, elements = dft.build_mole(molecule, level), frozenset(molecule.numbers.tolist())
+            if elements not in self._checked_elements:
+                self._check_basis(mole, level)
+                self._checked_elements.add(elements)
+        references = dft.reference_focks(mole, level, self.needed_references)
+        return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
+
+    def _check_basis(self, mole: Any, level: Any) -> None:
+        """Refuse a ``Mole`` with other functions than the model's."""
+        from helmol import dft
+
         try:
             self.domain.check_basis(BasisSet.from_mole(mole, self.domain.basis.name))
         except DomainError as error:
             if (difference := dft.other_functions(mole, level)) is None:
                 raise
             raise DomainError(f"the gto.Mole is not in the model's basis: {difference}") from error
-        references = dft.reference_focks(mole, level, self.needed_references)
-        return _Query(name, molecule, dft.overlap(mole), dft.dipole_integrals(mole), references, mole)
 
     def _sample_query(self, sample: Sample) -> _Query:
         """Take the integrals that a sample carries; make the missing ones if PySCF is there."""

@@ -1,4 +1,4 @@
-"""What a Fock matrix or a composition says: orbitals, density, gap, dipole, charges, element energies.
+"""What a Fock matrix or a composition says: orbitals, density, moments, charges, bonds, element energies.
 
 Knows: the generalised eigenproblem, occupations, expectation values, least squares over compositions;
 NumPy, atomic units. Does not know: how the Fock matrix came about, PySCF, torch, files. Every function
@@ -14,8 +14,8 @@ from helmol.properties.expectation import (
     dipole,
     electronic_dipole,
     electrons_moved,
-    mulliken_charges,
     nuclear_charges,
+    quadrupole,
     residual,
     total_density,
 )
@@ -23,10 +23,24 @@ from helmol.properties.flags import FAR_SHARE, SMALL_GAP, density_flag, gap_flag
 from helmol.properties.orbitals import (
     SMALLEST_OVERLAP_EIGENVALUE,
     density,
+    density_of_states,
     frontier,
     gap,
     occupations,
     orbitals,
+)
+from helmol.properties.populations import (
+    by_atom,
+    iao_charges,
+    intrinsic_orbitals,
+    lowdin_charges,
+    lowdin_density,
+    lowdin_spins,
+    mayer_bond_orders,
+    mulliken_charges,
+    mulliken_spins,
+    spin_density,
+    wiberg_bond_orders,
 )
 from helmol.properties.state import ElectronicState, electronic_state
 
@@ -37,10 +51,12 @@ __all__ = [
     "SMALL_GAP",
     "ElectronicState",
     "ElementEnergies",
+    "by_atom",
     "composition",
     "density",
     "density_error",
     "density_flag",
+    "density_of_states",
     "dipole",
     "electronic_dipole",
     "electronic_state",
@@ -49,10 +65,20 @@ __all__ = [
     "frontier",
     "gap",
     "gap_flag",
+    "iao_charges",
+    "intrinsic_orbitals",
+    "lowdin_charges",
+    "lowdin_density",
+    "lowdin_spins",
+    "mayer_bond_orders",
     "mulliken_charges",
+    "mulliken_spins",
     "nuclear_charges",
     "occupations",
     "orbitals",
+    "quadrupole",
     "residual",
+    "spin_density",
     "total_density",
+    "wiberg_bond_orders",
 ]

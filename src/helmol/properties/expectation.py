@@ -48,26 +48,32 @@ def electronic_dipole(
     return np.asarray(-np.einsum("xij,ji->x", integrals, total_density(density)))
 
 
-def mulliken_charges(
+def quadrupole(
     density: Float64[Array, "*spins nao nao"],
-    overlap: Float64[Array, "nao nao"],
+    integrals: Float64[Array, "3 3 nao nao"],
     *,
-    offsets: Int64[IntArray, " n_atoms_and_end"],
+    positions: Float64[Array, "n_atoms 3"],
     charges: Float64[Array, " n_atoms"],
-) -> Float64[Array, " n_atoms"]:
-    """Return the Mulliken charges ``q_A = Z_A − Σ_{μ∈A} (D S)_μμ``.
+) -> Float64[Array, "3 3"]:
+    """Return the traceless quadrupole moment about the origin.
+
+    ``Θ_xy = ½ Σ_A Z_A (3 x_A y_A − δ_xy R_A²) − ½ Tr[D (3 xy − δ_xy r²)]``. It depends on the origin wherever
+    a charge or a dipole is not zero: give positions and integrals about the point that is meant.
 
     Args:
         density: ``[nao, nao]`` or ``[2, nao, nao]``.
-        overlap: ``[nao, nao]``.
-        offsets: first AO of each atom and, last, nao, ``[n_atoms + 1]``.
-        charges: nuclear charges without ECP cores, ``[n_atoms]``.
+        integrals: ``⟨μ|xy|ν⟩`` about the origin, ``[3, 3, nao, nao]``, bohr².
+        positions: nuclei, ``[n_atoms, 3]``, bohr.
+        charges: nuclear charges without ECP cores (:func:`nuclear_charges`), ``[n_atoms]``.
 
     Returns:
-        ``[n_atoms]`` in units of e.
+        ``[3, 3]`` in e·bohr², symmetric, of trace zero.
+
+    Source: Buckingham, Q. Rev. Chem. Soc. 13, 183 (1959).
     """
-    populations = np.einsum("ij,ji->i", total_density(density), overlap)
-    return charges - np.add.reduceat(populations, offsets[:-1])
+    nuclei = np.einsum("a,ax,ay->xy", charges, positions, positions)
+    moment = nuclei - np.einsum("xyij,ji->xy", integrals, total_density(density))
+    return np.asarray((3 * moment - np.trace(moment) * np.eye(3)) / 2)
 
 
 def residual(

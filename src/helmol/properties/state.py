@@ -9,7 +9,7 @@ import numpy as np
 from helmol.arrays import Array, Float64
 from helmol.basis import BasisSet, MOrder, coefficients_from_house, from_house
 from helmol.brief import brief
-from helmol.properties import expectation
+from helmol.properties import expectation, populations
 from helmol.properties.orbitals import density, frontier, occupations, orbitals
 from helmol.system import Molecule
 
@@ -68,7 +68,7 @@ class ElectronicState:
     def charges(self) -> Float64[Array, " n_atoms"]:
         """Mulliken charges, ``[n_atoms]``, e."""
         numbers = self.molecule.numbers
-        return expectation.mulliken_charges(
+        return populations.mulliken_charges(
             self.density, self.overlap, offsets=self.basis.offsets(numbers),
             charges=expectation.nuclear_charges(numbers, self.basis),
         )  # fmt: skip

@@ -62,8 +62,15 @@ def dtype(column: str) -> np.dtype[Any]:
 
 def pack_triangle(matrix: Array) -> Array:
     """Return the upper triangle of ``[nao, nao]`` or ``[2, nao, nao]`` as a flat array."""
-    rows, columns = np.triu_indices(matrix.shape[-1])
+    rows, columns = _upper(matrix.shape[-1])
     return np.ascontiguousarray(matrix[..., rows, columns]).ravel()
+
+
+@lru_cache(maxsize=16)
+def _upper(nao: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return rows and columns of an upper triangle; finding them takes longer than reading it."""
+    rows, columns = np.triu_indices(nao)
+    return rows, columns
 
 
 @lru_cache(maxsize=64)

@@ -53,7 +53,7 @@ class Store:
         self._process = os.getpid()
         self._claim = claimed(path) if claim is None and mode == "a" else claim
         try:
-            self._lock = _locked(path, mode)
+            self._lock = locked(path, mode)
             self._connect(self._lock)
         except BaseException:
             self.close()
@@ -440,7 +440,7 @@ class Store:
                 "here for reading after it was closed there"
             )
         before = self._n, self._digest_sum
-        self._lock = _locked(self.path, self.mode)
+        self._lock = locked(self.path, self.mode)
         self._process = os.getpid()
         self._connect(self._lock)
         if before != (self._n, self._digest_sum):
@@ -532,7 +532,7 @@ def claimed(path: Path) -> Claim:
         raise StoreError(f"store {path} cannot be written: {error.strerror}") from error
 
 
-def _locked(path: Path, mode: str) -> Lock:
+def locked(path: Path, mode: str) -> Lock:
     """Lock a store and finish what a killed writer had begun.
 
     Raises:

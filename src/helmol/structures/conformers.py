@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -33,13 +33,27 @@ class ConformersConfig(Config):
     """Two conformers closer than this, Å (heavy atoms, best alignment, symmetry considered), are one."""
 
 
-def read_smiles(path: Path | str) -> list[tuple[str, str]]:
+class NamedSmiles(NamedTuple):
+    """A SMILES of a file.
+
+    Attributes:
+        id: its name there, or the file's stem and the line.
+        smiles: the SMILES.
+        line: of the file, from 1.
+    """
+
+    id: str
+    smiles: str
+    line: int
+
+
+def read_smiles(path: Path | str) -> list[NamedSmiles]:
     """Read a file of lines ``SMILES [name]``, apart by blanks, tabs or commas.
 
     Empty lines, comments (``#``) and a header are skipped, as are extensions (``|...|``) after a SMILES.
 
     Returns:
-        ``(id, SMILES)`` in the file's order; without names of its own the file's stem and the line.
+        In the file's order.
 
     Raises:
         InputError: the file is missing or holds no SMILES.
@@ -64,7 +78,7 @@ def read_smiles(path: Path | str) -> list[tuple[str, str]]:
     if len(set(names)) < len(names) or not all(names):
         width = max(5, len(str(len(lines))))
         names = [f"{text_of(path.stem)}-{k:0{width}d}" for k, _ in rows]
-    return [(name, columns[0]) for name, (_, columns) in zip(names, rows, strict=True)]
+    return [NamedSmiles(name, columns[0], k) for name, (k, columns) in zip(names, rows, strict=True)]
 
 
 def flat_molecule(smiles: str) -> tuple[tuple[int, ...], int, int]:

@@ -26,6 +26,7 @@ def extxyz_text(
     energy: float | None = None,
     forces: Array | None = None,
     header: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Array] | None = None,
 ) -> str:
     """Return a frame that :func:`helmol.structures.read` and ASE read back.
 
@@ -34,30 +35,36 @@ def extxyz_text(
         molecule: nuclei, charge, spin.
         energy: Eh.
         forces: Eh/bohr, ``[n_atoms, 3]``.
-        header: further words of the header: texts, numbers, dictionaries that are JSON-able.
+        header: further words of the header: texts, numbers, vectors, dictionaries that are JSON-able.
+        columns: further numbers of every atom by name, ``[n_atoms]``.
 
     Returns:
-        Lines with their ends; positions, energies and forces have 12 decimals.
+        Lines with their ends; floating-point numbers have 12 decimals.
     """
-    columns, properties = molecule.positions_ang, "species:S:1:pos:R:3"
+    values, properties = molecule.positions_ang, "species:S:1:pos:R:3"
     words = {"name": name, "charge": molecule.charge, "spin": molecule.spin + 1, **(header or {})}
     if energy is not None:
         words["energy"] = EV_PER_HARTREE * energy
     if forces is not None:
-        columns = np.hstack([columns, EV_PER_ANGSTROM_PER_AU * forces])
+        values = np.hstack([values, EV_PER_ANGSTROM_PER_AU * forces])
         properties += ":forces:R:3"
+    for column, numbers in (columns or {}).items():
+        values = np.hstack([values, numbers[:, None]])
+        properties += f":{column}:R:1"
     text = " ".join(f"{key}={_written(value)}" for key, value in words.items())
     lines = [
         f"{SYMBOLS[number]:<2} " + " ".join(f"{x:20.12f}" for x in row)
-        for number, row in zip(molecule.numbers, columns, strict=True)
+        for number, row in zip(molecule.numbers, values, strict=True)
     ]
     return "\n".join([str(molecule.n_atoms), f'Properties={properties} {text} pbc="F F F"', *lines]) + "\n"
 
 
-def _written(value: str | float | Mapping[str, Any]) -> str:
+def _written(value: str | float | Array | Mapping[str, Any]) -> str:
     """Return a value as ASE's extended xyz writes it: texts in quotes, dictionaries as JSON."""
     if isinstance(value, Mapping):
         return _quoted(JSON + json.dumps(plain(dict(value)), sort_keys=True))
+    if isinstance(value, np.ndarray):
+        return _quoted(" ".join(f"{number:.12f}" for number in value))
     if isinstance(value, str):
         return _quoted(value if _stays_text(value) else JSON + json.dumps(value))
     return f"{value:.12f}" if isinstance(value, float) else str(value)

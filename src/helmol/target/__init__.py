@@ -5,7 +5,7 @@ samples of a store become prepared molecules. Does not know: networks, losses, P
 """
 
 from helmol.target.damping import damped
-from helmol.target.domain import Domain
+from helmol.target.domain import Domain, element_pairs
 from helmol.target.energy import EnergyTarget
 from helmol.target.fock import PARTS, FockOutput, FockTarget, leave
 from helmol.target.linear import LinearPart
@@ -37,6 +37,7 @@ __all__ = [
     "Sizes",
     "TargetName",
     "damped",
+    "element_pairs",
     "input_matrices",
     "leave",
     "needed_references",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ class Domain:
     """Hold the level of theory, basis, target, charges and spins that a model was trained on.
 
     ``states`` are the charges and spins that occurred together; empty: all combinations (older models).
+    ``pairs`` are the elements that occurred together in a molecule, by atomic number, the smaller first; of
+    two atoms of one element twice the same. Empty: not known (older models).
     """
 
     level: LevelOfTheory
@@ -25,6 +28,7 @@ class Domain:
     charges: tuple[int, ...]
     spins: tuple[int, ...]
     states: tuple[tuple[int, int], ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
 
     def __repr__(self) -> str:
         what = f"{self.level.label}, {self.target}, {some_symbols(self.basis.elements)}"
@@ -58,6 +62,13 @@ class Domain:
                 f"the model has learnt charge {molecule.charge} and spin 2S = {molecule.spin}, but not "
                 f"together (it knows charge {known})"
             )
+
+    def new_pairs(self, molecule: Molecule) -> tuple[str, ...]:
+        """Return the pairs of elements of a molecule that occurred in no training molecule (``N-P``)."""
+        if not self.pairs:
+            return ()
+        new = sorted(element_pairs(molecule) - set(self.pairs))
+        return tuple(f"{SYMBOLS[a]}-{SYMBOLS[b]}" for a, b in new)
 
     def check_basis(self, basis: BasisSet) -> None:
         """Raise DomainError if an element has other basis functions than in training."""
@@ -102,6 +113,8 @@ class Domain:
             "charges": list(self.charges),
             "spins": list(self.spins),
             "states": [list(state) for state in self.states],
+            # Models without them keep their description, and what is derived from it.
+            **({"pairs": [list(pair) for pair in self.pairs]} if self.pairs else {}),
         }
 
     @classmethod
@@ -114,7 +127,15 @@ class Domain:
             tuple(data["charges"]),
             tuple(data["spins"]),
             tuple((charge, spin) for charge, spin in data.get("states", ())),
+            tuple((first, second) for first, second in data.get("pairs", ())),
         )
+
+
+def element_pairs(molecule: Molecule) -> set[tuple[int, int]]:
+    """Return the pairs of atomic numbers of two atoms of a molecule, the smaller first."""
+    count = Counter(molecule.numbers.tolist())
+    twice = {(z, z) for z, n in count.items() if n > 1}
+    return twice | {(a, b) for a in count for b in count if a < b}
 
 
 def _join(values: tuple[int, ...]) -> str:

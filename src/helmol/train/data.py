@@ -26,7 +26,7 @@ from helmol.store import Store
 from helmol.store.columns import REFERENCE
 from helmol.store.split import random_split
 from helmol.system import Molecule, outdated_references
-from helmol.target import Domain, Part, needed_references, reference_name, stored_items
+from helmol.target import Domain, Part, element_pairs, needed_references, reference_name, stored_items
 from helmol.target.matrix import DEFAULT_TARGET, needs_overlap
 from helmol.train.config import DataConfig
 from helmol.train.plan import Plan
@@ -400,6 +400,7 @@ def training_domain(store: Store, plan: Plan, molecules: Sequence[Molecule], tar
     """
     elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
     states = {(molecule.charge, molecule.spin) for molecule in molecules}
+    pairs = set().union(*(element_pairs(molecule) for molecule in molecules))
     basis = BasisSet(store.basis.name, {z: store.basis.elements[z] for z in elements})
     if plan.source is not None:
         who, learnt, heads = plan.source.path, plan.source.domain, plan.source.network.heads
@@ -418,8 +419,9 @@ def training_domain(store: Store, plan: Plan, molecules: Sequence[Molecule], tar
                 )
             basis = learnt.basis
             states |= {*(learnt.states or itertools.product(learnt.charges, learnt.spins))}
+            pairs = {*learnt.pairs} | pairs if learnt.pairs else set()
         mine, theirs = ((level.xc_resolved, level.dispersion) for level in (store.level, learnt.level))
         if mine != theirs:
             log.warning("init learnt at %s, the data are %s", learnt.level.label, store.level.label)
     charges, spins = (tuple(sorted(set(values))) for values in zip(*states, strict=True))
-    return Domain(store.level, basis, target, charges, spins, tuple(sorted(states)))
+    return Domain(store.level, basis, target, charges, spins, tuple(sorted(states)), tuple(sorted(pairs)))

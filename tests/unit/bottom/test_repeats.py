@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from helmol.repeats import collected, filtered
+from helmol.repeats import collected, filtered, in_one_call
 
 
 class Lines(logging.Handler):
@@ -66,3 +66,30 @@ def test_what_a_worker_warns_of_is_handed_over_and_not_written(caplog):
     assert not caplog.records
     log.warning("as before")
     assert [record.getMessage() for record in caplog.records] == ["as before"]
+
+
+@in_one_call()
+def work(n):
+    log = logging.getLogger("helmol.test_repeats")
+    for k in range(n):
+        log.warning("molecule %d has no charge", k)
+        logging.getLogger("elsewhere").warning("molecule %d has no charge", k)
+
+
+def test_a_program_that_calls_helmol_gets_one_line_and_a_count_from_each_call(capsys, monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("helmol"), "handlers", [])
+    for _ in range(2):  # the second call begins anew
+        work(20)
+        lines = capsys.readouterr().err.splitlines()
+        assert sum("has no charge" in line for line in lines) == 3 + 1 + 20
+        assert lines[-1] == "17 more warnings like: molecule 3 has no charge"
+    mine = Lines()
+    monkeypatch.setattr(root, "handlers", [mine])
+    with filtered(mine):  # as the command line does
+        work(20)
+        work(20)
+        assert not any("more warnings" in line for line in mine.lines)
+    assert mine.lines[-1].startswith("37 more warnings")
+    assert not mine.filters

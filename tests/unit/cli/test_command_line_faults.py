@@ -45,6 +45,7 @@ VERBS = {
     "evaluate": ["evaluate", "MODEL", FILE, "--out", OUT],
     "predict run": ["predict", FILE, "GOOD.xyz", "--out", OUT],
     "predict": ["predict", "MODEL", FILE, "--out", OUT],
+    "export": ["export", FILE, "--out", OUT],
     "guess run": ["guess", FILE, "GOOD.xyz", "--out", OUT],
     "guess": ["guess", "MODEL", FILE, "--out", OUT],
     "embed run": ["embed", FILE, "GOOD.xyz", "--out", OUT],

@@ -130,12 +130,12 @@ def omega(mf: pyscf_dft.rks.RKS) -> pyscf_dft.rks.RKS:
         (mean_field, "pbe", None),
         (lambda: mean_field(xc="PBE,PBE"), "pbe", None),
         (hartree_fock, "hf", None),
-        (lambda: mean_field(xc="pbe0"), "pbe", "the model has learnt PBE, the SCF uses PBE0"),
+        (lambda: mean_field(xc="pbe0"), "pbe", "the functional PBE0 (it has learnt PBE)"),
         (lambda: own_functional(mean_field()), "pbe", "define_xc_"),
-        (lambda: mean_field(nlc="vv10"), "pbe", "mf.nlc = 'vv10', which is not what PBE stands for"),
+        (lambda: mean_field(nlc="vv10"), "pbe", "mf.nlc = 'vv10' (which is not what PBE stands for)"),
         (lambda: mean_field(xc="wb97m_v", nlc=0), "wb97m_v", "mf.nlc = 0"),
         (lambda: mean_field(xc="wb97m_v"), "wb97m_v", None),
-        (lambda: omega(mean_field(xc="camb3lyp")), "camb3lyp", "mf.omega = 0.2, CAMB3LYP has 0.33"),
+        (lambda: omega(mean_field(xc="camb3lyp")), "camb3lyp", "mf.omega = 0.2 (CAMB3LYP has 0.33"),
     ],
 )
 def test_another_functional_under_the_same_name(

@@ -1,11 +1,10 @@
-"""Basis functions kept on the grid give the labels of the plain SCF."""
+"""Labels by two grids, and with basis functions kept on the grid, are those of the plain SCF."""
 
 import numpy as np
 import pytest
-from pyscf.dft import numint
 
 from helmol import dft
-from helmol.dft import scf
+from helmol.dft import kept, two_grids
 from helmol.dft.field import mean_field
 from helmol.errors import ConvergenceError
 from helmol.system import Molecule
@@ -23,67 +22,6 @@ def level_of(**changes):
 
 def field_of(molecule, level):
     return mean_field(dft.build_mole(molecule, level), level)
-
-
-class Counting(scf.KeptOrbitals):
-    """Counts the blocks that are evaluated."""
-
-    n_blocks = 0
-
-    def eval_ao(self, *arguments, **other):
-        self.n_blocks += 1
-        return super().eval_ao(*arguments, **other)
-
-
-@pytest.fixture
-def grids():
-    mf = field_of(FORMALDEHYDE, level_of())
-    mf.grids.build(with_non0tab=True)
-    return mf.grids
-
-
-def blocks(integrator, grids, deriv=1):
-    # Memory for a few blocks of points only, so that there are several.
-    found = [
-        (ao.copy(), weight.copy(), coords.copy())
-        for ao, _, weight, coords in integrator.block_loop(
-            grids.mol, grids, grids.mol.nao, deriv, max_memory=8
-        )
-    ]
-    assert len(found) > 1
-    return found
-
-
-def test_kept_values_are_pyscfs_to_the_last_bit(grids):
-    kept, plain = Counting(grids, limit_mb=1000), blocks(numint.NumInt(), grids)
-    for _ in range(2):
-        for mine, theirs in zip(blocks(kept, grids), plain, strict=True):
-            for a, b in zip(mine, theirs, strict=True):
-                np.testing.assert_array_equal(a, b)
-    assert kept.n_blocks == len(plain)
-
-
-def test_values_of_another_derivative_and_beyond_the_limit_are_not_kept(grids):
-    kept = Counting(grids, limit_mb=1000)
-    blocks(kept, grids)
-    n_blocks = kept.n_blocks
-    for mine, theirs in zip(blocks(kept, grids, 2), blocks(numint.NumInt(), grids, 2), strict=True):
-        np.testing.assert_array_equal(mine[0], theirs[0])
-    assert kept.n_blocks > n_blocks
-
-    without = Counting(grids, limit_mb=0.1)
-    n_blocks = len(blocks(without, grids))
-    blocks(without, grids)
-    assert without.n_blocks == 2 * n_blocks
-
-
-def test_a_grid_built_anew_is_noticed(grids):
-    kept = Counting(grids, limit_mb=1000)
-    blocks(kept, grids)
-    grids.level = 1
-    grids.build(with_non0tab=True)
-    for mine, theirs in zip(blocks(kept, grids), blocks(numint.NumInt(), grids), strict=True):
-        np.testing.assert_array_equal(mine[0], theirs[0])
 
 
 @pytest.mark.parametrize(("molecule", "method"), CASES, ids=["rks", "uks"])
@@ -112,13 +50,13 @@ def evaluations(monkeypatch):
     """Count evaluations of the functional by the number of points of their grid."""
     counts = {}
     for name in ("nr_rks", "nr_uks"):
-        plain = getattr(numint.NumInt, name)
+        plain = getattr(kept.KeptOrbitals, name)
 
         def counting(self, mol, grids, *rest, _plain=plain, **other):
             counts[len(grids.coords)] = counts.get(len(grids.coords), 0) + 1
             return _plain(self, mol, grids, *rest, **other)
 
-        monkeypatch.setattr(numint.NumInt, name, counting)
+        monkeypatch.setattr(kept.KeptOrbitals, name, counting)
     return counts
 
 
@@ -134,8 +72,9 @@ def test_labels_by_two_grids_are_those_of_the_plain_scf(molecule, method, xc, mo
     assert sample.energy == pytest.approx(energy, abs=1e-11)
     np.testing.assert_allclose(sample.matrices.fock, plain[0], atol=1e-7)
     np.testing.assert_allclose(sample.forces, plain[1], atol=1e-7)
-    coarse, fine = sorted(counts)
+    coarse, *middle, fine = sorted(counts)
     assert coarse < fine / 5
+    assert [counts[n_points] for n_points in middle] == [1]
     assert counts[fine] < mf.cycles < counts[coarse]
 
 
@@ -151,7 +90,7 @@ def test_a_coarse_grid_that_leads_nowhere_does_no_harm(monkeypatch):
     level = level_of(density_fit=True)
     mf = field_of(FORMALDEHYDE, level)
     energy = mf.kernel()
-    monkeypatch.setattr(scf.CorrectedFunctional, "correct", lambda *_: None)
+    monkeypatch.setattr(two_grids.Corrected, "correct", lambda *_: None)
     sample, _ = dft.run(FORMALDEHYDE, level, id="x", references=())
     assert sample.energy == pytest.approx(energy, abs=1e-11)
     np.testing.assert_allclose(sample.matrices.fock, fock_of(mf), atol=1e-11)

@@ -79,6 +79,14 @@ def test_recipes_of_all_kinds_bring_their_provenance(tmp_path: Path) -> None:
     assert sizes == sorted(sizes)
 
 
+def test_a_smiles_that_fails_is_named_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "some.smi").write_text("# mine\nO water\nC1C broken\n*C dummy\n")
+    config = written(tmp_path, {"smiles": {"file": "some.smi"}, "limit": 3})
+    result = generate.run(config, out=tmp_path / "x.h5", workers=1)
+    found = {entry["item"]: (Path(entry["file"]).name, entry["row"]) for entry in result["skipped"]}
+    assert found == {"broken-c00": ("some.smi", 3), "dummy-c00": ("some.smi", 4)}
+
+
 def test_shards_make_the_whole(tmp_path: Path) -> None:
     config = written(tmp_path, {"dimers": {"first": "h.extxyz", "second": "h.extxyz",
                                            "distances_ang": [2, 2.5, 3, 3.5, 4]}})  # fmt: skip

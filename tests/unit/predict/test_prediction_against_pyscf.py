@@ -236,7 +236,7 @@ def test_saved_file_holds_pyscf_order(truth: Truth, tmp_path: Path) -> None:
     with np.load(tmp_path / "m.npz") as data:
         assert set(data) == {
             "flags", "numbers", "positions", "fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ",
-            "dipole", "charges", "charge", "spin", "model",
+            "dipole", "charges", "charge", "spin", "model", "basis", "level",
         }  # fmt: skip
         assert np.array_equal(data["positions"], truth.molecule.positions)
         assert np.abs(data["fock"] - truth.fock).max() == 0

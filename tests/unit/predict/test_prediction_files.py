@@ -12,8 +12,10 @@ from helmol.errors import DomainError, InputError
 from helmol.evaluate.run import evaluate_store
 from helmol.model import ModelConfig, build
 from helmol.predict import TrainedModel
-from helmol.predict.files import _usable, predict_file
+from helmol.predict.files import Run, predict_file
+from helmol.predict.kept import NpzFolder
 from helmol.predict.prediction import make_prediction
+from helmol.skipped import Skips
 from helmol.store import Store
 from helmol.system import Molecule
 from helmol.target import Domain
@@ -35,9 +37,10 @@ def result(tmp_path):
     return sample.molecule, file
 
 
-def usable(molecule, file, fingerprint="abc", **more):
-    model = SimpleNamespace(fingerprint=fingerprint)
-    return _usable(molecule, file, model, **{"residual": False, **more})
+def usable(molecule, file, fingerprint="abc", residual=False):
+    kept = NpzFolder(file.parent, model=fingerprint, compress=False)
+    run = Run(SimpleNamespace(fingerprint=fingerprint), file.parent, kept, Skips(), residual=residual)
+    return run.usable(molecule, file.stem) is not None
 
 
 def test_a_result_is_of_one_model_geometry_charge_and_spin(result):

@@ -9,7 +9,7 @@ from helmol.basis import BasisSet, ElementBasis
 from helmol.model import ModelConfig, build
 from helmol.predict import TrainedModel, make_prediction
 from helmol.predict.files import predict_file
-from helmol.predict.prediction import Prediction, state_flags
+from helmol.predict.prediction import Prediction, all_flags
 from helmol.properties import FAR_SHARE, SMALL_GAP, density_flag, gap_flag
 from helmol.system import Molecule
 from helmol.target import Domain
@@ -43,7 +43,7 @@ def test_densities():
     assert density_flag(10 * FAR_SHARE, 10.0) is None
     assert "moves 0.5 of 10 electrons (5.0%)" in density_flag(0.5, 10.0)
     assert density_flag(float("nan"), 10.0) is not None
-    assert state_flags(1.0, 0.5, 10.0) == (density_flag(0.5, 10.0),)
+    assert all_flags(1.0, 0.5, 10.0) == (density_flag(0.5, 10.0),)
 
 
 def test_they_are_in_the_file(tmp_path):
@@ -71,3 +71,22 @@ def test_they_are_in_the_table_and_counted(tmp_path, monkeypatch):
     result = predict_file(model, store, out=tmp_path / "p")
     assert (result["n_kept"], result["n_others"]) == (3, 1)
     assert not list((tmp_path / "p").glob("energies*"))
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+def test_elements_that_the_model_has_not_seen_together(tmp_path, monkeypatch, one_file):
+    domain = Domain(LEVEL, BASIS, "fock-minus-minao", (0,), (0,), (), ((99, 99),))
+    model = TrainedModel(build(ModelConfig(**TINY), domain))
+    samples = toy_samples(2)
+    store = make_store(tmp_path / "toy.h5", samples)
+    monkeypatch.setitem(__import__("sys").modules, "helmol.dft", None)
+    monkeypatch.delattr("helmol.dft", raising=False)
+    pairs = domain.new_pairs(samples[0].molecule)
+    (prediction, _) = model.predict(samples)
+    assert prediction.new_pairs == pairs
+    said = f"the model has not seen {', '.join(pairs)} in one molecule"
+    assert prediction.flags[-1] == said
+    for _ in range(2):  # the second time from the files
+        result = predict_file(model, store, out=tmp_path / "p", one_file=one_file)
+        assert result["molecules"][0]["flags"].endswith(said)
+        assert result["n_flagged"] == 2

@@ -3,7 +3,6 @@
 import csv
 import os
 import random
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -16,49 +15,13 @@ from helmol.files import replacing
 from helmol.locks import Claim
 from helmol.predict import files
 from helmol.predict.files import predict_file
-from helmol.predict.prediction import Prediction, make_prediction
+from helmol.predict.prediction import Prediction
 from helmol.store import Store
-from toy_store import BASIS, LEVEL, make_store, toy_samples
+from toy_model import ToyModel as Model
+from toy_model import write_text
+from toy_store import make_store, toy_samples
 
 pytestmark = pytest.mark.faults
-
-
-class Model:
-    """Stands for a network: its last bits depend on what else is in a batch, as those of any network do."""
-
-    has_energy = False
-
-    def __init__(self, fingerprint="one", seconds=0.0):
-        self.fingerprint, self.seconds, self.asked = fingerprint, seconds, []
-
-    class domain:
-        basis = BASIS
-
-        @staticmethod
-        def check_data(level, basis):
-            assert level == LEVEL
-
-        @staticmethod
-        def check(molecule):
-            pass
-
-    def predict_each(self, samples, *, residual=False, max_edges=0):
-        time.sleep(self.seconds)
-        self.asked += [sample.id for sample in samples]
-        found = []
-        for place, sample in enumerate(samples):
-            factor = 1 + 1e-14 * (place + 100 * len(samples)) + 0.01 * (self.fingerprint != "one")
-            fock = factor * sample.matrices.fock
-            found.append(
-                make_prediction(
-                    fock, sample.molecule, basis=BASIS, overlap=sample.matrices.overlap, id=sample.id
-                )
-            )
-        return found
-
-
-def write_text(prediction, path):
-    path.write_text(repr(prediction.gap))
 
 
 FORMATS = {".molden": write_text}
@@ -141,11 +104,11 @@ def test_nothing_of_another_model_stays_beside_newer_results(store, tmp_path):
 def test_the_table_of_before_does_not_stand_beside_newer_results(store, tmp_path, monkeypatch):
     predict_file(Model("two"), store, out=tmp_path)
 
-    def fail(file, writers):
+    def fail(self, name, prediction):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_write_missing", fail)
+        patch.setattr(files.Run, "write_missing", fail)
         with pytest.raises(KeyboardInterrupt):
             predict_file(Model(), store, out=tmp_path)
     assert not (tmp_path / "summary.csv").exists()

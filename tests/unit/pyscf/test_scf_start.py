@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,10 @@ from pyscf import gto
 import helmol.model
 from helmol import dft
 from helmol.basis import BasisSet, to_house
+from helmol.dft import two_grids
 from helmol.errors import DomainError, InputError
 from helmol.predict import TrainedModel
-from helmol.pyscf import attach, compare_starts, write_molden
+from helmol.pyscf import accelerate, attach, compare_starts, write_molden
 from helmol.system import Molecule
 from helmol.target import Domain, needed_references
 
@@ -142,17 +144,17 @@ def test_outside_the_domain_falls_back(
 ) -> None:
     asked = _answer(monkeypatch, house)
     model = _model(mole)
-    other_functional = attach(_scf(mole, xc="pbe0"), model)
-    other_functional.kernel()
-    assert "PBE0" in other_functional.helmol_info.reason
-    open_shell = attach(_without_file(pyscf_dft.UKS(mole, xc="pbe")), model)
-    open_shell.kernel()
-    assert "the model has learnt RKS: it starts RKS or RHF, not UKS" in open_shell.helmol_info.reason
-    basis = gto.M(atom=mole.atom, unit="Bohr", basis="sto-3g", verbose=0)
-    other_basis = attach(_without_file(pyscf_dft.RKS(basis, xc="pbe")), model)
-    other_basis.kernel()
-    assert other_basis.converged
-    assert not other_basis.helmol_info.used
+    triplet = gto.M(atom=mole.atom, unit="Bohr", basis="def2-svp", spin=2, verbose=0)
+    sulfur = gto.M(atom="S 0 0 0; H 0 0 1.34; H 1.34 0 0", basis="def2-svp", verbose=0)
+    for mf, reason in (
+        (pyscf_dft.UKS(triplet, xc="pbe"), "spin"),
+        (pyscf_dft.RKS(sulfur, xc="pbe"), "the model has not learnt S"),
+        (pyscf_dft.GKS(mole, xc="pbe"), "GKS is not supported: only molecular RKS, UKS, ROKS and their HF"),
+    ):
+        attach(_without_file(mf.set(max_cycle=1)), model).kernel()
+        assert reason in mf.helmol_info.reason
+        assert mf.helmol_info.start == "minao"
+        assert not mf.helmol_info.used
     assert asked == []
     assert caplog.text.count("not from the model") == 3
 
@@ -163,7 +165,7 @@ def _without_file(mf: pyscf_dft.rks.RKS) -> pyscf_dft.rks.RKS:
     return mf.set(chkfile=None)
 
 
-def test_scanner_asks_the_model_at_every_geometry(
+def test_a_scanner_asks_the_model_and_takes_a_given_density(
     mole: gto.Mole, house: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = _answer(monkeypatch, house)
@@ -201,3 +203,79 @@ def test_molden_file_is_read_back(
     assert np.abs(energy - prediction.mo_energy).max() < 1e-5
     assert occ.sum() == 10
     assert np.abs(np.abs(coeff) - np.abs(prediction.mo_coeff)).max() < 1e-4
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_cheap_cycles_start_from_the_model_under_its_guard(
+    mole: gto.Mole, house: np.ndarray, monkeypatch: pytest.MonkeyPatch, order: tuple[int, int]
+) -> None:
+    """In either order: the start is used, refused and given up as ever, and the guard costs no fine build."""
+
+    def both() -> pyscf_dft.rks.RKS:
+        mf = _scf(mole, grids=pyscf_dft.gen_grid.Grids(mole).set(level=2))
+        for step in order:
+            mf = (accelerate, lambda mf: attach(mf, _model(mole)))[step](mf)
+        return mf
+
+    plain = _scf(mole, grids=pyscf_dft.gen_grid.Grids(mole).set(level=2))
+    plain.kernel()
+    unaided = accelerate(_scf(mole, grids=pyscf_dft.gen_grid.Grids(mole).set(level=2)))
+    unaided.kernel()
+    _answer(monkeypatch, house)
+    mf = both()
+    assert mf.kernel() == pytest.approx(plain.e_tot, abs=1e-8)
+    assert mf.helmol_info.used
+    assert mf.helmol_cycles.used
+    assert mf.cycles < unaided.cycles
+    again = pickle.loads(pickle.dumps(mf))
+    again.mo_coeff = None
+    assert again.kernel() == pytest.approx(plain.e_tot, abs=1e-8)
+    assert (again.helmol_info.used, again.helmol_cycles.used) == (True, True)
+    mf.kernel()
+    assert "had a density or orbitals" in mf.helmol_info.reason
+    scanner = both().as_scanner()
+    scanner(mole)
+    assert (scanner.helmol_info.used, scanner.helmol_cycles.used) == (True, True)
+
+    bare = mf.undo_accelerate()
+    bare.mo_coeff = None
+    bare.kernel()
+    assert bare.helmol_info.used
+
+    _answer(monkeypatch, _bad(house, "wrong sign"))
+    refused = both()
+    assert refused.kernel() == pytest.approx(plain.e_tot, abs=1e-8)
+    assert not refused.helmol_info.used
+    assert refused.helmol_cycles.used
+    assert refused.cycles == unaided.cycles
+    strict = both()
+    strict._helmol_fallback = False
+    with pytest.raises(DomainError):
+        strict.kernel()
+    assert "first step moves" in strict.helmol_info.reason
+
+
+def test_a_start_is_remembered_where_the_cheap_cycles_end_early(
+    mole: gto.Mole, house: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer(monkeypatch, house)
+    monkeypatch.setattr(two_grids.Corrected, "correct", lambda *_: None)
+    mf = accelerate(attach(_scf(mole, grids=pyscf_dft.gen_grid.Grids(mole).set(level=2)), _model(mole)))
+    mf.kernel()
+    assert not mf.helmol_cycles.used
+    assert mf.helmol_info.used
+
+
+def test_starts_are_compared_with_cheap_cycles_too(
+    mole: gto.Mole, house: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer(monkeypatch, house)
+    # The grid of the model's level is hardly finer than the coarse one.
+    monkeypatch.setattr("helmol.dft.cycles.COARSE_PAYS", 1.0)
+    result = compare_starts(WATER, _model(mole), starts=["minao", "minao-cheap", "model-cheap"])
+    assert result["same_state"]
+    assert result["fell_back"] is False
+    assert result["model-cheap"]["cycles"] < result["minao-cheap"]["cycles"]
+    for start in ("minao-cheap", "model-cheap"):
+        assert result[start]["fock_builds"] < result["minao"]["fock_builds"]
+        assert len(result[start]["history"]) == result[start]["cycles"] + result[start]["fock_builds"]

@@ -7,7 +7,6 @@ import multiprocessing
 import operator
 import pickle
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,18 +15,13 @@ from pyscf import qmmm
 from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import gto as pbc_gto
 
-import helmol.model
-from helmol import dft
-from helmol.basis import BasisSet, to_house
 from helmol.errors import DomainError, InputError
 from helmol.model import ModelConfig, build
 from helmol.predict import TrainedModel
 from helmol.pyscf import attach
 from helmol.system import Molecule
-from helmol.target import Domain
+from scf_truth import WATER, Truth, answer
 
-LEVEL = dft.LevelConfig(xc="pbe", basis="def2-svp", grid_level=0, conv_tol=1e-9)
-WATER = Molecule.from_angstrom([8, 1, 1], [[0.1, 0.2, -0.3], [0.8, 0.5, 0.1], [-0.6, 0.7, 0.3]])
 ACETATE = Molecule.from_angstrom(
     [6, 6, 8, 8, 1, 1, 1],
     [
@@ -44,33 +38,6 @@ def in_a_solvent(mf: pyscf_dft.rks.RKS) -> pyscf_dft.rks.RKS:
     return mf
 
 
-class Truth:
-    """A converged SCF and a model that knows its Fock matrix, or one near it."""
-
-    def __init__(self, molecule: Molecule, level: dft.LevelConfig = LEVEL) -> None:
-        self.level, self.mole = level, dft.build_mole(molecule, level)
-        self.mf = dft.mean_field(self.mole, level)
-        self.mf.kernel()
-        self.fock = np.asarray(self.mf.get_fock())
-        domain = Domain(
-            dft.level_of_theory(LEVEL, method="rks"),
-            BasisSet.from_mole(self.mole, "def2-svp"),
-            "fock",
-            (molecule.charge,),
-            (0,),
-        )
-        self.model = TrainedModel(SimpleNamespace(domain=domain, needed_references=()))
-
-    def scf(self, **settings: object) -> pyscf_dft.rks.RKS:
-        return dft.mean_field(self.mole, self.level).set(**settings)
-
-    def noisy(self, size: float) -> np.ndarray:
-        """Return the Fock matrix with noise of this size (Eh) between orthonormal functions."""
-        noise = np.random.default_rng(0).normal(size=self.fock.shape) * size
-        root = np.linalg.cholesky(self.mf.get_ovlp())
-        return self.fock + root @ (noise + noise.T) @ root.T / 2
-
-
 @pytest.fixture(scope="module")
 def water() -> Truth:
     return Truth(WATER)
@@ -80,13 +47,6 @@ def water() -> Truth:
 def known(water: Truth, monkeypatch: pytest.MonkeyPatch) -> Truth:
     answer(monkeypatch, water, water.fock)
     return water
-
-
-def answer(monkeypatch: pytest.MonkeyPatch, truth: Truth, fock: np.ndarray) -> None:
-    house = to_house(fock, dft.house_shells(truth.mole), "pyscf")
-    monkeypatch.setattr(
-        helmol.model, "predict_fock", lambda _, molecules, *__, **___: [house] * len(molecules)
-    )
 
 
 def test_the_information_is_that_of_the_last_kernel(known: Truth) -> None:
@@ -106,16 +66,20 @@ def test_the_information_is_that_of_the_last_kernel(known: Truth) -> None:
     assert not mf.helmol_info.used
     mf.mo_coeff, mf.xc = None, "pbe0"
     mf.kernel()
-    assert "PBE0" in mf.helmol_info.reason
+    assert "PBE0" in mf.helmol_info.beyond[0]
+    mf.mo_coeff, mf.xc = None, "pbe"
+    mf.kernel()
+    assert mf.helmol_info.beyond == ()
 
 
-def test_a_refusal_without_fallback_is_said_too(known: Truth) -> None:
+def test_a_refusal_without_fallback_is_said_too(known: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
     mf = attach(known.scf(), known.model, fallback=False)
     mf.kernel()
-    mf.mo_coeff, mf.xc = None, "pbe0"
-    with pytest.raises(DomainError, match="PBE0"):
+    answer(monkeypatch, known, -known.fock)
+    mf.mo_coeff = None
+    with pytest.raises(DomainError, match="start is refused: its first step moves"):
         mf.kernel()
-    assert "PBE0" in mf.helmol_info.reason
+    assert "its first step moves" in mf.helmol_info.reason
 
 
 @pytest.mark.parametrize("guess", ["atom", "chkfile", "minoa", np.eye(24)])
@@ -222,7 +186,7 @@ def test_a_functional_of_ones_own_and_periodic_cells(known: Truth, caplog: pytes
     mf = known.scf(max_cycle=1)
     mf.define_xc_(lambda _, rho, *__, **___: (0.01 * rho**2, (0.03 * rho**2, *[None] * 3), None, None))
     attach(mf, known.model).kernel()
-    assert "a functional of its own (define_xc_)" in mf.helmol_info.reason
+    assert "a functional of its own (define_xc_)" in mf.helmol_info.beyond[0]
     cell = pbc_gto.M(atom="He 0 0 0", a=4 * np.eye(3), basis="sto-3g", verbose=0)
     periodic = pbc_dft.RKS(cell)
     periodic._chkfile.close()

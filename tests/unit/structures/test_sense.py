@@ -110,7 +110,7 @@ def test_files_of_smiles(tmp_path: Path) -> None:
     path = tmp_path / "pool.smi"
     path.write_bytes(b"\xef\xbb\xbfO water\n*C dummy\nN,ammonia\nCC |lp:1| ethane\nC\tmethane\n")
     assert read_smiles(path) == [
-        ("water", "O"), ("dummy", "*C"), ("ammonia", "N"), ("ethane", "CC"), ("methane", "C"),
+        ("water", "O", 1), ("dummy", "*C", 2), ("ammonia", "N", 3), ("ethane", "CC", 4), ("methane", "C", 5),
     ]  # fmt: skip
     pytest.importorskip("rdkit")
     with pytest.raises(InputError, match="dummy atom"):

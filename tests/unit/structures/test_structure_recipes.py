@@ -209,9 +209,9 @@ def test_conformers_are_distinct_sorted_and_reproducible() -> None:
 def test_smiles_files(tmp_path: Path) -> None:
     path = tmp_path / "some.smi"
     path.write_text("SMILES name\n# comment\nCCO ethanol\n\nC methane\n")
-    assert structures.read_smiles(path) == [("ethanol", "CCO"), ("methane", "C")]
+    assert structures.read_smiles(path) == [("ethanol", "CCO", 3), ("methane", "C", 5)]
     path.write_text("CCO\nC\n")
-    assert structures.read_smiles(path) == [("some-00001", "CCO"), ("some-00002", "C")]
+    assert structures.read_smiles(path) == [("some-00001", "CCO", 1), ("some-00002", "C", 2)]
     path.write_text("\n")
     with pytest.raises(InputError, match="no SMILES"):
         structures.read_smiles(path)
