@@ -5,8 +5,13 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from forked import together
 from helmol.train.ranks import Ranks, joined
+
+# Loads what torch needs for it, seconds, once instead of in every child; off it is already.
+torch.use_deterministic_algorithms(False)
 
 
 def free_port() -> int:

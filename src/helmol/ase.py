@@ -14,8 +14,8 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from helmol import structures
 from helmol.arrays import Array
-from helmol.errors import InputError
-from helmol.predict import TrainedModel
+from helmol.errors import ConvergenceError, InputError
+from helmol.predict import Prediction, TrainedModel
 from helmol.predict.ensemble import EnsembleEnergy, check_members, ensemble_energies
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU, EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
@@ -127,6 +127,90 @@ class HelmolCalculator(Calculator):
         return [_in_ev(entry) for entry in found]
 
 
+class HelmolDFT(Calculator):
+    """Compute DFT energies and forces with as few Fock builds as the wanted accuracy takes.
+
+    Every structure starts from the model's prediction, and Newton steps with linear responses go on until the
+    estimated error of the energy is below ``energy_error`` (:meth:`helmol.predict.Prediction.refine`). Level
+    of theory, charge and spin are the model's domain; the results are those of the level, not of the network.
+
+    Keys of ``results``: ``energy``, ``free_energy`` (eV), ``forces`` (eV/Å), ``dipole`` (e·Å), ``charges``
+    (Mulliken, e), and ``energy_error``, the estimate (eV).
+
+    Args:
+        model: a loaded model of Fock matrices, its folder, or a name.
+        energy_error: eV.
+        steps: linear responses for each Fock build.
+        most_builds: Fock builds after which it is an error that the energy is not there.
+        device: where a folder is loaded.
+
+    Raises:
+        InputError: no model there, one without Fock matrices, or no positive number.
+    """
+
+    implemented_properties: ClassVar[list[str]] = [*FROM_ENERGY, *FROM_FOCK, "energy_error"]
+
+    def __init__(
+        self,
+        model: TrainedModel | str | Path,
+        *,
+        energy_error: float = 1e-3,
+        steps: int = 3,
+        most_builds: int = 8,
+        device: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.model = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=device)
+        if not self.model.has_fock:
+            raise InputError("the model predicts no Fock matrices, from which a calculation could start")
+        if not energy_error > 0 or steps < 1 or most_builds < 1:
+            raise InputError(
+                f"energy_error = {energy_error}, steps = {steps}, most_builds = {most_builds}: expected "
+                "positive numbers"
+            )
+        self.energy_error, self.steps, self.most_builds = energy_error, steps, most_builds
+        self.builds = 0
+        self._state: tuple[int, int] | None = None
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last calculation; charge and spin are part of it."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        if self._state is not None and self._state != _charge_and_spin(atoms):
+            changes.append("initial_charges")
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill ``results``; forces only when asked for. ``builds`` counts Fock builds of all calls.
+
+        Raises:
+            DomainError: the structure is outside the model's domain.
+            ConvergenceError: the energy is not there after ``most_builds`` Fock builds.
+        """
+        super().calculate(atoms, properties, system_changes)
+        self._state = _charge_and_spin(self.atoms)
+        prediction: Prediction = self.model.predict(structures.from_atoms(self.atoms))
+        found = prediction.refine(
+            steps=self.steps, rounds=self.most_builds, tolerance=self.energy_error / EV_PER_HARTREE
+        )  # fmt: skip
+        self.builds += found.builds
+        error = EV_PER_HARTREE * found.error
+        if not error <= self.energy_error:
+            raise ConvergenceError(
+                f"the energy is still uncertain by {error:.2g} eV after {found.builds} Fock builds: the "
+                "prediction is too far from the SCF"
+            )
+        energy = EV_PER_HARTREE * found.energy
+        self.results.update(energy=energy, free_energy=energy, energy_error=error)
+        self.results.update(_properties_of(found.prediction))
+        if "forces" in properties:
+            self.results["forces"] = EV_PER_ANGSTROM_PER_AU * found.forces
+
+
 def _properties(models: Sequence[TrainedModel]) -> list[str]:
     """Return what all models can predict."""
     names: list[str] = []
@@ -161,7 +245,11 @@ def _in_ev(entry: EnsembleEnergy) -> dict[str, Any]:
 
 def _from_fock(models: Sequence[TrainedModel], atoms: Atoms) -> dict[str, Array]:
     """Return dipole (e·Å) and charges of the first model's Fock matrix."""
-    prediction = models[0].predict(atoms)
+    return _properties_of(models[0].predict(atoms))
+
+
+def _properties_of(prediction: Prediction) -> dict[str, Array]:
+    """Return dipole (e·Å) and charges of a prediction."""
     results = {"charges": prediction.charges}
     if prediction.dipole is not None:
         results["dipole"] = prediction.dipole / DEBYE_PER_AU * ANGSTROM_PER_BOHR

@@ -33,6 +33,7 @@ from helmol.predict.exports import write_chkfile, write_cube
 from helmol.system import LevelOfTheory, Molecule
 
 __all__ = [
+    "CHEAP",
     "CyclesInfo",
     "StartInfo",
     "accelerate",
@@ -59,8 +60,11 @@ more (H₂O: 8 instead of 7), below 0.4 up to four fewer."""
 GUESSES = ("minao", "atom", "huckel", "mod_huckel", "hcore", "1e", "vsap", "sap")
 """Names of PySCF's own guesses; those that begin with ``chk`` read ``mf.chkfile``."""
 
-STARTS = ("minao", "model", "atom", "huckel", "vsap")
-"""Starts that :func:`compare_starts` knows; all but ``model`` are PySCF's own."""
+CHEAP = {"minao-cheap": "minao", "model-cheap": "model"}
+"""Starts that :func:`compare_starts` follows by cheap cycles (:func:`accelerate`), by name."""
+
+STARTS = ("minao", "model", "atom", "huckel", "vsap", *CHEAP)
+"""Starts that :func:`compare_starts` knows; all but the model's are PySCF's own."""
 
 MODEL, LAST, EXTRAPOLATED = "model", "last density", "extrapolated density"
 """Starts of a scanner."""
@@ -518,7 +522,8 @@ def compare_starts(
         starts: of :data:`STARTS`.
 
     Returns:
-        Per start ``cycles``, ``fock_builds`` (all, hidden ones too), ``hidden_fock_builds``,
+        Per start ``cycles``, ``fock_builds`` (all, hidden ones too; with cheap cycles those at the level of
+        theory itself, while ``cycles`` are those on the coarse grid), ``hidden_fock_builds``,
         ``seconds`` (wall time with inference, without loading the model), ``energy_Eh``,
         ``converged``, ``history`` (per cycle energy in Eh and gradient norm); and ``same_state``
         (all converged, energies within :data:`SAME_ENERGY`), ``energy_spread_Eh``, ``fell_back``
@@ -538,7 +543,9 @@ def compare_starts(
     converged = all(result[start]["converged"] for start in starts)
     result["energy_spread_Eh"] = max(energies) - min(energies)
     result["same_state"] = converged and result["energy_spread_Eh"] < SAME_ENERGY
-    info = result["model"].pop("info") if "model" in result else None
+    # If both are asked for, the guard on the level's own grid has the last word.
+    infos = [result[start].pop("info") for start in ("model", "model-cheap") if start in result]
+    info = infos[0] if infos else None
     result["fell_back"] = None if info is None else not info.used
     result["reason"] = None if info is None else info.reason
     return result
@@ -555,18 +562,21 @@ def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
     mf.callback = lambda step: history.append(
         {"energy_Eh": float(step["e_tot"]) + empirical, "gradient": float(step["norm_gorb"])}
     )
-    if start == "model":
+    if start in CHEAP:
+        accelerate(mf)
+    guess = CHEAP.get(start, start)
+    if guess == MODEL:
         attach(mf, model)
     else:
-        mf.init_guess = start
+        mf.init_guess = guess
     begin = time.perf_counter()
     mf.kernel()
     result: dict[str, Any] = {"seconds": time.perf_counter() - begin}
-    hidden = 0
-    if start == "model":
+    hidden = mf.helmol_cycles.fine_evaluations if start in CHEAP else 0
+    if guess == MODEL:
         result["info"] = mf.helmol_info
         # The guard's wasted build is counted by the SCF object, the model's reference is not.
-        hidden = _reference_builds(model) if mf.helmol_info.hidden_fock_builds else 0
+        hidden += _reference_builds(model) if mf.helmol_info.hidden_fock_builds else 0
         result["hidden_fock_builds"] = mf.helmol_info.hidden_fock_builds
         result |= {"residual": mf.helmol_info.residual, "moved": mf.helmol_info.moved}
     result |= {

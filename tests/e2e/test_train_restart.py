@@ -38,7 +38,7 @@ def begin_and_signal(folder, out, number, *, after_step):
     process = subprocess.Popen(
         arguments(folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while step_of(folder / out) < after_step:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline

@@ -15,7 +15,11 @@ def guess(
     ],
     molecule: Annotated[Path, typer.Argument(help="Structure file (xyz, extxyz, ...).")],
     starts: Annotated[
-        str, typer.Option("--starts", help="Comma-separated: minao, model, atom, huckel, vsap.")
+        str,
+        typer.Option(
+            "--starts",
+            help="Comma-separated: minao, model, atom, huckel, vsap; minao-cheap, model-cheap (cheap cycles)",
+        ),
     ] = "minao,model",
     index: Annotated[int, typer.Option("--index", help="Frame of the file, from 0.")] = 0,
     out: Out = None,
@@ -31,7 +35,7 @@ def guess(
         from helmol.evaluate.remarks import no_gain
         from helmol.files import write_json
         from helmol.predict import TrainedModel
-        from helmol.pyscf import compare_starts
+        from helmol.pyscf import CHEAP, compare_starts
 
         model = TrainedModel.load(run, device=device)
         found = list(structures.each(molecule))
@@ -46,7 +50,7 @@ def guess(
         result = compare_starts(chosen, model, starts=names)
         folder, picture = out or Path("guess"), "scf_convergence.png"
         runs = {name: result[name] for name in names}
-        result["remarks"] = no_gain(runs)
+        result["remarks"] = no_gain({n: run for n, run in runs.items() if n not in CHEAP})
         (folder / picture).unlink(missing_ok=True)  # never one of now beside one of before
         write_json(folder / "guess.json", result)
         title = f"{chosen.formula}, {model.domain.level.label}"

@@ -37,7 +37,8 @@ def predict(
         typer.Option(
             "--properties",
             help="More to compute: charges (Löwdin, intrinsic orbitals), bonds (Mayer, Wiberg), spins, "
-            "quadrupole; with commas, or repeated.",
+            "quadrupole, energy and forces (DFT, right to 1 meV: some Fock builds each); with commas, or "
+            "repeated.",
         ),
     ] = None,
     cube: Annotated[

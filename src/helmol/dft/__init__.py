@@ -30,6 +30,7 @@ from helmol.dft.memory import needed_mb
 from helmol.dft.minimal import minimal_basis
 from helmol.dft.mole import basis_set, build_mole, elements_without, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
+from helmol.dft.refinement import Refined, forces_of, refine
 from helmol.dft.run import run
 from helmol.dft.starts import (
     Occupied,
@@ -47,6 +48,7 @@ __all__ = [
     "FockEnergy",
     "LevelConfig",
     "Occupied",
+    "Refined",
     "appended_shells",
     "auxiliary_name",
     "basis_set",
@@ -62,6 +64,7 @@ __all__ = [
     "energy_of_fock",
     "extrapolated",
     "forces_from",
+    "forces_of",
     "gpu_obstacle",
     "has_own_overlap",
     "house_shells",
@@ -80,6 +83,7 @@ __all__ = [
     "read_chkfile",
     "reference_fock",
     "reference_focks",
+    "refine",
     "run",
     "spin_focks",
     "split_spins",

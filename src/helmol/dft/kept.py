@@ -181,7 +181,10 @@ class KeptOrbitals(numint.NumInt):
         if self._kept_key != (id(grids.coords), deriv):
             self._kept_key, self._kept, self._used = (id(grids.coords), deriv), {}, 0
             # One piece, of which what is not used is never touched: many small ones take three times as long.
-            self._room = np.empty(min(n_values, int(self.limit_mb * 1e6 / 8)))
+            try:
+                self._room = np.empty(min(n_values, int(self.limit_mb * 1e6 / 8)))
+            except MemoryError:
+                self._room = np.empty(0)
         buffers = np.empty((2, min(n_values, _components(deriv) * int(grids.mol.nao) * POINTS)))
         for start in range(0, len(grids.coords), POINTS):
             block = self._kept.get(start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ MIDDLE_PAYS = 6.0
 """By how much a mean field's own grid must be larger than the coarse one for the middle one to be used: from
 grid level 2 on."""
 
-ROUNDS = ((1e-4, 5e-3), (1e-7, 3e-4))
+ROUNDS = ((1e-3, 2e-2), (1e-5, 5e-4))
 """Energy and orbital gradient to which the cycles on the coarse grid converge before the first and the second
 correction, Eh. Each need be as good as the correction before it; the later ones go to the end."""
 
@@ -63,13 +64,24 @@ class Corrected(_Scf):
     _helmol_exact: tuple[Any, Any] | None
     _helmol_last: tuple[Any, Any] | None
     _helmol_memory: list[tuple[Array, Array]]
+    _helmol_matrices: tuple[Array, Array]
+
+    def get_hcore(self, mol: Any = None) -> Any:
+        """Return the core Hamiltonian, computed once."""
+        return self._helmol_matrices[0]
+
+    def get_ovlp(self, mol: Any = None) -> Any:
+        """Return the overlap, computed once."""
+        return self._helmol_matrices[1]
 
     def get_veff(self, mol: Any = None, dm: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the corrected potential with its energies, as PySCF does."""
         if self._helmol_exact is not None and dm is self._helmol_exact[0]:
             found = self._helmol_exact[1]
         else:
-            found = super().get_veff(mol, dm, *args, **kwargs)
+            # Non-local correlation, which has a grid of its own, is left to the correction.
+            with lib.temporary_env(self, nlc=0):
+                found = super().get_veff(mol, dm, *args, **kwargs)
             if self._helmol_change is not None:
                 change = self._helmol_change
                 exc = found.exc + self._helmol_constant + float(np.sum(change * np.asarray(dm)))
@@ -99,6 +111,36 @@ class Corrected(_Scf):
         if self._helmol_last is not None and np.array_equal(self._helmol_last[0], density):
             return self._helmol_last
         return density, self.get_veff(dm=density)
+
+
+class SharedJk(_Scf):
+    """Mix-in for SCF classes with the same fitted integrals: what one has built the others take.
+
+    A density is evaluated on two or three grids at the end of a round.
+    """
+
+    __name_mixin__ = "SharedJk"
+    _helmol_jk: dict[Any, Any]
+
+    def get_jk(
+        self,
+        mol: Any = None,
+        dm: Any = None,
+        hermi: int = 1,
+        with_j: bool = True,
+        with_k: bool = True,
+        omega: float | None = None,
+    ) -> tuple[Any, Any]:
+        """Return Coulomb and exchange matrices (PySCF's interface)."""
+        known, key = self._helmol_jk, (hermi, with_j, with_k, omega)
+        if known.get("density") is not dm:
+            known.clear()
+            known["density"] = dm
+        if key not in known:
+            known[key] = super().get_jk(mol, dm, hermi, with_j, with_k, omega)
+        # PySCF adds to them in place.
+        vj, vk = (None if matrix is None else np.array(matrix) for matrix in known[key])
+        return vj, vk
 
 
 class RememberingDiis(diis.CDIIS):
@@ -168,7 +210,6 @@ class TwoGrids:
 
     Attributes:
         own: the mean field on its own grid.
-        coarse: that on the coarse grid.
         evaluations: on the mean field's own grid, up to here.
     """
 
@@ -180,18 +221,22 @@ class TwoGrids:
         if mf.grids.coords is None:
             mf.initialize_grids(mf.mol)
         self.own = mf.copy()
-        self.coarse = self._coarse()
-        self.coarse.grids.build(with_non0tab=True)
+        if not needs_fit(mf):
+            lib.set_class(self.own, (SharedJk, self.own.__class__))
+            self.own._helmol_jk = {}
+        self._grids = on_grid(mf, START_GRID_LEVEL).grids.build(with_non0tab=True)
 
     @property
     def ratio(self) -> float:
         """By how much the mean field's own grid is larger than the coarse one."""
-        return len(self.own.grids.coords) / len(self.coarse.grids.coords)
+        return len(self.own.grids.coords) / len(self._grids.coords)
 
-    def _coarse(self) -> Any:
-        """Return the corrected mean field on the coarse grid, with fitted integrals."""
+    @functools.cached_property
+    def coarse(self) -> Any:
+        """The corrected mean field on the coarse grid, with fitted integrals."""
         mf = self._mf
-        coarse = on_grid(mf, START_GRID_LEVEL)
+        coarse = self.own.copy()
+        coarse.grids = self._grids
         if needs_fit(mf):
             coarse = coarse.density_fit(auxbasis=auxiliary_for(mf))
         build_fitted(coarse.with_df, max_memory=self._max_memory)
@@ -200,10 +245,7 @@ class TwoGrids:
         coarse._helmol_change, coarse._helmol_constant, coarse._helmol_memory = None, 0.0, []
         coarse._helmol_exact = coarse._helmol_last = None
         coarse._numint = KeptOrbitals(coarse.grids, limit_mb=self._kept_mb, like=mf._numint)
-        # Non-local correlation, which has a grid of its own, is left to the correction.
-        coarse.nlc = 0
-        core, overlap = mf.get_hcore(), mf.get_ovlp()
-        coarse.get_hcore, coarse.get_ovlp = (lambda *_: core), (lambda *_: overlap)
+        coarse._helmol_matrices = mf.get_hcore(), mf.get_ovlp()
         coarse.verbose, coarse.chkfile, coarse.callback, coarse.scf_summary = 0, None, None, {}
         coarse.conv_check = False
         if remembers(mf):
@@ -251,6 +293,7 @@ class TwoGrids:
             return None
         middle = coarse.view(lib.drop_class(coarse.__class__, Corrected))
         middle.grids = on_grid(self._mf, MIDDLE_GRID_LEVEL).grids
+        middle.nlc = 0
         # Used once: nothing is kept.
         middle._numint = KeptOrbitals(middle.grids, limit_mb=0, like=self._mf._numint)
         return middle

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from helmol.arrays import Array
-from helmol.errors import InputError
+from helmol.errors import ConvergenceError, InputError
 from helmol.predict.prediction import Prediction
 
 log = logging.getLogger("helmol.predict")
@@ -17,6 +19,8 @@ PROPERTIES: dict[str, tuple[str, ...]] = {
     "bonds": ("mayer_bond_orders", "wiberg_bond_orders"),
     "spins": ("mulliken_spins", "lowdin_spins"),
     "quadrupole": ("quadrupole",),
+    "energy": ("energy", "energy_error"),
+    "forces": ("forces",),
 }
 """Attributes of a :class:`helmol.predict.Prediction` by name of what is asked for."""
 
@@ -47,13 +51,13 @@ def missing_attributes(there: Mapping[str, Any], names: Sequence[str]) -> list[s
 def attributes(prediction: Prediction, names: Sequence[str]) -> dict[str, Array]:
     """Return attributes of a prediction; what cannot be had is left out and said.
 
-    That is what needs PySCF where it is missing, and intrinsic atomic orbitals of an element without a
-    minimal basis.
+    That is what needs PySCF where it is missing, intrinsic atomic orbitals of an element without a minimal
+    basis, and an energy that does not get there.
     """
     found = {}
     for name in names:
         try:
-            found[name] = getattr(prediction, name)
-        except InputError as error:
+            found[name] = np.asarray(getattr(prediction, name))
+        except (InputError, ConvergenceError) as error:
             log.warning("%s is left out: %s", name, error)
     return found

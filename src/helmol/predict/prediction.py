@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,20 @@ from helmol import properties
 from helmol.arrays import Array, IntArray
 from helmol.basis import BasisSet, from_house
 from helmol.damage import read_npz, understood
-from helmol.errors import InputError
+from helmol.errors import ConvergenceError, InputError
 from helmol.files import replacing
 from helmol.system import LevelOfTheory, Molecule
-from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU
+from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU, EV_PER_HARTREE
+
+if TYPE_CHECKING:
+    from helmol.predict.refinement import Refinement
 
 MATRICES = ("fock", "overlap", "density", "mo_energy", "mo_coeff", "mo_occ", "charges")
 """Arrays of a prediction that are always there, besides those of the molecule."""
+
+ENERGY_ERROR = 1e-3 / EV_PER_HARTREE
+MOST_BUILDS = 8
+"""Estimated error of a refined energy, Eh, and Fock builds for it."""
 
 WITHOUT = "does not say in which basis it was made, as those of helmol 0.1: predict it again"
 """What is wrong with a prediction that something more is asked of."""
@@ -176,6 +183,55 @@ class Prediction:
         )  # fmt: skip
         return DEBYE_PER_AU * ANGSTROM_PER_BOHR * moment
 
+    def refine(self, *, steps: int = 2, rounds: int = 1, tolerance: float = 0.0) -> Refinement:
+        """Take a few steps from the prediction towards the SCF; see :func:`helmol.dft.refine`.
+
+        Args:
+            steps: responses in each round, of which each costs less than a Fock build; 0: the energy of the
+                predicted density.
+            rounds: Fock builds, at most. One is right to second order, two nearly converge.
+            tolerance: of the estimated error of the energy, Eh, with which the rounds end.
+
+        Returns:
+            Energy, forces, the refined prediction, and what is left.
+
+        Raises:
+            InputError: PySCF is missing, the prediction knows no level of theory, or negative numbers.
+        """
+        from helmol.predict.refinement import refined
+
+        return refined(self, steps=steps, rounds=rounds, tolerance=tolerance)
+
+    @cached_property
+    def refined(self) -> Refinement:
+        """What steps towards the SCF give, as many as an energy right to 1 meV takes; see :meth:`refine`.
+
+        Raises:
+            InputError: as :meth:`refine`.
+            ConvergenceError: it is not there after :data:`MOST_BUILDS` Fock builds.
+        """
+        found = self.refine(steps=3, rounds=MOST_BUILDS, tolerance=ENERGY_ERROR)
+        if not found.error <= ENERGY_ERROR:
+            raise ConvergenceError(
+                f"the energy is still uncertain by {found.error:.2g} Eh after {found.builds} Fock builds"
+            )
+        return found
+
+    @property
+    def energy(self) -> float:
+        """Energy of :attr:`refined`, Eh."""
+        return self.refined.energy
+
+    @property
+    def energy_error(self) -> float:
+        """Estimated error of :attr:`energy`, Eh."""
+        return self.refined.error
+
+    @property
+    def forces(self) -> Array:
+        """Forces of :attr:`refined`, ``[n_atoms, 3]``, Eh/bohr."""
+        return self.refined.forces
+
     @property
     def mole(self) -> Any:
         """PySCF's ``Mole`` of the molecule in the model's basis.
@@ -205,7 +261,12 @@ class Prediction:
         return properties.lowdin_density(self.density, self.overlap)
 
     @property
-    def _known_basis(self) -> BasisSet:
+    def known_basis(self) -> BasisSet:
+        """Shells of the molecule's elements.
+
+        Raises:
+            InputError: the prediction does not know them.
+        """
         if self.basis is None:
             raise InputError(f"prediction {self.id!r} {WITHOUT}")
         return self.basis
@@ -213,11 +274,11 @@ class Prediction:
     @property
     def _offsets(self) -> IntArray:
         """First AO of each atom and, last, nao."""
-        return self._known_basis.offsets(self.molecule.numbers)
+        return self.known_basis.offsets(self.molecule.numbers)
 
     @property
     def _nuclear_charges(self) -> Array:
-        return properties.nuclear_charges(self.molecule.numbers, self._known_basis)
+        return properties.nuclear_charges(self.molecule.numbers, self.known_basis)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what a ``.npz`` holds, ``spin`` as 2S, ``basis`` and ``level`` as JSON.

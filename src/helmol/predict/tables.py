@@ -31,6 +31,7 @@ COLUMNS = (
 )  # fmt: skip
 """``moved``: electrons that the first SCF step moves, beside ``residual_Eh``; ``flags``: what is odd."""
 
+ENERGY = ("energy_Eh", "energy_error_Eh")
 QUADRUPOLE = tuple(f"quadrupole_{xy}_debye_angstrom" for xy in ("xx", "xy", "xz", "yy", "yz", "zz"))
 """Further columns where it is asked for: traceless, about the origin."""
 
@@ -80,7 +81,9 @@ class Tables:
         self, out: Path, *, properties: Sequence[str] = (), extxyz: bool = False, parquet: bool = False
     ) -> None:
         self._out, self._parquet = out, parquet
-        self._columns = {TABLE: (*COLUMNS, *(QUADRUPOLE if "quadrupole" in properties else ()))}
+        energy = ENERGY if "energy" in properties else ()
+        quadrupole = QUADRUPOLE if "quadrupole" in properties else ()
+        self._columns = {TABLE: (*COLUMNS, *energy, *quadrupole)}
         if {"charges", "spins"} & {*properties}:
             self._columns[ATOMS] = ATOM_COLUMNS
         if "bonds" in properties:
@@ -165,6 +168,8 @@ def summary_row(id: str, molecule: Molecule, file: str, arrays: Arrays) -> dict[
         "moved": moved,
         "flags": "; ".join(all_flags(lumo - homo, moved, float(arrays["mo_occ"].sum()), new_pairs(arrays))),
     }
+    if "energy" in arrays:
+        row |= dict(zip(ENERGY, (float(arrays["energy"]), float(arrays["energy_error"])), strict=True))
     if "quadrupole" in arrays:
         row |= dict(zip(QUADRUPOLE, arrays["quadrupole"][np.triu_indices(3)].tolist(), strict=True))
     return row

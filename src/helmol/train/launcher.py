@@ -17,8 +17,8 @@ from helmol.errors import ConfigError
 from helmol.train.ranks import n_processes
 
 SECONDS_TO_SAVE = 600
-"""For the processes to finish a step and save it when they are asked to stop, before they are killed; torch
-before 2.12 has 30."""
+"""For the processes to finish a step and save it when they are asked to stop, before they are killed; older
+torch (2.11) has 30."""
 
 
 @dataclass(frozen=True)

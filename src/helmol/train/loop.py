@@ -172,18 +172,18 @@ def _name_culprits(wiring: Wiring, gradient: Gradient, share: Share, step: int, 
     own = [] if share.idle else share.places
     found = gradient.culprits(own, wiring.one, done)
     batch = [wiring.ids[place] for part in ranks.gather(own) for place in part]
+    # At the end of an epoch a molecule may stand twice in a batch.
+    parts = {place: (loss, norm) for part in ranks.gather(found) for place, loss, norm in part}
     culprits = [
-        {"id": wiring.ids[place], "loss": loss, "grad_norm": norm}
-        for part in ranks.gather(found)
-        for place, loss, norm in part
+        {"id": wiring.ids[place], "loss": loss, "grad_norm": norm} for place, (loss, norm) in parts.items()
     ]
     if not ranks.first:
         return
     write_json(wiring.folder / NOT_FINITE, {"step": step, "batch": batch, "molecules": culprits})
     if not culprits:
         who = "no molecule alone makes it so"
-    elif len(culprits) == len(batch):
-        who = f"each of its {len(batch)} molecules alone makes it so: the weights are at fault"
+    elif len(culprits) == len(set(batch)):
+        who = f"each of its {len(culprits)} molecules alone makes it so: the weights are at fault"
     else:
         more = f" and {len(culprits) - NAMED} more" if len(culprits) > NAMED else ""
         who = f"it is {', '.join(repr(one['id']) for one in culprits[:NAMED])}{more}"

@@ -17,6 +17,7 @@ import heapq
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from datetime import timedelta
@@ -29,7 +30,7 @@ from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from helmol.devices import resolve_device
-from helmol.errors import ConfigError, ElsewhereError, LostError, TrainingError
+from helmol.errors import ConfigError, ElsewhereError, LostError, StoppedError, TrainingError
 
 T = TypeVar("T")
 
@@ -40,6 +41,10 @@ PATIENCE = timedelta(days=1)
 for one that has ended notices at once."""
 TO_MEET = timedelta(minutes=15)
 """Time for all processes to start."""
+FAILED = "helmol/failed"
+"""Note in which the processes count themselves when they fail."""
+SECONDS_FOR_NOTES = 2.0
+"""For the first process, which keeps the notes if no launcher does, to wait for the others' when it fails."""
 
 log = logging.getLogger("helmol.train")
 
@@ -82,6 +87,15 @@ class Ranks:
 
     def add(self, tensor: Tensor) -> None:
         """Sum a tensor over all processes, in place."""
+
+    def exchange(self, own: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Return the flat tensors of all processes, in the order of their numbers.
+
+        Args:
+            own: this one's.
+            sizes: elements of all.
+        """
+        return [own]
 
     def numbers(self, *values: float) -> Tensor:
         """Return what every process has to say in numbers, ``[size, n]``, float64 on the CPU."""
@@ -158,6 +172,15 @@ class Group(Ranks):
         """See :meth:`Ranks.add`."""
         with _heard():
             dist.all_reduce(tensor)
+
+    def exchange(self, own: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """See :meth:`Ranks.exchange`; they are filled up to the size of the largest."""
+        padded = own.new_zeros(max(sizes))
+        padded[: len(own)] = own
+        found = [torch.empty_like(padded) for _ in sizes]
+        with _heard():
+            dist.all_gather(found, padded)
+        return [part[:n] for part, n in zip(found, sizes, strict=True)]
 
     def any(self, flag: bool) -> bool:
         """See :meth:`Ranks.any`."""
@@ -254,15 +277,19 @@ def joined() -> Iterator[Ranks]:
         return
     store = _meet(size)
     ranks = Group()
+    failed = False
     try:
         with _silent(not ranks.first):
             yield ranks
     except BaseException as error:
+        failed = True
         if _others_say(error, ranks, store):
             raise ElsewhereError("another process of this run has failed and says why") from error
         raise
     finally:
         dist.destroy_process_group()
+        if failed and ranks.first and not by_launcher():
+            _keep_notes(store, size)
 
 
 def _meet(size: int) -> Store:
@@ -287,15 +314,24 @@ def _meet(size: int) -> Store:
     return store
 
 
+def _keep_notes(store: Store, size: int) -> None:
+    """Wait until the others, which now fail as well, have seen that one has said why."""
+    end = time.monotonic() + SECONDS_FOR_NOTES
+    while store.add(FAILED, 0) < size and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 def _others_say(error: BaseException, ranks: Group, store: Store) -> bool:
     """Return whether another process, or the launcher, says why the run ends."""
     lost = isinstance(error, LostError)
     if lost and by_launcher():
         return True
     try:
-        return bool(store.add("helmol/failed", 1) > 1)
+        return bool(store.add(FAILED, 1) > 1)
     except RuntimeError:
-        # The first process, which keeps the notes, has gone.
+        # Who kept the notes has gone: the launcher, or the first process.
+        if isinstance(error, (KeyboardInterrupt, StoppedError)):
+            return not ranks.first
         return lost and ranks.rank != 1
 
 

@@ -59,11 +59,11 @@ CASES = {
     "hybrid fitted": dict(xc="pbe0", fit=True),
     "range separation": dict(xc="camb3lyp"),
     "short-range exchange, fitted": dict(xc="hse06", fit=True),
-    "meta-GGA": dict(atoms=FORMALDEHYDE, xc="r2scan", fit=True),
+    "meta-GGA": dict(xc="r2scan", fit=True),
     "non-local correlation": dict(xc="wb97m-v", basis="sto-3g", fit=True),
     "LDA": dict(xc="lda,vwn", fit=True),
     "symmetry": dict(atoms="O 0 0 0; H 0 0.76 0.59; H 0 -0.76 0.59", symmetry=True, fit=True),
-    "core potential": dict(atoms="H 0 0 0; I 0 0.2 1.6", basis="def2-svp", ecp="def2-svp"),
+    "core potential": dict(atoms="H 0 0 0; I 0 0.2 1.6", basis="def2-svp", ecp="def2-svp", fit=True),
 }
 
 

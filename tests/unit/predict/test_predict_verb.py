@@ -17,6 +17,7 @@ from helmol.model import ModelConfig, build
 from helmol.predict import PredictionFile, TrainedModel
 from helmol.predict.exports import CubeWriter
 from helmol.predict.files import predict_file
+from helmol.predict.prediction import Prediction
 from helmol.target import Domain
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU
 from toy_store import TINY
@@ -194,3 +195,20 @@ def test_what_cannot_be_had_is_one_line_and_leaves_nothing(place, tmp_path, argu
     assert answer.exit_code == 1
     assert said in " ".join(answer.output.split())
     assert not (tmp_path / "p").exists()
+
+
+def test_energies_and_forces_are_those_of_dft(place):
+    out = place / "energies"
+    answer = call("predict", "organic", place / "two.xyz", "--out", out, "--properties", "energy,forces")
+    assert answer.exit_code == 0, answer.output
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    model = helmol.load("organic")
+    for row in rows:
+        prediction = Prediction.load(out / row["file"])
+        level = dft.level_from(model.domain.level)
+        mf = dft.mean_field(dft.build_mole(prediction.molecule, level), level)
+        assert float(row["energy_Eh"]) == pytest.approx(mf.kernel(), abs=4e-5)
+        assert float(row["energy_error_Eh"]) < 4e-5
+        with np.load(out / row["file"]) as arrays:
+            assert arrays["forces"] == pytest.approx(-mf.nuc_grad_method().kernel(), abs=5e-4)

@@ -264,3 +264,18 @@ def test_a_start_is_remembered_where_the_cheap_cycles_end_early(
     mf.kernel()
     assert not mf.helmol_cycles.used
     assert mf.helmol_info.used
+
+
+def test_starts_are_compared_with_cheap_cycles_too(
+    mole: gto.Mole, house: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer(monkeypatch, house)
+    # The grid of the model's level is hardly finer than the coarse one.
+    monkeypatch.setattr("helmol.dft.cycles.COARSE_PAYS", 1.0)
+    result = compare_starts(WATER, _model(mole), starts=["minao", "minao-cheap", "model-cheap"])
+    assert result["same_state"]
+    assert result["fell_back"] is False
+    assert result["model-cheap"]["cycles"] < result["minao-cheap"]["cycles"]
+    for start in ("minao-cheap", "model-cheap"):
+        assert result[start]["fock_builds"] < result["minao"]["fock_builds"]
+        assert len(result[start]["history"]) == result[start]["cycles"] + result[start]["fock_builds"]

@@ -28,7 +28,7 @@ def damped(tmp_path_factory):
         "density_error_per_electron": [1.0, 1.0],
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "FloorChoice", lambda *args: lambda model: None)
+        patch.setattr(launch, "FloorChoice", lambda *args, **options: lambda model: None)
         patch.setattr("helmol.train.floor._best", lambda errors: chosen)
         config = parse(TrainConfig, settings(data, train="train", val="val"))
         result = run(config, out=folder / "run")
