@@ -278,7 +278,7 @@ def test_a_breakdown_of_the_coarse_cycles_is_noticed(monkeypatch):
 
     monkeypatch.setattr(two_grids.RememberingDiis, "update", broken)
     mine = accelerate(field(fit=True))
-    assert mine.kernel() == plain.e_tot
+    assert mine.kernel() == pytest.approx(plain.e_tot, abs=1e-11)
     assert "broke down: singular" in mine.helmol_cycles.reason
 
 
