@@ -27,6 +27,16 @@ hypothesis.settings.register_profile("helmol", deadline=None)
 hypothesis.settings.load_profile("helmol")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def memory_as_usual():
+    """Leave the memory of the tests' process to its C library, whichever verbs run in it."""
+    from helmol import heap
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heap, "keep_freed_memory", lambda: False)
+        yield
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Return a random generator with a fixed seed."""

@@ -60,7 +60,8 @@ def main() -> None:
     errors = {}
     for name, (store, split) in tests.items():
         found = work / f"{store.stem}-{split}.json"
-        helmol("evaluate", run, store, "--split", split, "--out", work / found.stem, "--json", found)
+        if not found.exists() or found.stat().st_mtime < (run / "card.md").stat().st_mtime:
+            helmol("evaluate", run, store, "--split", split, "--out", work / found.stem, "--json", found)
         errors[name] = json.loads(found.read_text(encoding="utf-8"))
     model = work / "model"
     model.mkdir(exist_ok=True)

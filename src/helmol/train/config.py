@@ -36,7 +36,8 @@ class DataConfig(Config):
     split_seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the draw."""
     cache_mb: float = Field(2000.0, ge=0, le=1e8)
-    """Memory for prepared training molecules in MB (10⁶ bytes); the rest is read again each time."""
+    """Memory for prepared training molecules in MB (10⁶ bytes), of each process; the rest is read again each
+    time."""
 
     @field_validator("train", "val")
     @classmethod
@@ -195,11 +196,11 @@ class ScheduleConfig(Config):
     max_minutes: float | None = Field(None, gt=0, le=1e7)
     """Wall time of the whole run in minutes, validation included, interruptions not."""
     max_cpu_minutes: float | None = Field(None, gt=0, le=1e9)
-    """CPU time of the process in minutes, all threads together, with the closed-form fit, without validation:
+    """CPU time in minutes, all threads and processes together, with the closed-form fit, without validation:
     a budget that other work on the machine does not change."""
     edges_per_batch: int = Field(120, ge=1, le=100_000_000)
-    """Directed atom pairs inside the cutoff, n(n − 1) for a small molecule, that a batch may hold; a larger
-    molecule makes a batch of its own."""
+    """Directed atom pairs inside the cutoff, n(n − 1) for a small molecule, that a batch may hold, of all
+    processes together; a larger molecule makes a batch of its own."""
     warmup_steps: int = Field(100, ge=0, le=1_000_000_000)
     """Steps over which the learning rate rises linearly; then a cosine to zero."""
     ema_decay: float = Field(0.999, ge=0, lt=1)

@@ -130,10 +130,9 @@ class Gradient:
         where = "" if self._ranks.size == 1 else f" of process {self._ranks.rank}"
         return (
             f"out of memory, also with the pairs in {PARTS} parts: the share{where} had {batch.n_edges} "
-            f"edges in {len(batch.molecules)} molecules, the largest {largest.formula} with "
-            f"{largest.n_atoms} atoms{needs}; lower schedule.edges_per_batch (now {self._budget}), take more "
-            "processes or a smaller model, or leave the largest molecules out; 'helmol estimate' says what a "
-            "molecule needs"
+            f"edges, its largest molecule is {largest.formula} with {largest.n_atoms} atoms{needs}; "
+            f"lower schedule.edges_per_batch (now {self._budget}), take more processes or a smaller "
+            "model, or leave the largest molecules out; 'helmol estimate' says what a molecule needs"
         )
 
     def culprits(

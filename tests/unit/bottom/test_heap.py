@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from helmol import heap
+from helmol.heap import keep_freed_memory
 
 SCRIPT = """
 import resource, sys
@@ -45,4 +46,4 @@ def test_pages_are_not_asked_for_again():
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: object())
-    assert not heap.keep_freed_memory()
+    assert not keep_freed_memory()

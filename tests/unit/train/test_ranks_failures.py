@@ -238,8 +238,8 @@ def test_what_does_not_fit_at_all_ends_with_advice(store, tmp_path, monkeypatch)
     assert all("refused" in outcome for outcome in outcomes)
     with pytest.raises(
         TrainingError,
-        match=r"out of memory.* share of process 1 had \d+ edges .* the largest .*edges_per_batch \(now 30\)"
-        ".*'helmol estimate' says",
+        match=r"out of memory.* share of process 1 had \d+ edges, its largest molecule is "
+        r".*edges_per_batch \(now 30\).*'helmol estimate' says",
     ):
         raise TrainingError(said(outcomes))
 
