@@ -18,10 +18,8 @@ METHYL = Molecule.from_angstrom(
 )
 KINDS = {
     "PBE, fitted": (WATER, {"xc": "pbe", "density_fit": True}),
-    "PBE": (WATER, {"xc": "pbe"}),
     "PBE0": (WATER, {"xc": "pbe0"}),
     "HF": (WATER, {"xc": "hf"}),
-    "radical, PBE": (METHYL, {"xc": "pbe", "density_fit": True}),
     "radical, B3LYP": (METHYL, {"xc": "b3lyp"}),
 }
 
