@@ -69,6 +69,7 @@ def test_every_key_of_before_has_its_place():
     assert config_v2(FLAT_VALUES) == config_v2(SECTIONS) == SECTIONS
     assert {*FLAT, *MAIN, "task"} == {*FLAT_VALUES, "loss.fock"}
     dumped = parse(TrainConfig, FLAT_VALUES).model_dump(mode="json")
+    assert dumped["run"].pop("keep_checkpoints") == 2  # a key of later
     assert dumped == SECTIONS
     default = config().model_dump(mode="json")
     same = {
