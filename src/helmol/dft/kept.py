@@ -76,44 +76,31 @@ class KeptOrbitals(numint.NumInt):
         return 8e-6 * self._used
 
     def nr_rks(
-        self,
-        mol: Any,
-        grids: Any,
-        xc_code: str,
-        dms: Any,
-        relativity: int = 0,
-        hermi: int = 1,
-        max_memory: float = 2000,
-        verbose: Any = None,
+        self, mol: Any, grids: Any, xc_code: str, dms: Any, *rest: Any, **other: Any
     ) -> tuple[Any, ...]:
         """Return electrons, energy and potential of a closed shell (PySCF's interface)."""
-        kind, orbitals = self._xc_type(xc_code), _occupied(dms, 1)
-        if not self._knows(mol, grids, kind) or orbitals is None:
-            found: tuple[Any, ...] = super().nr_rks(
-                mol, grids, xc_code, dms, relativity, hermi, max_memory, verbose
-            )
+        if (mine := self._of_kept(mol, grids, xc_code, dms, 1)) is None:
+            found: tuple[Any, ...] = super().nr_rks(mol, grids, xc_code, dms, *rest, **other)
             return found
-        electrons, energy, potential = self._integrate(xc_code, kind, orbitals)
+        electrons, energy, potential = mine
         return electrons[0], energy, potential[0]
 
     def nr_uks(
-        self,
-        mol: Any,
-        grids: Any,
-        xc_code: str,
-        dms: Any,
-        relativity: int = 0,
-        hermi: int = 1,
-        max_memory: float = 2000,
-        verbose: Any = None,
+        self, mol: Any, grids: Any, xc_code: str, dms: Any, *rest: Any, **other: Any
     ) -> tuple[Any, ...]:
         """Return electrons, energy and potential of both spins (PySCF's interface)."""
-        kind, orbitals = self._xc_type(xc_code), _occupied(dms, 2)
-        if not self._knows(mol, grids, kind) or orbitals is None:
-            found: tuple[Any, ...] = super().nr_uks(
-                mol, grids, xc_code, dms, relativity, hermi, max_memory, verbose
-            )
+        if (mine := self._of_kept(mol, grids, xc_code, dms, 2)) is None:
+            found: tuple[Any, ...] = super().nr_uks(mol, grids, xc_code, dms, *rest, **other)
             return found
+        return mine
+
+    def _of_kept(
+        self, mol: Any, grids: Any, xc_code: str, dms: Any, n_spins: int
+    ) -> tuple[Array, float, Array] | None:
+        """Return :meth:`_integrate` of a density, ``None`` if it is one for PySCF's own way."""
+        kind, orbitals = self._xc_type(xc_code), _occupied(dms, n_spins)
+        if not self._knows(mol, grids, kind) or orbitals is None:
+            return None
         return self._integrate(xc_code, kind, orbitals)
 
     def block_loop(

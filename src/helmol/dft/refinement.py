@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import scipy.linalg
 from pyscf import dft, gto
-from pyscf.scf import _response_functions
 
 from helmol import properties
 from helmol.arrays import Array
 from helmol.brief import brief
+from helmol.dft.coarse import on_coarse_grid
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import SMALLEST_GAP
-from helmol.dft.field import auxiliary_basis, mean_field, on_grid
+from helmol.dft.field import mean_field
 from helmol.dft.level import LevelConfig
 from helmol.dft.mole import molecule_from_mole
 from helmol.errors import InputError
-
-COARSE = 0
-"""PySCF grid level of the responses."""
 
 THIRD = 0.05
 """What is of third order in a round, as a multiple of the 3/2 power of what the round gains, Eh^(−1/2), until
@@ -96,47 +92,42 @@ def refine(
     """
     if steps < 0 or rounds < 1:
         raise InputError(f"steps = {steps} and rounds = {rounds}: expected 0 or more, and 1 or more")
-    mf = mean_field(mole, level)
-    n_spins, nao = (2 if isinstance(mf, dft.uks.UKS) else 1), int(mole.nao)
-    shape = (2, nao, nao) if n_spins == 2 else (nao, nao)
+    mf, nao = mean_field(mole, level), int(mole.nao)
+    shape = (2, nao, nao) if isinstance(mf, dft.uks.UKS) else (nao, nao)
     fock = np.asarray(fock, dtype=np.float64)
     if fock.shape != shape:
         raise InputError(f"a Fock matrix of shape {fock.shape} where the level of theory has {shape}")
     overlap, core = mf.get_ovlp(), mf.get_hcore()
-    mo_energy, mo_coeff = properties.orbitals(fock, overlap)
-    mo_occ = properties.occupations(mo_energy, int(mole.nelectron), spin=int(mole.spin))
-    spins = [
-        (coeff[:, occ > 0], coeff[:, occ == 0])
-        for coeff, occ in zip(mo_coeff.reshape(n_spins, nao, -1), np.atleast_2d(mo_occ), strict=True)
-    ]
+    levels, coeff = properties.orbitals(fock, overlap)
+    occ = properties.occupations(levels, int(mole.nelectron), spin=int(mole.spin))
     empirical, _ = dispersion(molecule_from_mole(mole), level)
+    coarse = on_coarse_grid(mf, level) if steps else None
     trace = _Trace()
     for _ in range(rounds):
-        density = _density(spins, n_spins)
+        density = mf.make_rdm1(coeff, occ)
         potential = mf.get_veff(mole, density)
         built = np.asarray(mf.get_fock(core, overlap, potential, density))
         trace.built(float(mf.energy_tot(density, core, potential)) + empirical)
-        spins = _canonical(spins, built.reshape(n_spins, nao, nao))
-        if not steps:
-            gradient = _gradient(spins, built.reshape(n_spins, nao, nao))
-            trace.stayed(_gain(gradient, spins, built, n_spins))
+        levels, coeff = mf.canonicalize(coeff, occ, built)
+        gradient, diagonal = mf.get_grad(coeff, occ, built), _diagonal(levels, occ)
+        if coarse is None:
+            trace.stayed(float((gradient**2 / diagonal).sum()))
             break
-        respond = _response(mf, level, spins, n_spins)
-        x, remaining = _newton(spins, built.reshape(n_spins, nao, nao), respond, steps, n_spins)
-        spins = [_rotated(orbitals, one) for orbitals, one in zip(spins, x, strict=True)]
-        change = _density(spins, n_spins) - density
-        answer = respond(change)
+        second, respond = coarse.newton(), coarse.gen_response(coeff, occ, hermi=1)
+        _, hessian, _ = second.gen_g_hop(coeff, occ, built)
+        x, remaining = _conjugate_gradients(hessian, -gradient, diagonal, steps)
+        coeff = second.rotate_mo(coeff, second.update_rotate_matrix(x, occ))
+        change = np.asarray(mf.make_rdm1(coeff, occ)) - np.asarray(density)
+        answer = np.asarray(respond(change))
         gain = -float((built * change).sum() + 0.5 * (answer * change).sum())
         trace.stepped(gain, remaining, steps + 1)
         built = built + answer
-        spins = _canonical(spins, built.reshape(n_spins, nao, nao))
+        levels, coeff = mf.canonicalize(coeff, occ, built)
         if trace.error <= tolerance:
             break
-    coeff, occ = _orbitals(spins, n_spins)
-    levels = np.einsum("...pi,...pq,...qi->...i", coeff, built, coeff)
     return Refined(
         trace.energy, trace.remaining, trace.first - trace.energy, trace.error, built, levels, coeff, occ,
-        _density(spins, n_spins), trace.builds, trace.responses,
+        np.asarray(mf.make_rdm1(coeff, occ)), trace.builds, trace.responses,
     )  # fmt: skip
 
 
@@ -182,98 +173,30 @@ def forces_of(mole: gto.Mole, level: LevelConfig, refined: Refined) -> Array:
     return np.asarray(-gradient.kernel() - slope, dtype=np.float64)
 
 
-Spins = list[tuple[Array, Array]]
-"""Occupied and empty orbitals of every spin, ``[nao, n]``; of a closed shell once."""
+def _diagonal(levels: Array, occ: Array) -> Array:
+    """Return ``f (ε_a − ε_i)`` in the order of PySCF's rotations, f = 2 of a closed shell as there.
 
-
-def _density(spins: Spins, n_spins: int) -> Array:
-    """Return the density matrix, of a closed shell of both spins."""
-    found = np.stack([occupied @ occupied.T for occupied, _ in spins])
-    return found if n_spins == 2 else 2 * found[0]
-
-
-def _canonical(spins: Spins, fock: Array) -> Spins:
-    """Rotate the occupied orbitals among themselves, and the empty ones, so that F is diagonal in each."""
-    return [
-        (
-            occupied @ scipy.linalg.eigh(occupied.T @ matrix @ occupied)[1],
-            empty @ scipy.linalg.eigh(empty.T @ matrix @ empty)[1],
-        )
-        for (occupied, empty), matrix in zip(spins, fock, strict=True)
+    No difference is taken for less than :data:`helmol.dft.energy.SMALLEST_GAP`.
+    """
+    factor = 2 if levels.ndim == 1 else 1
+    gaps = [
+        (energy[filled == 0][:, None] - energy[filled > 0]).ravel()
+        for energy, filled in zip(np.atleast_2d(levels), np.atleast_2d(occ), strict=True)
     ]
+    return np.asarray(factor * np.maximum(np.concatenate(gaps), SMALLEST_GAP))
 
 
-def _gradient(spins: Spins, fock: Array) -> list[Array]:
-    """Return ``F_ai`` of every spin."""
-    return [empty.T @ matrix @ occupied for (occupied, empty), matrix in zip(spins, fock, strict=True)]
-
-
-def _gaps(spins: Spins, fock: Array) -> list[Array]:
-    """Return ``ε_a − ε_i`` of every spin, none below :data:`helmol.dft.energy.SMALLEST_GAP`."""
-    found = []
-    for (occupied, empty), matrix in zip(spins, fock, strict=True):
-        low = np.einsum("pi,pq,qi->i", occupied, matrix, occupied)
-        high = np.einsum("pa,pq,qa->a", empty, matrix, empty)
-        found.append(np.maximum(high[:, None] - low[None], SMALLEST_GAP))
-    return found
-
-
-def _gain(residual: list[Array], spins: Spins, fock: Array, n_spins: int) -> float:
-    """Return ``Σ f r²/(ε_a − ε_i)``, f = 2 of a closed shell."""
-    gaps = _gaps(spins, fock.reshape(len(spins), *fock.shape[-2:]))
-    total = sum(float((r * r / gap).sum()) for r, gap in zip(residual, gaps, strict=True))
-    return (2 if n_spins == 1 else 1) * total
-
-
-def _response(mf: Any, level: LevelConfig, spins: Spins, n_spins: int) -> Any:
-    """Return the function that gives the change of the potential with a change of the density."""
-    rough = on_grid(mf, COARSE)
-    if not hasattr(rough, "with_df"):
-        rough = rough.density_fit(auxbasis=auxiliary_basis(mf.mol, level))
-    coeff, occ = _orbitals(spins, n_spins)
-    if n_spins == 2:
-        return _response_functions._gen_uhf_response(rough, coeff, occ, hermi=1)
-    return _response_functions._gen_rhf_response(rough, coeff, occ, singlet=None, hermi=1)
-
-
-def _orbitals(spins: Spins, n_spins: int) -> tuple[Array, Array]:
-    """Return orbitals and occupations as PySCF has them."""
-    coeff = np.stack([np.hstack(pair) for pair in spins])
-    occ = np.stack([np.r_[np.ones(occupied.shape[1]), np.zeros(empty.shape[1])] for occupied, empty in spins])
-    return (coeff, occ) if n_spins == 2 else (coeff[0], 2 * occ[0])
-
-
-def _newton(spins: Spins, fock: Array, respond: Any, steps: int, n_spins: int) -> tuple[list[Array], float]:
-    """Solve Newton's equation approximately.
+def _conjugate_gradients(
+    hessian: Callable[[Array], Array], right: Array, diagonal: Array, steps: int
+) -> tuple[Array, float]:
+    """Solve ``H x = b`` approximately by so many steps, preconditioned with a diagonal.
 
     Returns:
-        ``x_ai`` of every spin; what a further step would gain, Eh.
+        x, and ``Σ r²/diagonal`` of what is left, which a further step would gain.
     """
-    gaps = _gaps(spins, fock)
-    right = _joined([-g for g in _gradient(spins, fock)])
-    diagonal = _joined(gaps)
-    shapes = [gap.shape for gap in gaps]
-
-    def hessian(vector: Array) -> Array:
-        x = _parted(vector, shapes)
-        change = np.stack(
-            [
-                half + half.T
-                for half in (
-                    empty @ one @ occupied.T for (occupied, empty), one in zip(spins, x, strict=True)
-                )
-            ]
-        )
-        answer = np.asarray(respond(change if n_spins == 2 else 2 * change[0])).reshape(fock.shape)
-        images = []
-        for (occupied, empty), one, matrix, moved in zip(spins, x, fock, answer, strict=True):
-            high, low = empty.T @ matrix @ empty, occupied.T @ matrix @ occupied
-            images.append(high @ one - one @ low + empty.T @ moved @ occupied)
-        return _joined(images)
-
     x, residual = np.zeros_like(right), right
-    ready = residual / diagonal
-    direction, product = ready, float(residual @ ready)
+    direction = residual / diagonal
+    product = float(residual @ direction)
     for _ in range(steps):
         image = hessian(direction)
         curvature = float(direction @ image)
@@ -285,23 +208,4 @@ def _newton(spins: Spins, fock: Array, respond: Any, steps: int, n_spins: int) -
         ready = residual / diagonal
         before, product = product, float(residual @ ready)
         direction = ready + product / before * direction
-    return _parted(x, shapes), (2 if n_spins == 1 else 1) * product
-
-
-def _joined(parts: list[Array]) -> Array:
-    return np.concatenate([part.ravel() for part in parts])
-
-
-def _parted(vector: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-    return [part.reshape(shape) for part, shape in zip(np.split(vector, ends), shapes, strict=True)]
-
-
-def _rotated(orbitals: tuple[Array, Array], x: Array) -> tuple[Array, Array]:
-    """Return the orbitals after the rotation ``exp(x − xᵀ)`` between empty and occupied ones."""
-    occupied, empty = orbitals
-    n, m = occupied.shape[1], empty.shape[1]
-    turn = np.zeros((n + m, n + m))
-    turn[n:, :n], turn[:n, n:] = x, -x.T
-    new = np.hstack([occupied, empty]) @ scipy.linalg.expm(turn)
-    return new[:, :n], new[:, n:]
+    return x, product

@@ -8,12 +8,12 @@ import numpy as np
 from pyscf.scf import hf
 
 from helmol.arrays import Array
-from helmol.dft.field import auxiliary_basis, on_grid
+from helmol.dft.coarse import on_coarse_grid
 from helmol.dft.kept import SHARE_FOR_ORBITALS, KeptOrbitals
 from helmol.dft.ladder import HOLE, Ladder, check_holes
 from helmol.dft.level import LevelConfig
 from helmol.dft.stability import UNSTABLE, is_due, lowest_mode, turned
-from helmol.dft.two_grids import START_GRID_LEVEL, TwoGrids
+from helmol.dft.two_grids import TwoGrids
 from helmol.errors import ConvergenceError
 
 DOWNHILL = 3
@@ -86,11 +86,7 @@ def _on_one_grid(mf: Any, level: LevelConfig, ladder: Ladder) -> tuple[float, Ar
         if not mf.converged or not (ladder.beyond_diis or is_due(mf)):
             break
         # The sign of a curvature needs neither a fine grid nor exact integrals.
-        rough = on_grid(mf, START_GRID_LEVEL)
-        rough._numint = KeptOrbitals(rough.grids, limit_mb=SHARE_FOR_ORBITALS * level.max_memory_mb)
-        if not hasattr(rough, "with_df"):
-            rough = rough.density_fit(auxbasis=auxiliary_basis(mf.mol, level))
-            rough.direct_scf = False
+        rough = on_coarse_grid(mf, level)
         if _is_minimum(rough, fock, ladder, last=attempt == DOWNHILL):
             break
         ladder.newton(mf, rough.mo_coeff, mf.mo_occ, max_cycle=level.max_cycle)

@@ -110,9 +110,7 @@ def test_what_is_left_out_is_of_third_order(kind: str, monkeypatch: pytest.Monke
     molecule, settings = KINDS[kind]
     known = Known(molecule, **settings)
     # With the response on the same grid and integrals nothing else is left out.
-    monkeypatch.setattr(room, "on_grid", lambda mf, _: mf)
-    if not settings.get("density_fit"):
-        monkeypatch.setattr(type(known.mf), "density_fit", lambda self, **_: self)
+    monkeypatch.setattr(room, "on_coarse_grid", lambda mf, _: mf)
 
     def missing(size: float) -> float:
         found = known.refined(size, steps=1)
@@ -127,8 +125,10 @@ def test_a_planted_fault_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     molecule, settings = KINDS["PBE, fitted"]
     known = Known(molecule, **settings)
     right = abs(known.refined(0.02, steps=4).energy - known.energy)
-    true = room._response
-    monkeypatch.setattr(room, "_response", lambda *a: lambda d: 0.5 * np.asarray(true(*a)(d)))
+    true = type(known.mf).gen_response
+    monkeypatch.setattr(
+        type(known.mf), "gen_response", lambda *a, **k: lambda d: 0.5 * np.asarray(true(*a, **k)(d))
+    )
     assert abs(known.refined(0.02, steps=4).energy - known.energy) > 10 * right
 
 
