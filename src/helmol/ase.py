@@ -14,16 +14,42 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from helmol import structures
 from helmol.arrays import Array
-from helmol.errors import ConvergenceError, InputError
+from helmol.errors import InputError
 from helmol.predict import Prediction, TrainedModel
 from helmol.predict.ensemble import EnsembleEnergy, check_members, ensemble_energies
+from helmol.predict.refinement import Refinement
 from helmol.units import ANGSTROM_PER_BOHR, DEBYE_PER_AU, EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE
 
 FROM_ENERGY = ("energy", "free_energy", "forces")
 FROM_FOCK = ("dipole", "charges")
 
 
-class HelmolCalculator(Calculator):
+class _Molecular(Calculator):
+    """A calculator to which charge and spin are part of the system, however ``atoms`` state them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state: tuple[int, int] | None = None
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last calculation; charge and spin are part of it."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        if self._state is not None and self._state != _charge_and_spin(atoms):
+            changes.append("initial_charges")
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Take the structure (ASE's interface)."""
+        super().calculate(atoms, properties, system_changes)
+        self._state = _charge_and_spin(self.atoms)
+
+
+class HelmolCalculator(_Molecular):
     """Compute properties of ``ase.Atoms`` with a trained model, or the mean of several.
 
     Keys of ``results``, as far as the model allows (``implemented_properties``); any other raises ASE's
@@ -69,14 +95,6 @@ class HelmolCalculator(Calculator):
         if dtype is not None:
             self.models = [m.in_precision(dtype) for m in self.models]
         self.implemented_properties = _properties(self.models)  # type: ignore[misc]
-        self._state: tuple[int, int] | None = None
-
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Return what has changed since the last calculation; charge and spin are part of it."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
-        if self._state is not None and self._state != _charge_and_spin(atoms):
-            changes.append("initial_charges")
-        return changes
 
     def calculate(
         self,
@@ -91,7 +109,6 @@ class HelmolCalculator(Calculator):
                 f"the model does not predict {', '.join(missing)}; it predicts "
                 f"{', '.join(self.implemented_properties)}"
             )
-        self._state = _charge_and_spin(self.atoms)
         if any(name.startswith(("energy", "free_energy", "forces")) for name in properties):
             forces = "forces" in self.implemented_properties
             molecule = structures.from_atoms(self.atoms)
@@ -127,7 +144,7 @@ class HelmolCalculator(Calculator):
         return [_in_ev(entry) for entry in found]
 
 
-class HelmolDFT(Calculator):
+class HelmolDFT(_Molecular):
     """Compute DFT energies and forces with as few Fock builds as the wanted accuracy takes.
 
     Every structure starts from the model's prediction, and Newton steps with linear responses go on until the
@@ -170,14 +187,7 @@ class HelmolDFT(Calculator):
             )
         self.energy_error, self.steps, self.most_builds = energy_error, steps, most_builds
         self.builds = 0
-        self._state: tuple[int, int] | None = None
-
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Return what has changed since the last calculation; charge and spin are part of it."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
-        if self._state is not None and self._state != _charge_and_spin(atoms):
-            changes.append("initial_charges")
-        return changes
+        self._found: Refinement | None = None
 
     def calculate(
         self,
@@ -192,19 +202,15 @@ class HelmolDFT(Calculator):
             ConvergenceError: the energy is not there after ``most_builds`` Fock builds.
         """
         super().calculate(atoms, properties, system_changes)
-        self._state = _charge_and_spin(self.atoms)
-        prediction: Prediction = self.model.predict(structures.from_atoms(self.atoms))
-        found = prediction.refine(
-            steps=self.steps, rounds=self.most_builds, tolerance=self.energy_error / EV_PER_HARTREE
-        )  # fmt: skip
-        self.builds += found.builds
-        error = EV_PER_HARTREE * found.error
-        if not error <= self.energy_error:
-            raise ConvergenceError(
-                f"the energy is still uncertain by {error:.2g} eV after {found.builds} Fock builds: the "
-                "prediction is too far from the SCF"
+        if system_changes or self._found is None:
+            self._found = None
+            prediction: Prediction = self.model.predict(structures.from_atoms(self.atoms))
+            self._found = prediction.refine_to(
+                self.energy_error / EV_PER_HARTREE, steps=self.steps, most_builds=self.most_builds
             )
-        energy = EV_PER_HARTREE * found.energy
+            self.builds += self._found.builds
+        found = self._found
+        energy, error = EV_PER_HARTREE * found.energy, EV_PER_HARTREE * found.error
         self.results.update(energy=energy, free_energy=energy, energy_error=error)
         self.results.update(_properties_of(found.prediction))
         if "forces" in properties:

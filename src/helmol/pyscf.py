@@ -75,6 +75,10 @@ NEARLY_EXACT = 1e-6
 RENEWED = 10
 """Geometries of a scanner after which all its starts are looked at again."""
 
+UNUSABLE = (HelmolError, ValueError, ArithmeticError, RuntimeError)
+"""What a start raises that cannot be had. ``RuntimeError``: torch reports a full GPU so, and a guess must not
+end the user's SCF."""
+
 SAME_ENERGY = 1e-7
 """Two SCF runs closer than this (Eh) count as the same state."""
 
@@ -323,8 +327,8 @@ def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
     """Return the start's density matrix and what was decided."""
     path: _Path | None = getattr(mf, "_helmol_path", None)
     others = path.densities(mf, mol) if path is not None else {}
-    if path is not None and others:
-        return _along(mf, mol, path, others)
+    if path is not None and others and (chosen := _along(mf, mol, path, others)) is not None:
+        return chosen
     info, density = _from_nothing(mf, mol, pyscf_guess)
     if path is not None and info.moved is not None and info.used:
         path.moved[MODEL] = info.moved
@@ -338,10 +342,7 @@ def _from_nothing(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
         density, beyond = _learnt_density(mf, mol, model)
         hidden = _reference_builds(model)
         first = _step(mf, mol, density)
-        if not np.isfinite([first.residual, first.moved]).all():
-            raise DomainError("the Fock matrix at the predicted density is not finite")
-    except (HelmolError, ValueError, ArithmeticError, RuntimeError) as error:
-        # RuntimeError: torch reports a full GPU so, and a guess must not end the user's SCF.
+    except UNUSABLE as error:
         if not mf._helmol_fallback:
             raise
         return _fall_back(StartInfo(False, str(error), hidden_fock_builds=hidden), mf), pyscf_guess()
@@ -365,41 +366,48 @@ def _from_nothing(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
     return _use(mf, other, second, _fall_back(info, mf)), other
 
 
-def _along(mf: Any, mol: Any, path: _Path, others: dict[str, Any]) -> tuple[StartInfo, Any]:
+def _along(mf: Any, mol: Any, path: _Path, others: dict[str, Any]) -> tuple[StartInfo, Any] | None:
     """Choose between the model's start and the densities that follow from the geometries before.
 
     No guess of PySCF's is looked at: it knows nothing of them and has never the smaller step.
+
+    Returns:
+        What was decided and the density, ``None`` if no start can be had.
     """
     beyond: tuple[str, ...] = ()
     looked: dict[str, tuple[Any, _Step]] = {}
+    tried: list[str] = []
     reason, hidden = None, 0
-    queue = path.to_look_at([*others, MODEL])
+    names = [*others, MODEL]
+    queue = path.to_look_at(names)
     while queue:
-        name = queue.pop(0)
+        tried.append(name := queue.pop(0))
         try:
-            density = others.get(name)
-            if density is None:
+            if name == MODEL:
                 density, beyond = _learnt_density(mf, mol, mf._helmol_model)
                 hidden += _reference_builds(mf._helmol_model)
+            else:
+                density = others[name]
             step = _step(mf, mol, density)
-        except (HelmolError, ValueError, ArithmeticError, RuntimeError) as error:
-            if name != MODEL:
-                raise
-            reason = str(error)
-            path.moved[MODEL] = np.inf
-            continue
-        looked[name] = density, step
-        if path.is_worse(name, step.moved) and len(looked) == 1:
-            queue = [each for each in (*others, MODEL) if each != name]
-        path.moved[name] = step.moved
+        except UNUSABLE as error:
+            reason, worse = str(error), True
+            path.moved[name] = np.inf
+        else:
+            looked[name] = density, step
+            worse = path.is_worse(name, step.moved)
+            path.moved[name] = step.moved
+        if worse:
+            # What was best is no more: all the others are looked at.
+            queue = [each for each in names if each not in tried]
+    if not looked:
+        return None
     best = min(looked, key=lambda name: looked[name][1].moved)
     density, step = looked[best]
-    if best != MODEL:
-        reason = reason or f"the first step from the {best} is smaller"
+    used = best == MODEL
     info = StartInfo(
-        best == MODEL, reason if best != MODEL else None, residual=step.residual, moved=path.moved.get(MODEL),
-        hidden_fock_builds=hidden + len(looked) - 1, start=best, compared=dict(path.moved),
-        beyond=beyond if best == MODEL else (),
+        used, None if used else reason or f"the first step from the {best} is smaller",
+        residual=step.residual, moved=path.moved.get(MODEL), hidden_fock_builds=hidden + len(looked) - 1,
+        start=best, compared=dict(path.moved), beyond=beyond if used else (),
     )  # fmt: skip
     return _use(mf, density, step, _said(mf, info)), density
 
@@ -490,14 +498,21 @@ class _Step:
 
 
 def _step(mf: Any, mol: Any, density: Any) -> _Step:
-    """Build F at a density and make one SCF step without keeping it."""
+    """Build F at a density and make one SCF step without keeping it.
+
+    Raises:
+        DomainError: what comes out is not finite.
+    """
     potential = mf.get_veff(mol, density)
     overlap, plain = mf.get_ovlp(mol), np.asarray(density)
     fock = mf.get_fock(mf.get_hcore(mol), overlap, potential, density)
     mo_energy, mo_coeff = mf.eig(fock, overlap)
     after = np.asarray(mf.make_rdm1(mo_coeff, mf.get_occ(mo_energy, mo_coeff)))
     residual = properties.residual(dft.spin_focks(fock), plain, overlap)
-    return _Step(potential, residual, properties.electrons_moved(plain, after, overlap))
+    moved = properties.electrons_moved(plain, after, overlap)
+    if not np.isfinite([residual, moved]).all():
+        raise DomainError("the Fock matrix at the density of the start is not finite")
+    return _Step(potential, residual, moved)
 
 
 class _Counting(Scf):

@@ -202,20 +202,31 @@ class Prediction:
 
         return refined(self, steps=steps, rounds=rounds, tolerance=tolerance)
 
-    @cached_property
-    def refined(self) -> Refinement:
-        """What steps towards the SCF give, as many as an energy right to 1 meV takes; see :meth:`refine`.
+    def refine_to(self, error: float, *, steps: int = 3, most_builds: int = MOST_BUILDS) -> Refinement:
+        """Take as many steps towards the SCF as an energy of some accuracy takes; see :meth:`refine`.
+
+        Args:
+            error: estimated error of the energy that is wanted, Eh.
+            steps: responses for each Fock build.
+            most_builds: Fock builds, at most.
 
         Raises:
             InputError: as :meth:`refine`.
-            ConvergenceError: it is not there after :data:`MOST_BUILDS` Fock builds.
+            ConvergenceError: it is not there after so many Fock builds.
         """
-        found = self.refine(steps=3, rounds=MOST_BUILDS, tolerance=ENERGY_ERROR)
-        if not found.error <= ENERGY_ERROR:
+        found = self.refine(steps=steps, rounds=most_builds, tolerance=error)
+        if not found.error <= error:
+            uncertain = EV_PER_HARTREE * found.error
             raise ConvergenceError(
-                f"the energy is still uncertain by {found.error:.2g} Eh after {found.builds} Fock builds"
+                f"the energy is still uncertain by {uncertain:.2g} eV after {found.builds} Fock builds: the "
+                "prediction is too far from the SCF"
             )
         return found
+
+    @cached_property
+    def refined(self) -> Refinement:
+        """What as many steps as an energy right to 1 meV takes give; see :meth:`refine_to`."""
+        return self.refine_to(ENERGY_ERROR)
 
     @property
     def energy(self) -> float:

@@ -41,6 +41,7 @@ def test_energy_and_forces_are_those_of_the_level(water: Truth, monkeypatch: pyt
         builds.append(molecule.calc.builds)
     assert builds[0] < builds[1] < 5
     assert molecule.get_forces() == pytest.approx(forces, abs=2e-3)
+    assert molecule.calc.builds == builds[1]  # forces are of the same density
     dipole = DEBYE_PER_AU / ANGSTROM_PER_BOHR * molecule.get_dipole_moment()
     assert dipole == pytest.approx(water.mf.dip_moment(verbose=0), abs=1e-3)
     assert molecule.get_charges().sum() == pytest.approx(0, abs=1e-9)

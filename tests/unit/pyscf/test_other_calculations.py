@@ -15,7 +15,7 @@ from helmol import dft
 from helmol.basis import to_house
 from helmol.errors import DomainError
 from helmol.pyscf import attach
-from scf_truth import LEVEL, WATER, Truth, answer
+from scf_truth import LEVEL, Truth
 
 # HF with exchange from a PBE density is as far as a start of another functional goes.
 KINDS: dict[str, Callable[[gto.Mole], Any]] = {
@@ -40,17 +40,6 @@ def of(make: Callable[[gto.Mole], Any], mole: gto.Mole) -> Any:
         if hasattr(each, "grids"):
             each.grids.level = 0
     return mf.set(conv_tol=1e-9)
-
-
-@pytest.fixture(scope="module")
-def water() -> Truth:
-    return Truth(WATER)
-
-
-@pytest.fixture
-def known(water: Truth, monkeypatch: pytest.MonkeyPatch) -> Truth:
-    answer(monkeypatch, water, water.fock)
-    return water
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,6 +166,26 @@ def test_a_scanner_takes_what_has_the_smallest_first_step(
     # Looked at once each; then the best alone is built.
     assert infos[-1].hidden_fock_builds == 0
     assert model.asked == (5 if best == "model" else 2)
+
+
+def test_a_scanner_goes_on_where_the_best_start_fails(water: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Moving(water, 1e-5)
+
+    def fails_once(*arguments: Any, **settings: Any) -> list[np.ndarray]:
+        found = model(*arguments, **settings)
+        return [np.full_like(fock, np.nan) for fock in found] if model.asked == 4 else found
+
+    monkeypatch.setattr(helmol.model, "predict_fock", fails_once)
+    scanner = attach(of(lambda mole: pyscf_dft.RKS(mole, xc="pbe"), water.mole), water.model).as_scanner()
+    starts = []
+    for k in range(5):
+        positions = water.mole.atom_coords() + np.diag([0, 0, 0.2 * k])
+        scanner(water.mole.set_geom_(positions, unit="Bohr", inplace=False))
+        assert scanner.converged
+        starts.append(scanner.helmol_info)
+    assert [info.start for info in starts[:4]] == ["model", "model", "model", "extrapolated density"]
+    assert "not finite" in starts[3].reason
+    assert starts[4].start == "extrapolated density"
 
 
 def test_a_path_ends_where_the_molecule_is_another_one(known: Truth) -> None:

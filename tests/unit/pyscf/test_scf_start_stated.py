@@ -20,7 +20,7 @@ from helmol.model import ModelConfig, build
 from helmol.predict import TrainedModel
 from helmol.pyscf import attach
 from helmol.system import Molecule
-from scf_truth import WATER, Truth, answer
+from scf_truth import Truth, answer
 
 ACETATE = Molecule.from_angstrom(
     [6, 6, 8, 8, 1, 1, 1],
@@ -36,17 +36,6 @@ def in_a_solvent(mf: pyscf_dft.rks.RKS) -> pyscf_dft.rks.RKS:
     mf = mf.PCM()
     mf.with_solvent.lebedev_order = 5
     return mf
-
-
-@pytest.fixture(scope="module")
-def water() -> Truth:
-    return Truth(WATER)
-
-
-@pytest.fixture
-def known(water: Truth, monkeypatch: pytest.MonkeyPatch) -> Truth:
-    answer(monkeypatch, water, water.fock)
-    return water
 
 
 def test_the_information_is_that_of_the_last_kernel(known: Truth) -> None:
