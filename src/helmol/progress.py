@@ -80,16 +80,19 @@ class Progress:
         return self._made / max(time.monotonic() - self._start, 1e-9)
 
     def _rate(self) -> str:
-        """Return :meth:`_per_second` in words."""
-        return f"{self._per_second():.3g} {self.unit or 'steps'}/s" if self._made else ""
+        """Return :meth:`_per_second` in words; of shares of the whole the time left says it."""
+        return f"{self._per_second():.3g} {self.unit or 'steps'}/s" if self._made and self.unit != "%" else ""
 
     def _line(self) -> str:
-        elapsed = time.monotonic() - self._start
-        left = (self.total - self.done) / self._per_second() if self._made else 0.0
-        note = f", {self.note}" if self.note else ""
         count = f"{self.done}/{self.total} {self.unit}".rstrip()
-        rate = f" ({self._rate()})" if self._made else ""
-        return f"{self.description}: {count}, {elapsed:.0f} s{rate}, about {left:.0f} s left{note}"
+        seconds = f"{time.monotonic() - self._start:.0f} s" + (f" ({rate})" if (rate := self._rate()) else "")
+        parts = [count, seconds]
+        if to_do := self.total - self.done:
+            # Before anything was made nobody knows.
+            parts += [f"about {to_do / self._per_second():.0f} s left"] if self._made else []
+        else:
+            parts.append("about 0 s left")
+        return f"{self.description}: {', '.join(filter(None, [*parts, self.note]))}"
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -371,6 +371,16 @@ def test_the_rate_counts_what_was_made_now(monkeypatch):
     monkeypatch.setattr("helmol.progress.time.monotonic", lambda: next(clock))
     progress = Progress("Predict", total=104, unit="molecules").__enter__()
     progress.advance(100, made=0)
-    assert "molecules/s" not in progress._line()
+    line = progress._line()
+    assert "molecules/s" not in line
+    assert "left" not in line
     progress.advance(2)
     assert progress._line() == "Predict: 102/104 molecules, 4 s (0.5 molecules/s), about 4 s left"
+
+
+def test_shares_of_a_whole_have_no_rate(monkeypatch):
+    clock = iter([0.0, 2.0, 2.0, 2.0])
+    monkeypatch.setattr("helmol.progress.time.monotonic", lambda: next(clock))
+    progress = Progress("Train", total=100, unit="%").__enter__()
+    progress.advance(20)
+    assert progress._line() == "Train: 20/100 %, 2 s, about 8 s left"
