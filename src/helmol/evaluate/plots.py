@@ -331,8 +331,10 @@ def scf_convergence(runs: Mapping[str, Mapping[str, Any]], path: Path, *, title:
         left.semilogy(number, np.maximum(np.abs(energy), SMALLEST_EH), **style)
         right.semilogy(number, np.maximum(gradient, SMALLEST_EH), **style)
         cut = cut or _cut(np.abs(energy), SMALLEST_EH)
-    left.set(xlabel="SCF cycle", ylabel=f"E − lowest energy / Eh{cut}")
-    right.set(xlabel="SCF cycle", ylabel="norm of the orbital gradient / Eh")
+    cheap = any(name.endswith("-cheap") for name in runs)
+    steps = "SCF cycle" + (" (cheap: or evaluation on the full grid)" if cheap else "")
+    left.set(xlabel=steps, ylabel=f"E − lowest energy / Eh{cut}")
+    right.set(xlabel=steps, ylabel="norm of the orbital gradient / Eh")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes)

@@ -1,48 +1,22 @@
-"""Let a PySCF SCF start from a learnt Fock matrix, and measure what that brings.
-
-Knows: PySCF's SCF objects. Does not know: how the network works. The start is never trusted
-blindly: see :func:`attach`.
-"""
+"""The start that a model gives an SCF, behind a guard."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-# First: it loads PySCF's libraries with kernels that fit the processor.
-from helmol import dft
-
-# isort: split
 import numpy as np
 from pyscf import lib, scf
-from pyscf.tools import molden
 
-from helmol import properties, structures
-from helmol.dft.cycles import CyclesInfo, accelerate
+from helmol import dft, properties, structures
 from helmol.dft.mixin import Mixin, Scf
 from helmol.errors import DomainError, HelmolError, InputError
-from helmol.files import replacing
-from helmol.predict import Prediction, TrainedModel
-from helmol.predict.exports import write_chkfile, write_cube
-from helmol.system import LevelOfTheory, Molecule
-
-__all__ = [
-    "CHEAP",
-    "CyclesInfo",
-    "StartInfo",
-    "accelerate",
-    "attach",
-    "compare_starts",
-    "write_chkfile",
-    "write_cube",
-    "write_molden",
-]
+from helmol.predict import TrainedModel
+from helmol.pyscf.geometries import MODEL, Geometries
 
 log = logging.getLogger("helmol.pyscf")
 
@@ -60,27 +34,9 @@ more (H₂O: 8 instead of 7), below 0.4 up to four fewer."""
 GUESSES = ("minao", "atom", "huckel", "mod_huckel", "hcore", "1e", "vsap", "sap")
 """Names of PySCF's own guesses; those that begin with ``chk`` read ``mf.chkfile``."""
 
-CHEAP = {"minao-cheap": "minao", "model-cheap": "model"}
-"""Starts that :func:`compare_starts` follows by cheap cycles (:func:`accelerate`), by name."""
-
-STARTS = ("minao", "model", "atom", "huckel", "vsap", *CHEAP)
-"""Starts that :func:`compare_starts` knows; all but the model's are PySCF's own."""
-
-MODEL, LAST, EXTRAPOLATED = "model", "last density", "extrapolated density"
-"""Starts of a scanner."""
-
-NEARLY_EXACT = 1e-6
-"""Electrons that the first step moves from a start that no other one needs to be compared with."""
-
-RENEWED = 10
-"""Geometries of a scanner after which all its starts are looked at again."""
-
 UNUSABLE = (HelmolError, ValueError, ArithmeticError, RuntimeError)
 """What a start raises that cannot be had. ``RuntimeError``: torch reports a full GPU so, and a guess must not
 end the user's SCF."""
-
-SAME_ENERGY = 1e-7
-"""Two SCF runs closer than this (Eh) count as the same state."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +209,7 @@ class _LearntStart(Mixin):
         scanner = super().as_scanner()
         if not isinstance(scanner, _FreshStart):
             lib.set_class(scanner, (_FreshStart, scanner.__class__), scanner.__class__.__name__)
-        scanner._helmol_path = _Path()
+        scanner._helmol_path = Geometries()
         return scanner
 
 
@@ -261,7 +217,7 @@ class _FreshStart(Scf):
     """Mix-in for scanners: PySCF's would start from the last density alone."""
 
     __name_mixin__ = "Fresh"
-    _helmol_path: _Path
+    _helmol_path: Geometries
 
     def __call__(self, mol_or_geom: Any, **kwargs: Any) -> float:
         """Return the energy at a geometry."""
@@ -270,62 +226,9 @@ class _FreshStart(Scf):
         return float(super().__call__(mol_or_geom, **kwargs))
 
 
-class _Path:
-    """What a scanner knows of the geometries before: orbitals, and how good each kind of start was.
-
-    A build tells how good a start is. Each kind is looked at when it can be had first, when the one in use
-    has become twice as bad, and every :data:`RENEWED` geometries.
-    """
-
-    def __init__(self) -> None:
-        self._points: list[tuple[dft.Occupied, Any, Any]] = []
-        self.moved: dict[str, float] = {}
-        self._age = 0
-
-    def add(self, mf: Any) -> None:
-        """Take the orbitals with which an SCF has ended; what cannot be carried on ends the path."""
-        if mf.mo_coeff is None or mf.mo_occ is None:
-            return
-        occupied = dft.split_spins(mf.mo_coeff, mf.mo_occ) if mf.converged else None
-        if occupied is None:
-            self._points.clear()
-            return
-        self._points = [*self._points[-1:], (occupied, mf.get_ovlp(), mf.mol.ao_loc)]
-
-    def densities(self, mf: Any, mol: Any) -> dict[str, Any]:
-        """Return the densities that follow from the geometries before."""
-        found: dict[str, Any] = {}
-        if not self._points or not np.array_equal(self._points[-1][2], mol.ao_loc):
-            self._points.clear()
-            return found
-        overlap, (last, _, _) = mf.get_ovlp(mol), self._points[-1]
-        with suppress(DomainError):
-            found[LAST] = dft.density_of(mf, dft.carried(last, overlap))
-            if len(self._points) > 1:
-                before, overlap_before, _ = self._points[0]
-                found[EXTRAPOLATED] = dft.density_of(
-                    mf, dft.extrapolated(last, before, overlap_before, overlap)
-                )
-        return found
-
-    def to_look_at(self, names: Sequence[str]) -> list[str]:
-        """Return which of these kinds of start to look at, the one that was best first."""
-        known = sorted((name for name in names if name in self.moved), key=self.moved.__getitem__)
-        new = [name for name in names if name not in self.moved]
-        self._age += 1
-        if self._age > RENEWED:
-            self._age = 0
-            return known + new
-        return known[:1] + new
-
-    def is_worse(self, name: str, moved: float) -> bool:
-        """Return whether a start has become much worse than it was, and is not nearly exact."""
-        return name in self.moved and moved > max(2 * self.moved[name], NEARLY_EXACT)
-
-
 def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
     """Return the start's density matrix and what was decided."""
-    path: _Path | None = getattr(mf, "_helmol_path", None)
+    path: Geometries | None = getattr(mf, "_helmol_path", None)
     others = path.densities(mf, mol) if path is not None else {}
     if path is not None and others and (chosen := _along(mf, mol, path, others)) is not None:
         return chosen
@@ -340,7 +243,7 @@ def _from_nothing(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
     model, hidden = mf._helmol_model, 0
     try:
         density, beyond = _learnt_density(mf, mol, model)
-        hidden = _reference_builds(model)
+        hidden = reference_builds(model)
         first = _step(mf, mol, density)
     except UNUSABLE as error:
         if not mf._helmol_fallback:
@@ -366,7 +269,7 @@ def _from_nothing(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
     return _use(mf, other, second, _fall_back(info, mf)), other
 
 
-def _along(mf: Any, mol: Any, path: _Path, others: dict[str, Any]) -> tuple[StartInfo, Any] | None:
+def _along(mf: Any, mol: Any, path: Geometries, others: dict[str, Any]) -> tuple[StartInfo, Any] | None:
     """Choose between the model's start and the densities that follow from the geometries before.
 
     No guess of PySCF's is looked at: it knows nothing of them and has never the smaller step.
@@ -385,7 +288,7 @@ def _along(mf: Any, mol: Any, path: _Path, others: dict[str, Any]) -> tuple[Star
         try:
             if name == MODEL:
                 density, beyond = _learnt_density(mf, mol, mf._helmol_model)
-                hidden += _reference_builds(mf._helmol_model)
+                hidden += reference_builds(mf._helmol_model)
             else:
                 density = others[name]
             step = _step(mf, mol, density)
@@ -436,7 +339,7 @@ def _has_bonds(mol: Any) -> bool:
         return False
 
 
-def _reference_builds(model: TrainedModel) -> int:
+def reference_builds(model: TrainedModel) -> int:
     """Return how many Fock builds the reference matrices of a model take."""
     return sum(dft.FOCK_BUILDS[name] for name in model.needed_references)
 
@@ -513,119 +416,3 @@ def _step(mf: Any, mol: Any, density: Any) -> _Step:
     if not np.isfinite([residual, moved]).all():
         raise DomainError("the Fock matrix at the density of the start is not finite")
     return _Step(potential, residual, moved)
-
-
-class _Counting(Scf):
-    """Mix-in for SCF classes that counts Fock builds."""
-
-    __name_mixin__ = "Counting"
-
-    def get_veff(self, *args: Any, **kwargs: Any) -> Any:
-        """Build the potential and count it."""
-        self._helmol_builds += 1
-        return super().get_veff(*args, **kwargs)
-
-
-def compare_starts(
-    molecule: Any, model: TrainedModel, *, starts: Sequence[str] = ("minao", "model")
-) -> dict[str, Any]:
-    """Run one SCF per start at the model's level of theory and compare them.
-
-    Args:
-        molecule: a :class:`helmol.system.Molecule`, or a built ``gto.Mole`` in the model's basis.
-        model: the model.
-        starts: of :data:`STARTS`.
-
-    Returns:
-        Per start ``cycles``, ``fock_builds`` (all, hidden ones too; with cheap cycles those at the level of
-        theory itself, while ``cycles`` are those on the coarse grid), ``hidden_fock_builds``,
-        ``seconds`` (wall time with inference, without loading the model), ``energy_Eh``,
-        ``converged``, ``history`` (per cycle energy in Eh and gradient norm); and ``same_state``
-        (all converged, energies within :data:`SAME_ENERGY`), ``energy_spread_Eh``, ``fell_back``
-        (``None`` without the start ``model``), ``reason``.
-
-    Raises:
-        InputError: an unknown start, or none.
-    """
-    if not starts:
-        raise InputError(f"no start to compare: name some of {', '.join(STARTS)}")
-    if unknown := [start for start in starts if start not in STARTS]:
-        raise InputError(f"unknown start {unknown[0]!r}: known are {', '.join(STARTS)}")
-    level = dft.level_from(model.domain.level)
-    mole = dft.build_mole(molecule, level) if isinstance(molecule, Molecule) else molecule
-    result: dict[str, Any] = {start: _run(mole, model, start) for start in starts}
-    energies = [result[start]["energy_Eh"] for start in starts]
-    converged = all(result[start]["converged"] for start in starts)
-    result["energy_spread_Eh"] = max(energies) - min(energies)
-    result["same_state"] = converged and result["energy_spread_Eh"] < SAME_ENERGY
-    # If both are asked for, the guard on the level's own grid has the last word.
-    infos = [result[start].pop("info") for start in ("model", "model-cheap") if start in result]
-    info = infos[0] if infos else None
-    result["fell_back"] = None if info is None else not info.used
-    result["reason"] = None if info is None else info.reason
-    return result
-
-
-def _run(mole: Any, model: TrainedModel, start: str) -> dict[str, Any]:
-    """Run one SCF and record it."""
-    level = dft.level_from(model.domain.level)
-    mf = dft.mean_field(mole, level)
-    empirical, _ = dft.dispersion(dft.molecule_from_mole(mole), level)
-    lib.set_class(mf, (_Counting, mf.__class__), mf.__class__.__name__)
-    mf._helmol_builds = 0
-    history: list[dict[str, float]] = []
-    mf.callback = lambda step: history.append(
-        {"energy_Eh": float(step["e_tot"]) + empirical, "gradient": float(step["norm_gorb"])}
-    )
-    if start in CHEAP:
-        accelerate(mf)
-    guess = CHEAP.get(start, start)
-    if guess == MODEL:
-        attach(mf, model)
-    else:
-        mf.init_guess = guess
-    begin = time.perf_counter()
-    mf.kernel()
-    result: dict[str, Any] = {"seconds": time.perf_counter() - begin}
-    hidden = mf.helmol_cycles.fine_evaluations if start in CHEAP else 0
-    if guess == MODEL:
-        result["info"] = mf.helmol_info
-        # The guard's wasted build is counted by the SCF object, the model's reference is not.
-        hidden += _reference_builds(model) if mf.helmol_info.hidden_fock_builds else 0
-        result["hidden_fock_builds"] = mf.helmol_info.hidden_fock_builds
-        result |= {"residual": mf.helmol_info.residual, "moved": mf.helmol_info.moved}
-    result |= {
-        "cycles": int(mf.cycles),
-        "fock_builds": int(mf._helmol_builds) + hidden,
-        "energy_Eh": float(mf.e_tot) + empirical,
-        "converged": bool(mf.converged),
-        "history": history,
-    }
-    return result
-
-
-def write_molden(prediction: Prediction, path: Path, *, level: LevelOfTheory | None = None) -> None:
-    """Write the orbitals of a prediction as a Molden file, atomically.
-
-    Args:
-        prediction: restricted or unrestricted.
-        path: file to write.
-        level: level of theory of the model, for the basis; by default that of the prediction.
-
-    Raises:
-        InputError: neither says a level.
-    """
-    if level is None:
-        mole = prediction.mole
-    else:
-        mole = dft.build_mole(prediction.molecule, dft.level_from(level))
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        molden.header(mole, file)
-        if prediction.mo_energy.ndim == 1:
-            molden.orbital_coeff(
-                mole, file, prediction.mo_coeff, ene=prediction.mo_energy, occ=prediction.mo_occ
-            )
-            return
-        orbitals = zip(prediction.mo_coeff, prediction.mo_energy, prediction.mo_occ, strict=True)
-        for spin, (mo_coeff, mo_energy, mo_occ) in zip(("Alpha", "Beta"), orbitals, strict=True):
-            molden.orbital_coeff(mole, file, mo_coeff, spin=spin, ene=mo_energy, occ=mo_occ)
