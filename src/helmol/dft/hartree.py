@@ -16,20 +16,16 @@ from helmol.dft.densities import superposed_density
 from helmol.dft.lite import minao_lite
 from helmol.errors import ConvergenceError
 
-SCREENING = 0.9
-"""What the Coulomb field of moved charge is multiplied by for the exchange-correlation potential it moves.
-
-Without a grid this one number stands for it. Of 0.75, 0.8, 0.85, 0.9 and 1, seven organic molecules
-(PBE/def2-SVP) have the least mean |F − H₀| with 0.9 or 1."""
 AUXILIARY = "def2-universal-jfit"
 """Where the functions are from that moved charge is expanded in."""
-LARGEST_DEGREE, LARGEST_EXPONENT = 2, 4.0
-"""Those of higher degree or steeper are left out: charge that moves is not in the core. A third of the time
-is left, and the matrix moves by a thirtieth of what it differs by from the self-consistent one."""
+LARGEST_DEGREE, LARGEST_EXPONENT = 1, 1.5
+"""Those of higher degree or steeper are left out, which leaves about six functions of an atom: charge that
+moves is not in the core, and finer detail of it brings nothing beside the potential that is left as it is."""
 LEAST_PRODUCT = 1e-7
 """Pairs of functions are left out whose most diffuse parts have a smaller product everywhere."""
 TOLERANCE = 1e-6
-"""Largest change of a matrix element at which the cycles end, Eh."""
+"""Root of the Coulomb energy of what charge still moves at which the cycles end, √Eh: the change of matrix
+elements is of its order in Eh."""
 MOST_CYCLES = 200
 REMEMBERED = 8
 """Cycles that DIIS extrapolates from."""
@@ -40,14 +36,13 @@ AT_ONCE = 120
 
 
 def minao_hartree(mole: gto.Mole, xc: str, *, max_memory: float = 4000.0) -> Array:
-    """Return ``H = H_atoms + s J[D − D_atoms]`` with D the density of its own orbitals, PySCF order, Eh.
+    """Return ``H = H_atoms + J[D − D_atoms]`` with D the density of its own orbitals, PySCF order, Eh.
 
     H_atoms is :func:`helmol.dft.lite.minao_lite` of neutral atoms, D_atoms their density, J the Coulomb
-    potential by density fitting, s = ``SCREENING``. Only the Coulomb field of charge that moves is
-    self-consistent: neither grid nor exchange, and three-index integrals are computed once, with few
-    functions. So it turns exactly with the molecule, and costs a fraction of one Fock build. Levels share
-    electrons around the Fermi energy as in ``density`` of
-    :func:`helmol.target.input_matrices`; both spins have the same matrix.
+    potential by density fitting with few functions. What charge changes of the exchange-correlation potential
+    is left out, so there is no grid beside that of H_atoms, and three-index integrals are computed once: a
+    fraction of one Fock build. Levels share electrons around the Fermi energy
+    (:func:`helmol.properties.smeared_occupations`); both spins have the same matrix.
 
     Args:
         mole: any molecule, with or without effective core potentials.
@@ -64,20 +59,18 @@ def minao_hartree(mole: gto.Mole, xc: str, *, max_memory: float = 4000.0) -> Arr
     neutral = mole.copy(deep=False)
     neutral.charge = 0
     atoms = minao_lite(neutral, xc)
-    overlap = mole.intor_symmetric("int1e_ovlp")
-    start = superposed_density(mole)
     coulomb = FittedCoulomb(mole, max_memory=max_memory)
-    orthonormal = properties.orthonormal(overlap)
+    orthonormal = properties.orthonormal(mole.intor_symmetric("int1e_ovlp"))
+    start = coulomb.fit(superposed_density(mole))
     extrapolation = lib.diis.DIIS()
     extrapolation.space = REMEMBERED
-    matrix = atoms
+    moved = np.zeros_like(start)
     for _ in range(MOST_CYCLES):
-        density = _density(matrix, orthonormal, mole.nelec)
-        new = atoms + SCREENING * coulomb(density - start)
-        if np.abs(new - matrix).max() < TOLERANCE:
-            return new
-        product = orthonormal.T @ (new @ density @ overlap) @ orthonormal
-        matrix = extrapolation.update(new, product - product.T)
+        matrix = atoms + coulomb.potential(moved)
+        change = coulomb.fit(_density(matrix, orthonormal, mole.nelec)) - start - moved
+        if coulomb.energy(change) < TOLERANCE**2:
+            return matrix
+        moved = extrapolation.update(moved + change, change)
     raise ConvergenceError(f"the charge of minao-hartree does not settle in {MOST_CYCLES} cycles")
 
 
@@ -91,7 +84,7 @@ def _density(matrix: Array, orthonormal: Array, nelec: tuple[int, int]) -> Array
 
 
 class FittedCoulomb:
-    """Compute ``J[D]_µν = Σ_P (µν|P) c_P`` with ``Σ_Q (P|Q) c_Q = Σ_µν (P|µν) D_µν`` again and again.
+    """Expand densities in few functions, ``Σ_Q (P|Q) c_Q = Σ_µν (P|µν) D_µν``, and make potentials of them.
 
     Args:
         mole: the molecule.
@@ -101,24 +94,34 @@ class FittedCoulomb:
     def __init__(self, mole: gto.Mole, *, max_memory: float) -> None:
         self._mole, self._functions = mole, auxiliary_functions(mole)
         self._pairs = np.flatnonzero(near_pairs(mole)[np.tril_indices(int(mole.nao))])
-        self._metric = scipy.linalg.cho_factor(self._functions.intor("int2c2e"), lower=True)
+        self._metric = self._functions.intor("int2c2e")
+        self._factor = scipy.linalg.cho_factor(self._metric, lower=True)
         size = 8e-6 * len(self._pairs) * int(self._functions.nao)
         self._kept = list(self._made()) if size < SHARE_OF_MEMORY * max_memory else None
 
-    def __call__(self, density: Array) -> Array:
-        """Return J of a symmetric density, ``[nao, nao]``, PySCF order, Eh."""
+    def fit(self, density: Array) -> Array:
+        """Return the coefficients c of a symmetric density ``[nao, nao]``, PySCF order."""
         n_ao = int(self._mole.nao)
-        packed = lib.pack_tril(2 * density)
+        packed = lib.pack_tril(2 * np.asarray(density))
         packed[np.arange(1, n_ao + 1).cumsum() - 1] /= 2
-        right = np.concatenate([packed[self._pairs] @ part for part in self._parts()])
-        coefficients = scipy.linalg.cho_solve(self._metric, right)
+        packed = packed[self._pairs]
+        right = np.concatenate([packed @ part for part in self._parts()])
+        return np.asarray(scipy.linalg.cho_solve(self._factor, right))
+
+    def potential(self, coefficients: Array) -> Array:
+        """Return ``Σ_P (µν|P) c_P``, ``[nao, nao]``, PySCF order, Eh."""
         found, start = np.zeros(len(self._pairs)), 0
         for part in self._parts():
             found += part @ coefficients[start : start + part.shape[1]]
             start += part.shape[1]
+        n_ao = int(self._mole.nao)
         whole = np.zeros(n_ao * (n_ao + 1) // 2)
         whole[self._pairs] = found
         return np.asarray(lib.unpack_tril(whole))
+
+    def energy(self, coefficients: Array) -> float:
+        """Return the Coulomb energy of a charge with itself twice, ``Σ_PQ c_P (P|Q) c_Q``, Eh."""
+        return float(coefficients @ self._metric @ coefficients)
 
     def _parts(self) -> Iterator[Array]:
         """Yield ``(µν|P)`` of all near pairs and some functions at a time."""
