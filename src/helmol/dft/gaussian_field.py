@@ -114,7 +114,7 @@ def library_of_atoms() -> ctypes.CDLL | None:
 
 def pointer(array: Any) -> ctypes.c_void_p:
     """Return the address of a dense array, and hold it."""
-    if not array.flags.c_contiguous or array.dtype not in (np.float64, LONG):
+    if not array.flags.c_contiguous or array.dtype not in (np.float64, LONG, np.intc):
         raise ValueError(f"the kernels work on dense arrays, not on {array.dtype} of strides {array.strides}")
     # Unlike the bare address, this keeps an array alive that nothing else holds.
     address: ctypes.c_void_p = array.ctypes.data_as(ctypes.c_void_p)
