@@ -25,6 +25,8 @@ LARGEST_DEGREE, LARGEST_EXPONENT = 1, 1.5
 moves is not in the core, and finer detail of it brings nothing beside the potential that is left as it is."""
 LEAST_PRODUCT = 1e-7
 """Pairs of functions are left out whose most diffuse parts have a smaller product everywhere."""
+LEAST_EXPONENT = 40.0
+"""The kernel leaves out products of primitives below exp(-this), the least that libcint takes."""
 SHARE_OF_MEMORY = 0.4
 """Share of the memory that three-index integrals may take; else they are computed in every cycle."""
 AT_ONCE = 120
@@ -123,7 +125,7 @@ class FittedCoulomb:
     @property
     def metric(self) -> Array:
         """``(P|Q)``, ``[n, n]``, Eh."""
-        return self._metric
+        return np.asarray(self._metric)
 
     def energy(self, coefficients: Array) -> float:
         """Return the Coulomb energy of a charge with itself twice, ``Σ_PQ c_P (P|Q) c_Q``, Eh."""
@@ -194,6 +196,7 @@ class Integrals:
         atm, bas, env = gto.conc_env(own._atm, own._bas, own._env, others._atm, others._bas, others._env)
         atm, bas = np.ascontiguousarray(atm, dtype=np.intc), np.ascontiguousarray(bas, dtype=np.intc)
         env = np.ascontiguousarray(env, dtype=float)
+        env[gto.PTR_EXPCUTOFF] = LEAST_EXPONENT
         optimiser = moleintor.make_cintopt(atm, bas[: own.nbas], env, "int3c2e_sph")
         columns = [gto.ANG_OF, gto.NPRIM_OF, gto.NCTR_OF]
         kinds = [

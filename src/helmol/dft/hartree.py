@@ -88,14 +88,15 @@ def _settle(
         nelec: electrons of both spins.
         newton: steps go to where the response of an earlier cycle's orbitals says that charge settles.
     """
-    moved, factor, extrapolation, sizes = np.zeros_like(start), None, _diis(), []
+    moved, factor, extrapolation = np.zeros_like(start), None, _diis()
+    sizes: list[float] = []
     tolerance, most = (
         (TOLERANCE, min(NEWTON_CYCLES, MOST_CYCLES)) if newton else (TIGHT_TOLERANCE, MOST_CYCLES)
     )
     for _ in range(most):
         energy, vectors = _levels(atoms + coulomb.potential(moved), orthonormal)
         occupations = np.array([properties.smeared_occupations(energy, n) for n in nelec])
-        filled = int(np.flatnonzero(occupations.any(axis=0)).max(initial=-1)) + 1
+        filled = int(np.flatnonzero(occupations.any(axis=0)).max(initial=0)) + 1
         density = properties.density(orthonormal @ vectors[:, :filled], occupations.sum(axis=0)[:filled])
         step = change = coulomb.fit(density) - start - moved
         if newton:

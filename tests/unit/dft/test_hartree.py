@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from helmol import dft
 from helmol.basis import wigner_d
-from helmol.dft import LevelConfig, hartree
+from helmol.dft import LevelConfig, fitted_coulomb, hartree
 from helmol.dft.densities import superposed_density
 from helmol.dft.fitted_coulomb import FittedCoulomb, Integrals, auxiliary_functions, near_pairs
 from helmol.dft.hartree import minao_hartree
@@ -155,6 +155,74 @@ def test_ghosts_hold_functions_but_make_no_field():
     n = int(alone.nao)
     there = minao_hartree(far, "pbe")[-n:, -n:]
     np.testing.assert_allclose(there, minao_hartree(alone, "pbe"), rtol=0, atol=1e-5)
+
+
+METALS = ([39, 46, 1, 1, 1, 1], [
+    [0, 0, 0], [0, 0, 5.0], [3.4, 0.2, -0.8], [-1.9, 3.0, -0.6], [-1.6, -2.9, -0.9], [2.1, 0.3, 7.1],
+], {"charge": -1})  # fmt: skip
+
+
+@pytest.mark.parametrize("molecule", [*ALL, METALS])
+def test_it_ends_where_tight_cycles_without_a_response_end(molecule, monkeypatch):
+    mole = mole_of(molecule)
+    found = minao_hartree(mole, "pbe")
+    for name, value in (("NEWTON_CYCLES", 0), ("TIGHT_TOLERANCE", 1e-7)):
+        monkeypatch.setattr(hartree, name, value)
+    error = np.abs(found - minao_hartree(mole, "pbe"))
+    assert error.max() < 5e-6
+    assert error.mean() < 0.3e-6
+
+
+@pytest.mark.parametrize("molecule", [FORMIC, RADICAL, METALS])
+def test_response_is_the_derivative_of_the_charge(molecule, monkeypatch):
+    monkeypatch.setattr(hartree, "BELOW", np.inf)
+    monkeypatch.setattr(hartree, "ABOVE", np.inf)
+    mole = mole_of(molecule)
+    atoms, overlap = minao_lite(mole, "pbe"), mole.intor("int1e_ovlp")
+    coulomb = FittedCoulomb(mole, max_memory=4000)
+    energy, coeff = eigh(atoms, overlap)
+    occupations = np.array([smeared_occupations(energy, n) for n in mole.nelec])
+    field = np.random.default_rng(3).normal(size=len(coulomb.metric))
+    found = hartree.response(coulomb, energy, coeff, occupations) @ field
+    step = 1e-5 / np.abs(coulomb.potential(field)).max()
+    moved = [coulomb.fit(settled_density(atoms + s * coulomb.potential(field), mole)) for s in (step, -step)]
+    wanted = coulomb.metric @ (moved[0] - moved[1]) / (2 * step)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    partly = (occupations > 0.01) & (occupations < 0.99)
+    assert partly.any() == (molecule is METALS)
+
+
+def test_few_cycles_are_enough_and_others_follow_where_they_are_not(monkeypatch):
+    counted, levels = [], hartree._levels
+    monkeypatch.setattr(hartree, "_levels", lambda *given: counted.append(0) or levels(*given))
+    mole = mole_of(FORMIC)
+    found = minao_hartree(mole, "pbe")
+    assert len(counted) < 10
+    counted.clear()
+    # A response that points the wrong way: steps by it grow, and cycles begin anew without it.
+    monkeypatch.setattr(hartree, "response", lambda coulomb, *_: 1.5 * coulomb.metric)
+    again = minao_hartree(mole, "pbe")
+    assert len(counted) > hartree.NEWTON_CYCLES
+    np.testing.assert_allclose(found, again, rtol=0, atol=5e-6)
+
+
+def test_parts_of_orbital_products_make_the_same_response(monkeypatch):
+    mole = mole_of(FORMIC)
+    coulomb = FittedCoulomb(mole, max_memory=4000)
+    energy, coeff = eigh(minao_lite(mole, "pbe"), mole.intor("int1e_ovlp"))
+    given = coulomb, energy, coeff, np.array([smeared_occupations(energy, n) for n in mole.nelec])
+    whole = hartree.response(*given)
+    for name in ("MOST_PRODUCTS", "AT_ONCE"):
+        monkeypatch.setattr(fitted_coulomb, name, 7)
+    np.testing.assert_allclose(hartree.response(*given), whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+def test_a_molecule_without_electrons_is_the_bare_field_of_its_missing_charge():
+    mole = gto.M(atom="H 0 0 0", charge=1, basis="def2-svp", verbose=0)
+    neutral = mole.copy()
+    neutral.charge = 0
+    right = minao_lite(neutral, "pbe") + pyscf_coulomb(mole, -superposed_density(mole))
+    np.testing.assert_allclose(minao_hartree(mole, "pbe"), right, rtol=0, atol=1e-8)
 
 
 def test_charge_that_does_not_settle_is_said(monkeypatch):
