@@ -19,7 +19,7 @@ NO_OVERLAP = -1e-4
 """Smaller eigenvalues than this are no rounding, not even of an overlap kept in float32."""
 
 EMPTY = 1e-18
-"""Electrons of an orbital that are below rounding in a density matrix: all levels have some at a temperature."""
+"""Electrons of an orbital that no density matrix feels; at a temperature all levels have some."""
 
 log = logging.getLogger("helmol.properties")
 
