@@ -21,7 +21,14 @@ from helmol.dft.chkfile import read_chkfile, write_chkfile, write_mole_chkfile
 from helmol.dft.cubes import write_density_cube, write_orbital_cube, write_potential_cube
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
-from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
+from helmol.dft.field import (
+    FOCK_BUILDS,
+    auxiliary_name,
+    mean_field,
+    reference_fock,
+    reference_focks,
+    reference_gradient,
+)
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap, quadrupole_integrals
 from helmol.dft.labels import check_labels
@@ -83,6 +90,7 @@ __all__ = [
     "read_chkfile",
     "reference_fock",
     "reference_focks",
+    "reference_gradient",
     "refine",
     "run",
     "spin_focks",

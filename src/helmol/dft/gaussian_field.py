@@ -74,16 +74,23 @@ class GaussianField:
     def functions(self, atom: int) -> tuple[gto.Mole, Array]:
         """Return the Gaussians of one centre as PySCF's functions, and their coefficients."""
         s, p = np.flatnonzero(self.s[atom]), np.flatnonzero(self.p[atom].any(axis=1))
-        alpha = exponents(self.s.shape[1])
-        mole = centre(self.centres[atom], [(0, alpha[k]) for k in s] + [(1, alpha[k]) for k in p])
-        # Of normalised functions times 1 and x, y, z.
-        units = [
-            gto.gto_norm(0, alpha[s]) * (4 * np.pi) ** -0.5,
-            gto.gto_norm(1, alpha[p]) * (0.75 / np.pi) ** 0.5,
-        ]
-        return mole, np.concatenate(
-            [self.s[atom, s] / units[0], (self.p[atom, p] / units[1][:, None]).ravel()]
-        )
+        mole, units = unit_functions(self.centres[atom], s, p)
+        return mole, np.concatenate([self.s[atom, s], self.p[atom, p].ravel()]) / units
+
+
+def unit_functions(
+    position: Array, s: npt.NDArray[np.intp], p: npt.NDArray[np.intp]
+) -> tuple[gto.Mole, Array]:
+    """Return Gaussians of some levels, and those times x, y, z, as PySCF's normalised functions.
+
+    Returns:
+        PySCF's ``Mole``, and what each of its functions is a multiple of the Gaussian by.
+    """
+    exponent = exponents(int(max([*s, *p], default=0)) + 1)
+    mole = centre(position, [(0, exponent[k]) for k in s] + [(1, exponent[k]) for k in p])
+    units_s = gto.gto_norm(0, exponent[s]) * (4 * np.pi) ** -0.5
+    units_p = gto.gto_norm(1, exponent[p]) * (0.75 / np.pi) ** 0.5
+    return mole, np.concatenate([units_s, np.repeat(units_p, 3)])
 
 
 def centre(position: Array, shells: list[tuple[int, float]]) -> gto.Mole:
@@ -95,12 +102,21 @@ def centre(position: Array, shells: list[tuple[int, float]]) -> gto.Mole:
     return mole
 
 
-def three_centre(name: str, mole: gto.Mole, functions: gto.Mole) -> Array:
-    """Return integrals of two functions of a molecule and one of others, ``[components, nao, nao, n]``."""
+def three_centre(
+    name: str, mole: gto.Mole, functions: gto.Mole, shells: tuple[int, int] | None = None
+) -> Array:
+    """Return integrals of two functions of a molecule and one of others, ``[components, n_rows, nao, n]``.
+
+    Args:
+        name: of PySCF's integral.
+        mole: of the two.
+        functions: the others.
+        shells: range of those whose functions come first; all by default.
+    """
     joined = gto.conc_mol(mole, functions)
-    places = (0, mole.nbas, 0, mole.nbas, mole.nbas, joined.nbas)
-    found = joined.intor(f"{name}_{'cart' if mole.cart else 'sph'}", shls_slice=places)
-    return np.asarray(found).reshape(-1, int(mole.nao), int(mole.nao), int(functions.nao))
+    places = (*(shells or (0, mole.nbas)), 0, mole.nbas, mole.nbas, joined.nbas)
+    found = np.asarray(joined.intor(f"{name}_{'cart' if mole.cart else 'sph'}", shls_slice=places))
+    return found.reshape(-1, *found.shape[-3:])
 
 
 @cache
@@ -116,8 +132,9 @@ def pointer(array: Any) -> ctypes.c_void_p:
     """Return the address of a dense array, and hold it."""
     if not array.flags.c_contiguous or array.dtype not in (np.float64, LONG):
         raise ValueError(f"the kernels work on dense arrays, not on {array.dtype} of strides {array.strides}")
-    # Unlike the bare address, this keeps an array alive that nothing else holds.
-    address: ctypes.c_void_p = array.ctypes.data_as(ctypes.c_void_p)
+    address = ctypes.c_void_p(array.ctypes.data)
+    # The bare address would not keep an array alive that nothing else holds.
+    address.array = array  # type: ignore[attr-defined]
     return address
 
 
