@@ -139,7 +139,7 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
         model = TrainedModel.load(model)
     if not isinstance(mf, _LearntStart):
         lib.set_class(mf, (_LearntStart, mf.__class__), f"Helmol{mf.__class__.__name__}")
-    mf._helmol_model, mf._helmol_fallback, mf._helmol_ready, mf._helmol_points = model, fallback, None, []
+    mf._helmol_model, mf._helmol_fallback, mf._helmol_ready, mf._helmol_point = model, fallback, None, None
     mf._helmol_start = mf._helmol_said = mf.helmol_info = None
     return mf
 
@@ -154,26 +154,26 @@ class _LearntStart(Mixin):
     helmol_info: StartInfo | None
     _helmol_start: StartInfo | None
     _helmol_ready: Any
-    _helmol_points: list[tuple[Any, Any]]
+    _helmol_point: tuple[Any, Any] | None
     _keys = {"helmol_info"}  # noqa: RUF012 - PySCF's protocol
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Forget what was asked before: PySCF calls this at the beginning of every kernel."""
-        self._helmol_start, self._helmol_points = None, []
+        self._helmol_start = self._helmol_point = None
         return super().build(*args, **kwargs)
 
     def pre_kernel(self, envs: Mapping[str, Any]) -> None:
-        """Give DIIS the points that the guard has built: PySCF calls this before the first cycle."""
+        """Give DIIS the point that the guard has built: PySCF calls this before the first cycle."""
         super().pre_kernel(envs)
-        points, self._helmol_points = self._helmol_points, []
-        if envs["mf_diis"] is None or self.diis_start_cycle > 1 or "get_fock" in vars(self):
+        point, self._helmol_point = self._helmol_point, None
+        own = self.diis_start_cycle > 1 or "get_fock" in vars(self)
+        if point is None or envs["mf_diis"] is None or own:
             return
-        for density, potential in points:
-            # The way in which the cycles give theirs, whatever the kind of DIIS.
-            self.get_fock(
-                envs["h1e"], envs["s1e"], potential, density, cycle=0, diis=envs["mf_diis"],
-                diis_start_cycle=0,
-            )  # fmt: skip
+        density, potential = point
+        # The way in which the cycles give theirs, whatever the kind of DIIS.
+        self.get_fock(
+            envs["h1e"], envs["s1e"], potential, density, cycle=0, diis=envs["mf_diis"], diis_start_cycle=0
+        )
 
     def _finalize(self) -> Any:
         """Say what happened in this kernel: PySCF calls this at its end."""
@@ -210,7 +210,7 @@ class _LearntStart(Mixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return PySCF's own choice of attributes, without a potential at hand."""
-        return {**super().__getstate__(), "_helmol_ready": None, "_helmol_points": []}
+        return {**super().__getstate__(), "_helmol_ready": None, "_helmol_point": None}
 
     def _adopt(self, other: Any) -> None:
         """Take over what the start of another SCF of the same molecule has to say."""
@@ -278,14 +278,13 @@ def _from_nothing(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
         True, residual=first.residual, moved=first.moved, moved_fallback=off, hidden_fock_builds=hidden,
         start=MODEL, compared={MODEL: first.moved}, beyond=beyond,
     )  # fmt: skip
-    if hidden >= len(BETTER) or first.moved >= BETTER[hidden] * off:
+    if hidden >= len(BETTER) or not first.moved < BETTER[hidden] * off:
         reason = (
             f"its first step moves {first.moved:.3g} electrons, from PySCF's guess to there it is {off:.3g}"
         )
     elif first.gap < OPEN_GAP and _may_break(mf, density):
         reason = f"it is a closed shell with a gap of {first.gap:.3g} Eh, and spins may break their symmetry"
     else:
-        mf._helmol_points = [(density, first.potential)]
         return _use(mf, density, first, _said(mf, info)), density
     if not mf._helmol_fallback:
         raise DomainError(f"the model's start is refused: {reason}")
@@ -335,15 +334,12 @@ def _along(mf: Any, mol: Any, path: Geometries, others: dict[str, Any]) -> tuple
         residual=step.residual, moved=path.moved.get(MODEL), hidden_fock_builds=hidden + len(looked) - 1,
         start=best, compared=dict(path.moved), beyond=beyond if used else (),
     )  # fmt: skip
-    # The best comes last.
-    looked[best] = looked.pop(best)
-    mf._helmol_points = [(each, found.potential) for each, found in looked.values()]
     return _use(mf, density, step, _said(mf, info)), density
 
 
 def _use(mf: Any, density: Any, step: _Step, info: StartInfo) -> StartInfo:
-    """Keep the potential of the density that is taken for the SCF, which asks for it next."""
-    mf._helmol_ready = (density, step.potential)
+    """Keep the potential of the density that is taken: the SCF asks for it next, DIIS begins with it."""
+    mf._helmol_ready = mf._helmol_point = (density, step.potential)
     return info
 
 
