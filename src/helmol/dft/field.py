@@ -192,8 +192,10 @@ def reference_gradient(mole: gto.Mole, level: LevelConfig, name: str, weights: A
     Raises:
         InputError: another reference, or weights of another shape.
     """
-    if name != LITE:
-        raise InputError(f"the reference {name!r} has no derivatives with respect to positions: {LITE} has")
+    if name != "minao-lite":
+        raise InputError(
+            f"the reference {name!r} has no derivatives with respect to positions: minao-lite has"
+        )
     n_spins, n = 2 if method_for(level, int(mole.spin)) == "uks" else 1, int(mole.nao)
     wanted = (n, n) if n_spins == 1 else (2, n, n)
     if np.shape(weights) != wanted:
