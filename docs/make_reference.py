@@ -146,7 +146,8 @@ def metrics() -> str:
         "Every error in tables, results of `--json`, cards and `metrics.csv` (there after `val_`).",
         "Unless its definition says otherwise a metric is the mean over molecules of a number per molecule;",
         "`_ci95` after the key: its 95 % bootstrap interval over molecules. The errors under `by_element`,",
-        "`by_element_pair`, `by_shell_pair` are means over all matrix elements of a kind in all molecules.",
+        "`by_element_pair`, `by_shell_pair`, `by_distance` (of two atoms, Å) are means "
+        "over all matrix elements of a kind in all molecules.",
         "This page is made from the code.",
         "",
         "| key | name | unit | needs | definition |",

@@ -102,7 +102,7 @@ def test_evaluate(place: Path, tmp_path: Path) -> None:
     # Of the order of the minao matrix, about 18 mEh: the network starts at zero.
     assert 5_000 < result["baselines"]["minao-lite"]["h_mae_uEh"] < 50_000
     assert json.loads((out / "evaluation.json").read_text())["h_mae_uEh"] == result["h_mae_uEh"]
-    for name in ("parity.png", "levels.png", "shell_pairs.png"):
+    for name in ("parity.png", "levels.png", "shell_pairs.png", "elements.png", "distances.png"):
         assert (out / name).stat().st_size > 10_000
 
 

@@ -14,7 +14,9 @@ def references(
     add: Annotated[
         str,
         typer.Option(
-            "--add", help="Comma-separated: minao-lite, minao, minao-df, minao-coarse, minao-step, sap."
+            "--add",
+            help="Comma-separated: minao-lite, minao-hartree, minao, "
+            "minao-df, minao-coarse, minao-step, sap.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The new store.")],

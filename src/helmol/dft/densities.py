@@ -39,16 +39,18 @@ def minao_density(mf: Any) -> Any:
     Raises:
         InputError: an element has no such density.
     """
-    mole = mf.mol
+    density = superposed_density(mf.mol)
+    # Without breaking the symmetry: the matrix must rotate with the molecule.
+    return np.array([density, density]) / 2 if isinstance(mf, dft.uks.UKS) else density
+
+
+def superposed_density(mole: gto.Mole) -> Any:
+    """Return :func:`minao_density` of both spins together, ``[nao, nao]``."""
     if not mole.has_ecp():
-        # Without breaking the symmetry: the matrix must rotate with the molecule.
-        unrestricted = {"breaksym": False} if isinstance(mf, dft.uks.UKS) else {}
-        return mf.init_guess_by_minao(**unrestricted)
+        return hf.init_guess_by_minao(mole)
     coefficients, occupations = zip(_all_electron_orbitals(mole), *_atoms_with_potential(mole), strict=True)
     orbitals, occupied = np.hstack(coefficients), np.hstack(occupations)
     density = (orbitals * occupied) @ orbitals.T
-    if isinstance(mf, dft.uks.UKS):
-        return np.array([density, density]) / 2
     return lib.tag_array(density, mo_coeff=orbitals, mo_occ=occupied)
 
 

@@ -1,4 +1,4 @@
-"""Where the error of a Fock matrix sits: by element, by pair of elements, by pair of shells."""
+"""Where the error of a Fock matrix sits: by element, pair of elements, pair of shells, and distance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import numpy as np
 from helmol.arrays import Array, IntArray
 from helmol.basis import LETTERS, BasisSet
 from helmol.elements import SYMBOLS
-from helmol.units import MICROHARTREE_PER_HARTREE
+from helmol.system import Molecule
+from helmol.units import ANGSTROM_PER_BOHR, MICROHARTREE_PER_HARTREE
+
+DISTANCES = np.arange(1.0, 15.5)
+"""Upper ends of the ranges of distance between two atoms that are told apart, Å; what is farther is one."""
 
 
 class BlockErrors:
@@ -26,6 +30,7 @@ class BlockErrors:
         ]
         size = (2, len(self._kinds), len(self._kinds))
         self._sum, self._count = np.zeros(size), np.zeros(size)
+        self._far_sum, self._far_count = np.zeros(len(DISTANCES) + 1), np.zeros(len(DISTANCES) + 1)
 
     @classmethod
     def joined(cls, parts: Sequence[BlockErrors]) -> BlockErrors:
@@ -34,20 +39,22 @@ class BlockErrors:
         for part in parts:
             whole._sum += part._sum
             whole._count += part._count
+            whole._far_sum += part._far_sum
+            whole._far_count += part._far_count
         return whole
 
-    def add(self, difference: Array, numbers: IntArray) -> tuple[float, float | None]:
+    def add(self, difference: Array, molecule: Molecule) -> tuple[float, float | None]:
         """Add one molecule.
 
         Args:
             difference: |ΔF| in Eh, house order, ``[nao, nao]``.
-            numbers: atomic numbers.
+            molecule: whose it is.
 
         Returns:
             Mean |ΔF| over the diagonal and over the off-diagonal atom blocks of this molecule, Eh;
             ``None`` for the latter if there is one atom.
         """
-        shell_atom, shell_kind, sizes = self._shells(numbers)
+        shell_atom, shell_kind, sizes = self._shells(molecule.numbers)
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         sums = np.add.reduceat(np.add.reduceat(difference, starts, axis=0), starts, axis=1)
         counts = np.outer(sizes, sizes).astype(np.float64)
@@ -60,6 +67,11 @@ class BlockErrors:
             np.add.at(self._count[part], at, counts[mask])
             total = counts[mask].sum()
             means.append(float(sums[mask].sum() / total) if total else None)
+        i, j = np.nonzero(~onsite)
+        apart = np.linalg.norm(molecule.positions[shell_atom[i]] - molecule.positions[shell_atom[j]], axis=1)
+        at = np.searchsorted(DISTANCES, apart * ANGSTROM_PER_BOHR)
+        np.add.at(self._far_sum, at, sums[~onsite])
+        np.add.at(self._far_count, at, counts[~onsite])
         return means[0] or 0.0, means[1]
 
     def _shells(self, numbers: IntArray) -> tuple[IntArray, IntArray, IntArray]:
@@ -109,6 +121,13 @@ class BlockErrors:
                 if counts[a, b]
             }
         return result
+
+    def by_distance(self) -> dict[str, dict[str, float]]:
+        """Return ``h_mae_uEh`` of the blocks of two atoms by their distance in Å: ``"1-2"``, ``">15"``."""
+        ends = DISTANCES.astype(int)
+        names = [*(f"{end - 1}-{end}" for end in ends), f">{ends[-1]}"]
+        rows = zip(names, self._far_sum, self._far_count, strict=True)
+        return {name: _entry(total, count) for name, total, count in rows if count}
 
 
 def _entry(total: float, count: float) -> dict[str, float]:

@@ -118,6 +118,7 @@ class ErrorTable:
             result["by_element"] = self._blocks[name].by_element()
             result["by_element_pair"] = self._blocks[name].by_element_pair()
             result["by_shell_pair"] = self._blocks[name].by_shell_pair()
+            result["by_distance"] = self._blocks[name].by_distance()
         result["flags"] = self._flags.get(name, [])
         result["n_flagged"] = len(result["flags"])
         result["missing"] = {}
@@ -136,7 +137,7 @@ class ErrorTable:
             by_spin["h_mae_spin_uEh"] = float(np.abs(difference[0] - difference[1]).mean())
             absolute = absolute.mean(axis=0)
         blocks = self._blocks.setdefault(name, BlockErrors(self._basis))
-        diagonal, offdiagonal = blocks.add(absolute, sample.molecule.numbers)
+        diagonal, offdiagonal = blocks.add(absolute, sample.molecule)
         row = {"h_mae_uEh": float(absolute.mean()), "h_mae_diagonal_uEh": diagonal, **by_spin}
         if offdiagonal is not None:
             row["h_mae_offdiagonal_uEh"] = offdiagonal
@@ -231,8 +232,8 @@ def errors(
 
     Returns:
         ``n_molecules``, :data:`helmol.evaluate.FOCK_METRICS`, ``h_mae_uEh_ci95``, ``by_element``,
-        ``by_element_pair``, ``by_shell_pair``, ``flags``, ``missing``; of unrestricted matrices
-        :data:`helmol.evaluate.SPIN_METRICS` too.
+        ``by_element_pair``, ``by_shell_pair``, ``by_distance``, ``flags``, ``missing``; of unrestricted
+        matrices :data:`helmol.evaluate.SPIN_METRICS` too.
 
     Raises:
         InputError: a shape or the number of matrices does not fit.

@@ -1,4 +1,4 @@
-"""Pictures of errors: parity of Fock elements, orbital levels, errors by shell pair, SCF convergence.
+"""Pictures of errors: parity, orbital levels, errors by shell pair, element and distance, SCF convergence.
 
 Every function writes one PNG and returns its path. Matplotlib is imported here and drawn without a
 display.
@@ -15,10 +15,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from helmol.arrays import Array
 from helmol.basis import BasisSet
+from helmol.elements import SYMBOLS, atomic_number
 from helmol.errors import InputError
 from helmol.evaluate.metrics import METRICS, Metric
 from helmol.files import replacing
@@ -305,6 +307,90 @@ def _write_cells(axes: Axes, image: Array, norm: LogNorm) -> None:
         if np.isfinite(value):
             colour = "black" if norm(value) > 0.55 else "white"
             axes.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=7, color=colour)
+
+
+def elements(by_element: Mapping[str, Mapping[str, float]], path: Path) -> Path:
+    """Draw the periodic table, coloured by the mean error of an element's on-site blocks.
+
+    Args:
+        by_element: as in the result of :func:`helmol.evaluate.errors`.
+        path: PNG to write.
+
+    Raises:
+        InputError: the table is empty.
+    """
+    values = {atomic_number(symbol): entry["h_mae_uEh"] for symbol, entry in by_element.items()}
+    shown = [max(value, FLOOR_UEH) for value in values.values() if np.isfinite(value)]
+    if not shown:
+        raise InputError("no errors by element to draw")
+    norm, colours = LogNorm(min(shown), 1.01 * max(shown), clip=True), mpl.colormaps["cividis"]
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for number in range(1, LAST_ELEMENT + 1):
+        column, row = _place(number)
+        value = values.get(number, np.nan)
+        known = np.isfinite(value)
+        strength = float(norm(max(value, FLOOR_UEH))) if known else 0.0
+        face = colours(strength) if known else "#f4f4f4"
+        ink = "#aaaaaa" if not known else "black" if strength > 0.55 else "white"
+        style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+        axes.add_patch(Rectangle((column, row), 0.94, 0.94, facecolor=face, edgecolor="none"))
+        axes.text(column + 0.47, row + 0.35, SYMBOLS[number], fontsize=11, **style)
+        if known:
+            axes.text(column + 0.47, row + 0.73, _short(value), fontsize=7, **style)
+    axes.set(xlim=(0.9, 19.1), ylim=(8.4, 0.9), aspect="equal")
+    axes.axis("off")
+    bar = figure.colorbar(mpl.cm.ScalarMappable(norm, colours), ax=axes, shrink=0.8)
+    for which in ("major", "minor"):
+        getattr(bar.ax.yaxis, f"set_{which}_formatter")(LogFormatter(minor_thresholds=(2, 0.5)))
+    bar.set_label("mean |ΔF|, same atom / µEh")
+    return _save(figure, path)
+
+
+def _short(value: float) -> str:
+    """Return a number in three digits, or the whole of a larger one."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+LAST_ELEMENT = 86
+"""The last element of the periodic table that is drawn, radon: basis sets seldom go further."""
+
+
+def _place(number: int) -> tuple[int, float]:
+    """Return column and row of an element in the table of eighteen columns, lanthanides apart below."""
+    noble = [0, 2, 10, 18, 36, 54, 86]
+    period = int(np.searchsorted(noble, number))
+    k, length = number - noble[period - 1], noble[period] - noble[period - 1]
+    if length == 32 and 2 < k <= 16:
+        return k, 7.3
+    return (k if k <= 2 and (period > 1 or k == 1) else k + 18 - length), float(period)
+
+
+def distances(tables: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> Path:
+    """Draw the mean error of the blocks of two atoms against their distance.
+
+    Args:
+        tables: ``by_distance`` of the result of :func:`helmol.evaluate.errors`, of the model and of cheap
+            guesses by name.
+        path: PNG to write.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    ranges = list(dict.fromkeys(name for table in tables.values() for name in table))
+    ranges.sort(key=lambda name: float(name.lstrip(">").split("-")[0]) + name.startswith(">"))
+    cut = ""
+    for name, table in tables.items():
+        at = [k for k, part in enumerate(ranges) if part in table]
+        exact = np.array([table[ranges[k]]["h_mae_uEh"] for k in at])
+        cut = cut or _cut(exact, FLOOR_UEH)
+        colour = MODEL if name == "model" else BASELINE
+        style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colour, "label": name}
+        axes.semilogy(at, np.maximum(exact, FLOOR_UEH), **style)
+    axes.set_xticks(range(len(ranges)), ranges, rotation=45)
+    axes.set(xlabel="distance of the two atoms / Å", ylabel=f"mean |ΔF| / µEh{cut}")
+    axes.legend(frameon=False)
+    _tidy(axes)
+    return _save(figure, path)
 
 
 def scf_convergence(runs: Mapping[str, Mapping[str, Any]], path: Path, *, title: str = "") -> Path:

@@ -14,6 +14,8 @@ from helmol.files import write_json, write_text
 FIGURES = {
     "parity.png": "Elements of Fock matrices: predicted against labels, and the size of the errors.",
     "shell_pairs.png": "Mean error of Fock matrices by pair of shells.",
+    "elements.png": "Mean error of Fock matrices by element, blocks of one atom.",
+    "distances.png": "Mean error of Fock matrices by the distance of two atoms.",
     "levels.png": "Orbital energies of one molecule, and their errors.",
     "energies.png": "Energies and forces: predicted against labels.",
 }
@@ -85,11 +87,31 @@ def page(result: Mapping[str, Any], figures: Sequence[str] = ()) -> str:
     if rows:
         parts += [f"## Published on {result['set']}", markdown.table(head, rows)]
     if "by_element" in result:
-        elements: list[list[object]] = [
-            [symbol, entry["h_mae_uEh"], f"{entry['n_elements']:,}"]
-            for symbol, entry in {**result["by_element"], **result["by_element_pair"]}.items()
+        head = [METRICS["h_mae_uEh"].heading, *result["baselines"], "matrix elements, all molecules together"]
+        parts += [
+            "## Fock matrix by element",
+            markdown.table(["atoms", *head], _by(result, "by_element", "by_element_pair")),
         ]
-        head = ["atoms", METRICS["h_mae_uEh"].heading, "matrix elements, all molecules together"]
-        parts += ["## Fock matrix by element", markdown.table(head, elements)]
+    if result.get("by_distance"):
+        parts += [
+            "## Fock matrix by distance",
+            markdown.table(["distance / Å", *head], _by(result, "by_distance")),
+        ]
     parts += [f"![{FIGURES[name]}]({name})" for name in figures]
     return "\n\n".join(parts) + "\n"
+
+
+def _by(result: Mapping[str, Any], *parts: str) -> list[list[object]]:
+    """Return rows of mean errors of parts of the matrix: the model's, then those of cheap guesses."""
+    tables = [result, *result["baselines"].values()]
+    found = [
+        {name: entry for part in parts for name, entry in table.get(part, {}).items()} for table in tables
+    ]
+    return [
+        [
+            name,
+            *(table[name]["h_mae_uEh"] if name in table else "-" for table in found),
+            f"{entry['n_elements']:,}",
+        ]
+        for name, entry in found[0].items()
+    ]

@@ -283,13 +283,18 @@ def _plot(
     out: Path,
     max_edges: int,
 ) -> None:
-    """Draw parity, levels and errors by shell pair for a few molecules."""
+    """Draw parity and levels for a few molecules, and where the error sits for all."""
     from helmol.evaluate import plots
 
     basis = model.domain.basis
     samples, matrices, _ = zip(*predictions(model, some, max_edges=max_edges), strict=True)
     plots.parity(samples, matrices, basis, out / "parity.png", errors=result)
     plots.shell_pairs(result["by_shell_pair"], out / "shell_pairs.png")
+    plots.elements(result["by_element"], out / "elements.png")
+    if result["by_distance"]:
+        tables = {"model": result, **result["baselines"]}
+        far = {name: table["by_distance"] for name, table in tables.items() if table.get("by_distance")}
+        plots.distances(far, out / "distances.png")
     sample = samples[0]
     if sample.matrices.overlap is not None:
         plots.levels(

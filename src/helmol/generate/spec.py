@@ -34,7 +34,7 @@ class GenerateConfig(Config):
     """Whether to compute forces."""
 
     references: tuple[
-        Literal["minao-lite", "minao", "minao-df", "minao-coarse", "minao-step", "sap"], ...
+        Literal["minao-lite", "minao-hartree", "minao", "minao-df", "minao-coarse", "minao-step", "sap"], ...
     ] = ("minao-lite",)
     """Cheap Fock matrices to keep as H₀ of delta targets and as baselines."""
 

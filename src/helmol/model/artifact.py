@@ -26,8 +26,25 @@ SCHEMA = 2
 """Of a model folder. 1: helmol 0.1; see :mod:`helmol.model.updates`."""
 
 
-def save_model(folder: Path, model: Model, *, extra: dict[str, Any] | None = None) -> None:
-    """Write a model folder; each file is replaced atomically, the description last."""
+STORED = {torch.float32: torch.float16, torch.float64: torch.float32}
+"""Type in which numbers of another are kept in half the room."""
+
+
+def save_model(
+    folder: Path, model: Model, *, extra: dict[str, Any] | None = None, half: bool = False
+) -> None:
+    """Write a model folder; each file is replaced atomically, the description last.
+
+    Args:
+        folder: where to.
+        model: what to write.
+        extra: further entries of the description.
+        half: keep numbers in half the room, weights with 11 bits instead of 24; a model that is read computes
+            in its own precision all the same.
+
+    Raises:
+        InputError: a weight is too large for half the room.
+    """
     description = {
         "schema": SCHEMA,
         "helmol": __version__,
@@ -37,7 +54,18 @@ def save_model(folder: Path, model: Model, *, extra: dict[str, Any] | None = Non
         "targets": {name: cast(Any, target).description() for name, target in model.targets.items()},
         **(extra or {}),
     }
-    write_described(folder, NAME, save(model_tensors(model)), description)
+    tensors = model_tensors(model)
+    if half:
+        tensors = {name: _halved(name, value) for name, value in tensors.items()}
+    write_described(folder, NAME, save(tensors), description)
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    """Return a tensor in half the room."""
+    short = value.to(STORED.get(value.dtype, value.dtype))
+    if not torch.equal(short.isfinite(), value.isfinite()):
+        raise InputError(f"{name} holds numbers too large to be kept in half the room")
+    return short
 
 
 def model_tensors(model: Model) -> dict[str, Tensor]:

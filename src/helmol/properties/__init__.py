@@ -28,6 +28,8 @@ from helmol.properties.orbitals import (
     gap,
     occupations,
     orbitals,
+    orthonormal,
+    smeared_occupations,
 )
 from helmol.properties.populations import (
     by_atom,
@@ -76,8 +78,10 @@ __all__ = [
     "nuclear_charges",
     "occupations",
     "orbitals",
+    "orthonormal",
     "quadrupole",
     "residual",
+    "smeared_occupations",
     "spin_density",
     "total_density",
     "wiberg_bond_orders",

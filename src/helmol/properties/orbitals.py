@@ -7,6 +7,8 @@ import logging
 import numpy as np
 import scipy.linalg
 from scipy.linalg.lapack import dpotrf
+from scipy.optimize import brentq
+from scipy.special import expit
 
 from helmol.arrays import Array, Float64
 from helmol.errors import InputError
@@ -14,6 +16,10 @@ from helmol.errors import InputError
 SMALLEST_OVERLAP_EIGENVALUE = 1e-6
 """Directions of the basis with a smaller eigenvalue of S are left out (canonical
 orthogonalisation). The value is PySCF's, so that both find the same number of orbitals."""
+
+TEMPERATURE = 0.005
+"""Width of smeared occupations, Eh: levels that cross or are degenerate share electrons, so that a density is
+a smooth function of the geometry and turns with it."""
 
 NO_OVERLAP = -1e-4
 """Smaller eigenvalues than this are no rounding, not even of an overlap kept in float32."""
@@ -121,6 +127,39 @@ def occupations(
         raise InputError(f"a closed-shell Fock matrix [nao, nao] cannot hold {spin} unpaired electrons")
     mo_occ[: counts[0]] = 2.0
     return mo_occ
+
+
+def smeared_occupations(
+    mo_energy: Float64[Array, " nmo"], n_electrons: float, *, full: float = 1.0
+) -> Float64[Array, " nmo"]:
+    """Return ``n_k = f / (1 + exp((ε_k − μ)/T))`` with ``Σ n_k = n_electrons``, T = ``TEMPERATURE``.
+
+    Args:
+        mo_energy: of one spin, or of both together, ``[nmo]``, Eh, ascending.
+        n_electrons: how many to fill in.
+        full: f, how many an orbital holds: 1 or 2.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    if not 0 <= n_electrons <= full * len(mo_energy):
+        raise InputError(f"{len(mo_energy)} orbitals cannot hold {n_electrons:g} electrons")
+    if n_electrons in (0.0, full * len(mo_energy)):
+        return np.full(len(mo_energy), full if n_electrons else 0.0)
+
+    def excess(level: float) -> float:
+        return full * float(expit((level - mo_energy) / TEMPERATURE).sum()) - n_electrons
+
+    margin = 100 * TEMPERATURE
+    level = brentq(excess, mo_energy[0] - margin, mo_energy[-1] + margin, xtol=1e-14)
+    return np.asarray(full * expit((level - mo_energy) / TEMPERATURE))
+
+
+def orthonormal(overlap: Float64[Array, "nao nao"]) -> Float64[Array, "nao nmo"]:
+    """Return X with ``Xᵀ S X = 1``, without directions below ``SMALLEST_OVERLAP_EIGENVALUE``."""
+    values, vectors = scipy.linalg.eigh(overlap)
+    kept = values > SMALLEST_OVERLAP_EIGENVALUE
+    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
 
 
 def density(

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit
 
 from helmol import properties
 from helmol.arrays import Array
@@ -18,6 +16,7 @@ from helmol.system import Molecule, Sample
 TargetName = Literal[
     "fock",
     "fock-minus-minao-lite",
+    "fock-minus-minao-hartree",
     "fock-minus-minao",
     "fock-minus-minao-df",
     "fock-minus-minao-coarse",
@@ -71,10 +70,6 @@ MatrixName = Literal["reference", "change", "density", "overlap"]
 
 BEFORE = "minao"
 """Reference that ``change`` is measured from."""
-
-TEMPERATURE = 0.005
-"""Width of the occupations of ``density``, Eh: levels that cross or are degenerate share electrons, so that
-the matrix is a smooth function of the geometry and turns with it."""
 
 
 def needed_references(target: str, inputs: Sequence[str] = ()) -> tuple[str, ...]:
@@ -148,7 +143,7 @@ def smeared_density(fock: Array, overlap: Array, n_electrons: int, *, spin: int 
     """Return the density matrix of the orbitals of a Fock matrix, ``D = C n Cᵀ``, of its shape.
 
     ``n_k = f / (1 + exp((ε_k − μ)/T))`` for each spin, ``f`` = 2 for one set of orbitals, ``Σ n_k`` the
-    number of electrons, T = ``TEMPERATURE``.
+    number of electrons; see :func:`helmol.properties.smeared_occupations`.
 
     Raises:
         InputError: electrons and spin contradict each other, or do not fit the orbitals.
@@ -156,21 +151,10 @@ def smeared_density(fock: Array, overlap: Array, n_electrons: int, *, spin: int 
     mo_energy, mo_coeff = properties.orbitals(fock, overlap)
     sharp = properties.occupations(mo_energy, n_electrons, spin=spin)
     mo_occ = np.stack(
-        [_smeared(e, n) for e, n in zip(np.atleast_2d(mo_energy), np.atleast_2d(sharp), strict=True)]
+        [
+            properties.smeared_occupations(e, float(n.sum()), full=float(n.max(initial=0) or 1))
+            for e, n in zip(np.atleast_2d(mo_energy), np.atleast_2d(sharp), strict=True)
+        ]
     )
     density = properties.density(mo_coeff, mo_occ.reshape(mo_energy.shape))
     return np.asarray(0.5 * (density + np.swapaxes(density, -1, -2)))
-
-
-def _smeared(mo_energy: Array, sharp: Array) -> Array:
-    """Return occupations ``[n]`` with the sum and the largest value of sharp ones."""
-    full, total = float(sharp.max()), float(sharp.sum())
-    if total in (0.0, full * len(sharp)):
-        return sharp
-
-    def excess(level: float) -> float:
-        return full * float(expit((level - mo_energy) / TEMPERATURE).sum()) - total
-
-    margin = 100 * TEMPERATURE
-    level = brentq(excess, mo_energy[0] - margin, mo_energy[-1] + margin, xtol=1e-14)
-    return np.asarray(full * expit((level - mo_energy) / TEMPERATURE))

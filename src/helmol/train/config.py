@@ -117,7 +117,7 @@ class TargetConfig(Config):
 
     matrix: Literal["auto"] | TargetName = "auto"
     """The Fock matrix, or its difference from a cheap reference. ``auto``: that of ``init``, else the
-    first of ``minao-step``, ``minao-lite``, ``minao`` that all molecules have as a reference."""
+    first of ``minao-hartree``, ``minao-step``, ``minao-lite``, ``minao`` that all molecules have."""
     linear: Literal["auto", "none", "small", "large"] = "auto"
     """Part of the target that is fitted in closed form before training, to the surroundings of each atom and
     pair; the network learns the rest. ``large`` has more functions than ``small``. ``auto`` tries ``small``

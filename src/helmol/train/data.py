@@ -377,13 +377,13 @@ def _refuse_outdated(store: Store, rows: Sequence[int], names: Sequence[str]) ->
 def choose_target(store: Store, plan: Plan, rows: Sequence[int]) -> str:
     """Return the target that was asked for, with ``auto`` that of ``init`` or the first that the data have.
 
-    ``minao-step`` comes first: nobody has it who did not pay for it, and errors are half as large with it.
+    Those that cost more come first: nobody has them who did not pay for them, and errors are half as large.
     """
     if plan.config.target.matrix != "auto":
         return plan.config.target.matrix
     if plan.source is not None and "fock" in plan.source.network.heads:
         return plan.source.domain.target
-    for name in ("minao-step", "minao-lite", "minao"):
+    for name in ("minao-hartree", "minao-step", "minao-lite", "minao"):
         there = store.has(f"{REFERENCE}{name}")
         if all(there[row] for row in rows):
             return f"fock-minus-{name}"

@@ -21,6 +21,7 @@ from helmol.evaluate import (
     plots,
 )
 from helmol.system import Matrices, Molecule, Sample
+from helmol.units import ANGSTROM_PER_BOHR
 
 BASIS = BasisSet("toy", {1: ElementBasis((0, 0), 0, "h"), 8: ElementBasis((0, 0, 1), 0, "o")})
 
@@ -189,6 +190,8 @@ def test_plots_are_written(tmp_path: Path) -> None:
             samples[0], predicted[0], tmp_path / "l.png", basis=BASIS, overlap=overlap, baseline="minao"
         ),
         plots.shell_pairs(result["by_shell_pair"], tmp_path / "shell_pairs.png"),
+        plots.elements(result["by_element"], tmp_path / "elements.png"),
+        plots.distances({"model": result["by_distance"]}, tmp_path / "distances.png"),
         plots.scf_convergence(runs, tmp_path / "scf.png", title="toy"),
         plots.parity(
             atom, _noisy(atom), BASIS, tmp_path / "atom.png", errors=errors(atom, _noisy(atom), BASIS)
@@ -197,6 +200,37 @@ def test_plots_are_written(tmp_path: Path) -> None:
     for file in files:
         assert file.read_bytes().startswith(b"\x89PNG")
         assert file.stat().st_size > 5000
+
+
+def test_errors_by_distance_find_the_planted_one() -> None:
+    places = np.array([[0.0, 0, 0], [0, 0, 3.5], [0, 0, 33.5]]) / ANGSTROM_PER_BOHR
+    molecule = Molecule(np.array([8, 1, 1]), places, 0, 0)
+    n = int(BASIS.offsets(molecule.numbers)[-1])
+    sample = Sample("far", molecule, Matrices(np.eye(n), None, {}))
+    predicted = np.eye(n)
+    predicted[:5, 5:7] = predicted[5:7, :5].T[:] = 3e-6  # O-H at 3.5 Å
+    predicted[5:7, 7:] = predicted[7:, 5:7] = 5e-6  # H-H at 30 Å; O-H at 33.5 Å is exact
+    table = errors([sample], [predicted], BASIS, orbital_energies=False)["by_distance"]
+    assert list(table) == ["3-4", ">15"]
+    assert table["3-4"]["h_mae_uEh"] == pytest.approx(3.0)
+    assert table[">15"]["h_mae_uEh"] == pytest.approx(5 * 8 / (8 + 20))
+    assert [entry["n_elements"] for entry in table.values()] == [20, 28]
+
+
+def test_the_table_of_elements_has_each_in_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure) or path)
+    plots.elements({"H": {"h_mae_uEh": 12.0}, "Pt": {"h_mae_uEh": 345.6}}, tmp_path / "e.png")
+    texts = {text.get_text(): text.get_position() for text in drawn[0].axes[0].texts}
+    at = {name: (round(x - 0.47), round(y - 0.35, 1)) for name, (x, y) in texts.items()}
+    expected = {
+        "H": (1, 1), "He": (18, 1), "B": (13, 2), "Sc": (3, 4), "Zn": (12, 4), "La": (3, 7.3),
+        "Lu": (3, 6), "Pt": (10, 6), "Rn": (18, 6), "Yb": (16, 7.3),
+    }  # fmt: skip
+    assert {name: at[name] for name in expected} == expected
+    assert {"12", "346"} <= set(texts)
+    with pytest.raises(InputError, match="no errors"):
+        plots.elements({}, tmp_path / "e.png")
 
 
 def test_the_picture_has_the_errors_of_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_nothing_of_an_earlier_evaluation_stays(tmp_path):
     samples = energy_samples(4)
     data, out = make_energy_store(tmp_path / "toy.h5", samples), tmp_path / "e"
     evaluate_store(untrained(), data, split="all", out=out)
-    pictures = {"parity.png", "shell_pairs.png", "levels.png"}
+    pictures = {"parity.png", "shell_pairs.png", "levels.png", "elements.png", "distances.png"}
     assert {path.name for path in out.iterdir()} == {"evaluation.json", "report.md", *pictures}
     text = (out / "report.md").read_text()
     assert all(f"]({name})" in text for name in pictures)

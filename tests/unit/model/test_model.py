@@ -145,6 +145,24 @@ def test_a_model_folder_gives_the_same_numbers(tmp_path, rng, dtype):
     assert {p.name for p in (tmp_path / "model").iterdir()} == {"model.safetensors", "model.json"}
 
 
+def test_half_the_room_costs_three_digits_of_a_weight(tmp_path, rng):
+    network = make_network(torch.float32)
+    for name in ("whole", "half"):
+        save_model(tmp_path / name, network, half=name == "half")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.65 * sizes[0]
+    again = load_model(tmp_path / "half")
+    assert again.dtype == torch.float32
+    molecule = random_molecule(rng)
+    one, other = (predict_fock(n, [molecule], [{}])[0] for n in (network, again))
+    assert 0 < np.abs(one - other).max() < 2e-3 * np.abs(one).max()
+    with torch.no_grad():
+        next(p for p in network.parameters() if p.dtype == torch.float32).fill_(1e5)
+    with pytest.raises(InputError, match="too large to be kept"):
+        save_model(tmp_path / "huge", network, half=True)
+    assert not (tmp_path / "huge" / "model.json").exists()
+
+
 def test_damaged_and_missing_models_are_refused(tmp_path, network):
     with pytest.raises(InputError, match=r"model\.json cannot be read: No such file"):
         load_model(tmp_path / "nothing")

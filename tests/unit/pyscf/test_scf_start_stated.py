@@ -199,12 +199,62 @@ def test_a_start_hardly_better_than_pyscfs_own_is_not_used(monkeypatch: pytest.M
     assert "its first step moves" in info.reason
 
 
-def test_without_bonds_every_start_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_superposed_atoms_are_nearly_exact_a_small_error_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     argon = Truth(Molecule.from_angstrom([18, 18], [[0, 0, 0], [0, 0, 3.76]]))
-    answer(monkeypatch, argon, argon.noisy(0.003))
+    answer(monkeypatch, argon, argon.noisy(0.01))
     mf = attach(argon.scf(), argon.model)
     mf.kernel()
-    # Superposed atoms are nearly exact here, so that even a small error is worse.
-    assert mf.helmol_info.moved < 0.001 * argon.mole.nelectron
-    assert mf.helmol_info.moved_fallback is not None
-    assert mf.helmol_info.used == (mf.helmol_info.moved < 0.5 * mf.helmol_info.moved_fallback)
+    info = mf.helmol_info
+    assert info.moved < 0.001 * argon.mole.nelectron
+    assert 0.1 * info.moved_fallback < info.moved
+    assert not info.used
+    # The build at the model's density is lost, no other.
+    assert info.hidden_fock_builds == 1
+    assert mf.cycles == argon.mf.cycles
+
+
+@pytest.mark.parametrize(
+    ("noise", "settings", "points"),
+    [(0.003, {}, 1), (0.5, {}, 0), (0.003, {"diis_start_cycle": 3}, 0)],
+)
+def test_the_build_of_the_guard_is_the_first_point_of_diis(
+    water: Truth, monkeypatch: pytest.MonkeyPatch, noise: float, settings: dict[str, int], points: int
+) -> None:
+    answer(monkeypatch, water, water.noisy(noise))
+    mf = attach(water.scf(max_cycle=1, **settings), water.model)
+    mf.diis = mf.DIIS(mf)
+    mf.kernel()
+    assert mf.helmol_info.used == (noise < 0.1)
+    # PySCF's own cycles give it nothing before the second one.
+    assert mf.diis.get_num_vec() == points
+    if points:
+        density = mf.get_init_guess()
+        assert mf.diis.get_vec(0).reshape(24, 24) == pytest.approx(mf.get_fock(dm=density), abs=1e-9)
+        plain, mf = water.scf(), attach(water.scf(), water.model)
+        plain.kernel(dm0=density)
+        mf.kernel()
+        assert mf.cycles <= plain.cycles
+        assert mf.e_tot == pytest.approx(plain.e_tot, abs=1e-8)
+
+
+def test_a_closed_shell_is_no_start_where_spins_may_part(
+    known: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mf = pyscf_dft.UKS(known.mole, xc="pbe")
+    mf._chkfile.close()
+    mf = attach(mf.set(max_cycle=0, chkfile=None), known.model)
+    mf.init_guess_breaksym = "mix"
+    mf.kernel()
+    assert "asks for broken spin symmetry" in mf.helmol_info.reason
+    assert mf.helmol_info.hidden_fock_builds == 0
+    mf.init_guess_breaksym, mf.mo_coeff = 1, None
+    monkeypatch.setattr("helmol.pyscf.start.OPEN_GAP", 0.2)
+    mf.kernel()
+    assert mf.helmol_info.used
+    mf.mo_coeff = None
+    monkeypatch.setattr("helmol.pyscf.start.OPEN_GAP", 0.5)
+    mf.kernel()
+    assert "a closed shell with a gap of 0." in mf.helmol_info.reason
+    assert mf.helmol_info.hidden_fock_builds == 1
