@@ -42,7 +42,7 @@ RIDGE = 1e-9
 NEGLIGIBLE = 10.0
 """Functions of the fit that are nowhere above exp(−10) on the points of an atom are left out there. It costs
 0.1 µEh at most."""
-NUMBERS_AT_ONCE = 4_000_000
+NUMBERS_AT_ONCE = 1_000_000
 """Values of functions on points that are kept at a time."""
 
 
