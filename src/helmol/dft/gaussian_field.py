@@ -130,7 +130,7 @@ def library_of_atoms() -> ctypes.CDLL | None:
 
 def pointer(array: Any) -> ctypes.c_void_p:
     """Return the address of a dense array, and hold it."""
-    if not array.flags.c_contiguous or array.dtype not in (np.float64, LONG):
+    if not array.flags.c_contiguous or array.dtype not in (np.float64, LONG, np.intc):
         raise ValueError(f"the kernels work on dense arrays, not on {array.dtype} of strides {array.strides}")
     address = ctypes.c_void_p(array.ctypes.data)
     # The bare address would not keep an array alive that nothing else holds.

@@ -21,9 +21,9 @@ from functools import cache
 from pathlib import Path
 
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
-SOURCES = {"kernels": ("kernels.c", "kernels.h"), "atoms": ("atoms.c",)}
+SOURCES = {"kernels": ("kernels.c", "kernels.h"), "atoms": ("atoms.c",), "coulomb": ("coulomb.c",)}
 """Libraries and what they are made of, the file to compile first."""
-INSTEAD = {"kernels": "torch operations do", "atoms": "NumPy and PySCF do"}
+INSTEAD = {"kernels": "torch operations do", "atoms": "NumPy and PySCF do", "coulomb": "PySCF does"}
 """Who does their work where they cannot be used."""
 
 log = logging.getLogger("helmol.native")

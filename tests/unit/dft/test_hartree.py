@@ -12,10 +12,12 @@ from helmol import dft
 from helmol.basis import wigner_d
 from helmol.dft import LevelConfig, hartree
 from helmol.dft.densities import superposed_density
-from helmol.dft.hartree import FittedCoulomb, auxiliary_functions, minao_hartree, near_pairs
+from helmol.dft.fitted_coulomb import FittedCoulomb, Integrals, auxiliary_functions, near_pairs
+from helmol.dft.hartree import minao_hartree
 from helmol.dft.integrals import house, house_shells
 from helmol.dft.lite import minao_lite
 from helmol.errors import ConvergenceError
+from helmol.native.build import library
 from helmol.properties import density, smeared_occupations
 from helmol.system import Molecule
 
@@ -74,6 +76,32 @@ def test_coulomb_of_a_density_is_that_of_pyscf(memory):
     found, wanted = coulomb.potential(coulomb.fit(change)), pyscf_coulomb(mole, change)
     np.testing.assert_allclose(found[near], wanted[near], rtol=0, atol=1e-8)
     assert 0 < np.abs(found - wanted).max() < 1e-5  # some pairs are left out
+
+
+@pytest.mark.parametrize("basis", ["def2-svp", "def2-tzvpd", "cc-pvqz"])
+def test_kernel_and_pyscf_agree(basis):
+    if library("coulomb") is None:
+        pytest.skip("no compiler")
+    mole = mole_of(IODIDE if basis.startswith("def2") else FORMIC, basis)
+    functions = auxiliary_functions(mole)
+    integrals = Integrals(mole, functions)
+    whole = df.incore.aux_e2(mole, functions).reshape(-1, functions.nao).T[:, integrals.below]
+    for first, last in ((0, functions.nbas), (1, 3)):
+        rows = slice(*functions.ao_loc_nr()[[first, last]])
+        for found in (integrals.of(first, last), integrals.of_pyscf(first, last)):
+            np.testing.assert_allclose(found, whole[rows], rtol=0, atol=1e-12)
+    # Each element of a symmetric matrix once, in both of its places.
+    assert integrals.weights.sum() == near_pairs(mole).sum()
+    places = np.concatenate([integrals.below, integrals.above[integrals.weights == 2]])
+    assert np.array_equal(np.sort(places), np.flatnonzero(near_pairs(mole)))
+
+
+def test_cartesian_functions_have_integrals_too():
+    mole = gto.M(atom="O 0 0 0; H 0 0 1", basis="6-31g*", cart=True, spin=1, verbose=0)
+    functions = auxiliary_functions(mole)
+    integrals = Integrals(mole, functions)
+    wanted = df.incore.aux_e2(mole, functions).reshape(-1, functions.nao).T[:, integrals.below]
+    np.testing.assert_allclose(integrals.of(0, functions.nbas), wanted, rtol=0, atol=1e-12)
 
 
 def test_pairs_that_are_left_out_have_no_product():
