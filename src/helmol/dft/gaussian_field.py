@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from helmol.native.build import library
 LARGEST_L = 6
 """Largest degree of a shell that the kernel is written for."""
 LONG = np.dtype(ctypes.c_long)
+NUMBERS_AT_ONCE = 10_000_000
+"""Integrals in memory together."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +45,54 @@ class GaussianField:
 
     def matrix(self, mole: gto.Mole) -> Array:
         """Return ``⟨µ|V|ν⟩`` between the functions of a molecule, ``[nao, nao]``, PySCF order, Eh."""
+        out = np.zeros((int(mole.nao), int(mole.nao)))
+        return out if self._run(mole, pointer(out), None, None, None) else self.pyscf_matrix(mole)
+
+    def gradient(self, mole: gto.Mole, weights: Array) -> tuple[Array, Array]:
+        """Return the derivatives of ``Σ X_µν ⟨µ|V|ν⟩`` with respect to places.
+
+        Args:
+            mole: of the functions.
+            weights: X, symmetric, ``[nao, nao]``, PySCF order.
+
+        Returns:
+            Those of the functions of each atom of the molecule, ``[natm, 3]``, and those of the potential's
+            centres, its coefficients held, ``[n_atoms, 3]``; Eh/bohr times the unit of X.
+        """
+        of_shells, of_centres = np.zeros((mole.nbas, 3)), np.zeros((len(self.centres), 3))
+        dense = np.ascontiguousarray(weights)
+        if not self._run(mole, None, pointer(dense), pointer(of_shells), pointer(of_centres)):
+            return self.pyscf_gradient(mole, weights)
+        of_atoms = np.zeros((mole.natm, 3))
+        np.add.at(of_atoms, mole._bas[:, gto.ATOM_OF], of_shells)
+        return of_atoms, of_centres
+
+    def _run(self, mole: gto.Mole, *arrays: ctypes.c_void_p | None) -> bool:
+        """Run the kernel if there is one for such functions, and return whether.
+
+        Args:
+            mole: of the functions.
+            arrays: the matrix, weights, derivatives with respect to shells and to centres.
+        """
         kernels = library_of_atoms()
         if kernels is None or mole.cart or max(mole.bas_angular(k) for k in range(mole.nbas)) > LARGEST_L:
-            return self.pyscf_matrix(mole)
+            return False
         first, last = self.first, len(self.s[0])
         with_p = np.flatnonzero(self.p.any(axis=(0, 2)))
         p_first, p_last = (int(with_p[0]), int(with_p[-1]) + 1) if len(with_p) else (first, first)
         shells, env = _shells(mole), np.ascontiguousarray(mole._env)
         to_spherical, offsets = _to_spherical()
-        out = np.zeros((int(mole.nao), int(mole.nao)))
         lacking = kernels.potential(
             ctypes.c_long(len(shells)), pointer(shells), pointer(env), pointer(env), pointer(env),
             pointer(to_spherical), pointer(offsets), ctypes.c_long(len(self.centres)), pointer(self.centres),
             ctypes.c_long(last - first), pointer(exponents(last)[first:]),
             pointer(np.ascontiguousarray(self.s[:, first:])), ctypes.c_long(p_first - first),
             ctypes.c_long(p_last - first), pointer(np.ascontiguousarray(self.p[:, p_first:p_last])),
-            ctypes.c_long(len(out)), pointer(out),
+            ctypes.c_long(int(mole.nao)), *arrays,
         )  # fmt: skip
         if lacking:
             raise MemoryError("no memory for matrix elements of a potential")
-        return out
+        return True
 
     def pyscf_matrix(self, mole: gto.Mole) -> Array:
         """Return :meth:`matrix` from PySCF's integrals, for where there is no compiler; ten times slower."""
@@ -70,6 +101,25 @@ class GaussianField:
             functions, coefficients = self.functions(atom)
             out += three_centre("int3c1e", mole, functions)[0] @ coefficients
         return out
+
+    def pyscf_gradient(self, mole: gto.Mole, weights: Array) -> tuple[Array, Array]:
+        """Return :meth:`gradient` from PySCF's integrals; many times slower, too."""
+        of_atoms, of_centres = np.zeros((mole.natm, 3)), np.zeros((len(self.centres), 3))
+        n, places = int(mole.nao), mole.ao_loc_nr()
+        slices = mole.aoslice_by_atom()[:, 2:]
+        owners = np.repeat(np.arange(mole.natm), slices[:, 1] - slices[:, 0])
+        for atom in range(len(self.centres)):
+            functions, coefficients = self.functions(atom)
+            n_parts = 1 + 3 * n**2 * len(coefficients) // NUMBERS_AT_ONCE
+            bounds = np.unique(np.linspace(0, mole.nbas, n_parts + 1).astype(int)).tolist()
+            for shells in pairwise(bounds):
+                rows = slice(int(places[shells[0]]), int(places[shells[1]]))
+                integrals = three_centre("int3c1e_ip1", mole, functions, shells) @ coefficients
+                change = 2 * np.einsum("xij,ij->ix", integrals, weights[rows])
+                # A function that moves with its atom changes by −∇µ; if all move together nothing changes.
+                np.add.at(of_atoms, owners[rows], -change)
+                of_centres[atom] += change.sum(axis=0)
+        return of_atoms, of_centres
 
     def functions(self, atom: int) -> tuple[gto.Mole, Array]:
         """Return the Gaussians of one centre as PySCF's functions, and their coefficients."""

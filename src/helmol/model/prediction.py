@@ -56,7 +56,7 @@ def predict_fock(
         mine = references[len(matrices) : len(matrices) + len(group)]
         with torch.no_grad():
             batch = collate(group).to(model.device)
-            output = model(batch, ("fock",), pairs_at_once=_pairs_at_once(model.device, max_edges))
+            output = model(batch, ("fock",), pairs_at_once=pairs_at_once(model.device, max_edges))
             matrices += target.add(output.fock, batch, mine)
     return matrices
 
@@ -74,8 +74,13 @@ def groups_of(items: Sequence[Item], max_edges: int) -> list[list[Item]]:
     return groups
 
 
-def _pairs_at_once(device: torch.device, max_edges: int) -> int:
-    """Return how many pairs are best worked on together: on a CPU as many as its caches can hold."""
+def pairs_at_once(device: torch.device, max_edges: int) -> int:
+    """Return how many pairs a prediction works on together: on a CPU no more than its caches can hold.
+
+    Args:
+        device: of the model.
+        max_edges: directed edges that there is memory for.
+    """
     most = max(max_edges // 2, 1)
     return min(most, PAIRS_OF_A_THREAD * torch.get_num_threads()) if device.type == "cpu" else most
 

@@ -161,7 +161,7 @@ void add_lower(long n, const long *columns, IN from, long n_all, OUT to) {
  *     G(R) = sum_k c_k (pi / (p + alpha_k))^(3/2) exp(-mu_k R^2),   mu_k = p alpha_k / (p + alpha_k). */
 
 #define MAX_L 6
-#define MAX_ORDER (2 * MAX_L)
+#define MAX_ORDER (2 * MAX_L + 1)
 #define N_CARTESIANS(l) (((l) + 1) * ((l) + 2) / 2)
 #define N_HERMITES(n) (((n) + 1) * ((n) + 2) * ((n) + 3) / 6)
 #define MAX_LEVELS 64
@@ -172,6 +172,8 @@ typedef double Row[CHUNK];
 
 /* Place of derivative t, u, v; derivatives of order n stand before those of order n + 1. */
 static short place[MAX_ORDER + 1][MAX_ORDER + 1][MAX_ORDER + 1];
+/* Place of each one's next higher derivative along x, y, z. */
+static short raised[N_HERMITES(MAX_ORDER - 1)][3];
 /* R_{n+1 along q} = x_q R_n' + factor R_{n-1}' of the places one and two. */
 static struct {
     short one, two, factor, axis;
@@ -188,6 +190,9 @@ void tables(void) {
         for (int w = 0; w <= n; w++)
             for (int v = 0; v <= w; v++, at++) {
                 int q[3] = {n - w, w - v, v};
+                if (n < MAX_ORDER)
+                    for (int axis = 0; axis < 3; axis++)
+                        raised[at][axis] = place[q[0] + (axis == 0)][q[1] + (axis == 1)][q[2] + (axis == 2)];
                 if (n == 0) continue;
                 const int axis = q[0] ? 0 : q[1] ? 1 : 2;
                 q[axis]--;
@@ -227,9 +232,12 @@ static inline void radial(long order, long m, double mu, double *restrict w, Row
     }
 }
 
+/* One power more than functions have, for their derivatives. */
+typedef double Expansion[MAX_L + 2][MAX_L + 1][MAX_ORDER + 1];
+
 /* Coefficients e[i][j][t] of the Hermite Gaussians in x_A^i x_B^j exp(...), e[0][0][0] being given. */
 static void expand(long li, long lj, double p, double pa, double pb,
-                   double e[MAX_L + 1][MAX_L + 1][MAX_ORDER + 1]) {
+                   Expansion e) {
     for (long i = 0; i <= li; i++)
         for (long j = 0; j <= lj; j++) {
             if (i + j == 0) continue;
@@ -253,8 +261,10 @@ typedef struct {
 } Field;
 
 /* sum[tuv] = derivatives at P of all potentials, met by a Gaussian of exponent p and weight exp(-decay); P is
- * that far from where the centres are sorted. */
-static void field_at(const Field *F, IN P, double p, double decay, double shift, long order, OUT sum) {
+ * that far from where the centres are sorted. With a density, of Hermite Gaussians of one order less: its energy
+ * is derived with respect to the centres. */
+static void field_at(const Field *F, IN P, double p, double decay, double shift, long order, OUT sum, IN density,
+                     OUT of_centres) {
     const long n_levels = F->n_levels, n_p = F->p_last - F->p_first;
     /* Squared distances up to which a level matters, and any. */
     double mu[MAX_LEVELS], front[MAX_LEVELS], reach[MAX_LEVELS], farthest = 0;
@@ -326,6 +336,14 @@ static void field_at(const Field *F, IN P, double p, double decay, double shift,
             }
             raise_order(order - n, padded, F->r, F->work[0][~n & 1], along, now);
         }
+        for (int q = 0; q < (density ? 3 : 0); q++) {
+            double slope[CHUNK] = {0};
+            for (long h = 0; h < N_HERMITES(order - 1); h++) {
+                IN row = F->work[0][0][raised[h][q]];
+                for (long c = 0; c < padded; c++) slope[c] += density[h] * row[c];
+            }
+            for (long c = 0; c < m; c++) of_centres[3 * who[c] + q] -= slope[c];
+        }
         for (long h = 0; h < N_HERMITES(order); h++) {
             IN row = F->work[0][0][h];
             double part[8] = {0};
@@ -351,7 +369,7 @@ static void sort_by_distance(long n, IN centres, IN from, OUT squares, long *ord
 enum { PLACE, DEGREE, PRIMITIVES, CONTRACTIONS, EXPONENT, COEFFICIENT, FUNCTION, N_ENTRIES };
 
 /* block[contraction i][contraction j][Cartesian i][Cartesian j] += matrix elements of one pair of primitives. */
-static void add_pair(const long *I, const long *J, IN ci, IN cj, double e[3][MAX_L + 1][MAX_L + 1][MAX_ORDER + 1],
+static void add_pair(const long *I, const long *J, IN ci, IN cj, Expansion *e,
                      IN sum, OUT block) {
     const long li = I[DEGREE], lj = J[DEGREE], ni = N_CARTESIANS(li), nj = N_CARTESIANS(lj);
     long row = 0;
@@ -404,17 +422,77 @@ static void write_block(const long *I, const long *J, IN to_spherical, const lon
         }
 }
 
+/* Write weights of a block of spherical functions as those of Cartesian ones, the other way than write_block. */
+static void read_block(const long *I, const long *J, IN to_spherical, const long *spherical_at, IN weights,
+                       double factor, long n_ao, OUT block) {
+    const long ni = N_CARTESIANS(I[DEGREE]), nj = N_CARTESIANS(J[DEGREE]);
+    const long mi = 2 * I[DEGREE] + 1, mj = 2 * J[DEGREE] + 1;
+    IN ti = to_spherical + spherical_at[I[DEGREE]];
+    IN tj = to_spherical + spherical_at[J[DEGREE]];
+    for (long qi = 0; qi < I[CONTRACTIONS]; qi++)
+        for (long qj = 0; qj < J[CONTRACTIONS]; qj++) {
+            double *cartesian = block + (qi * J[CONTRACTIONS] + qj) * ni * nj;
+            memset(cartesian, 0, ni * nj * sizeof(double));
+            for (long a = 0; a < mi; a++) {
+                IN row = weights + (I[FUNCTION] + qi * mi + a) * n_ao + J[FUNCTION] + qj * mj;
+                double half[N_CARTESIANS(MAX_L)] = {0};
+                for (long j = 0; j < nj; j++)
+                    for (long b = 0; b < mj; b++) half[j] += factor * tj[j * mj + b] * row[b];
+                for (long i = 0; i < ni; i++)
+                    for (long j = 0; j < nj; j++) cartesian[i * nj + j] += ti[i * mi + a] * half[j];
+            }
+        }
+}
+
+/* Weighted products of a pair of primitives as Hermite Gaussians: density[3], and density[x, y, z] of what they
+ * change by as the first function moves, of one order more; all zero before. a: exponent of the first one. */
+static void add_density(const long *I, const long *J, IN ci, IN cj, double a, Expansion *e, IN block,
+                        double density[4][N_HERMITES(MAX_ORDER)]) {
+    const long li = I[DEGREE], lj = J[DEGREE], ni = N_CARTESIANS(li), nj = N_CARTESIANS(lj);
+    long row = 0;
+    for (long ix = li; ix >= 0; ix--)
+        for (long iy = li - ix; iy >= 0; iy--, row++) {
+            long column = 0;
+            for (long jx = lj; jx >= 0; jx--)
+                for (long jy = lj - jx; jy >= 0; jy--, column++) {
+                    const long i[3] = {ix, iy, li - ix - iy}, j[3] = {jx, jy, lj - jx - jy};
+                    double weight = 0, moved[3][MAX_ORDER + 1];
+                    for (long qi = 0; qi < I[CONTRACTIONS]; qi++)
+                        for (long qj = 0; qj < J[CONTRACTIONS]; qj++)
+                            weight += ci[qi * I[PRIMITIVES]] * cj[qj * J[PRIMITIVES]] *
+                                      block[((qi * J[CONTRACTIONS] + qj) * ni + row) * nj + column];
+                    for (int q = 0; q < 3; q++)
+                        for (long t = 0; t <= i[q] + j[q] + 1; t++)
+                            moved[q][t] = 2 * a * e[q][i[q] + 1][j[q]][t] -
+                                          (i[q] && t < i[q] + j[q] ? i[q] * e[q][i[q] - 1][j[q]][t] : 0);
+                    for (int d = 0; d < 4; d++) {
+                        IN x = d == 0 ? moved[0] : e[0][i[0]][j[0]];
+                        IN y = d == 1 ? moved[1] : e[1][i[1]][j[1]];
+                        IN z = d == 2 ? moved[2] : e[2][i[2]][j[2]];
+                        for (long t = 0; t <= i[0] + j[0] + (d == 0); t++)
+                            for (long u = 0; u <= i[1] + j[1] + (d == 1); u++)
+                                for (long v = 0; v <= i[2] + j[2] + (d == 2); v++)
+                                    density[d][place[t][u][v]] += weight * x[t] * y[u] * z[v];
+                    }
+                }
+        }
+}
+
 /* Matrix elements of potentials around atoms between spherical functions, out [n_ao][n_ao], zero before.
  *
  * coefficients: of normalised contractions, contraction after contraction of a shell. to_spherical: for each
  * degree [Cartesian][spherical], from spherical_at. alpha: rising. s [atom][n_levels], p [atom][p_first ..
- * p_last][3]. Returns 0, or 1 if there is no memory. */
+ * p_last][3].
+ *
+ * With weights [n_ao][n_ao], symmetric, instead: derivatives of the sum of the weighted matrix elements with
+ * respect to the places of the functions of each shell, of_shells [n_shells][3], and to the centres, of_centres
+ * [n_atoms][3]; zero before. Returns 0, or 1 if there is no memory. */
 long potential(long n_shells, const long *shells, IN places, IN exponents, IN coefficients, IN to_spherical,
                const long *spherical_at, long n_atoms, IN centres, long n_levels, IN alpha, IN s, long p_first,
-               long p_last, IN p, long n_ao, OUT out) {
+               long p_last, IN p, long n_ao, OUT out, IN weights, OUT of_shells, OUT of_centres) {
     const long n_work = N_HERMITES(MAX_ORDER), n_radial = MAX_ORDER + 1, n_p = p_last - p_first;
     Row *rows = aligned_alloc(64, (8 * n_work + 4 * n_radial + 3) * sizeof(Row));
-    double (*e)[MAX_L + 1][MAX_L + 1][MAX_ORDER + 1] = malloc(3 * sizeof *e);
+    Expansion *e = malloc(3 * sizeof *e);
     long largest = 0, *order = malloc(n_atoms * sizeof *order);
     for (long i = 0; i < n_shells; i++) {
         const long n = shells[i * N_ENTRIES + CONTRACTIONS] * N_CARTESIANS(shells[i * N_ENTRIES + DEGREE]);
@@ -463,19 +541,40 @@ long potential(long n_shells, const long *shells, IN places, IN exponents, IN co
                     const double a = exponents[I[EXPONENT] + k], b = exponents[J[EXPONENT] + l], sum_ab = a + b;
                     const double decay = a * b / sum_ab * distance;
                     if (decay > CUTOFF) continue;
-                    if (empty) memset(block, 0, size * sizeof(double));
+                    if (empty && weights)
+                        read_block(I, J, to_spherical, spherical_at, weights, i == j ? 1 : 2, n_ao, block);
+                    else if (empty)
+                        memset(block, 0, size * sizeof(double));
                     empty = 0;
-                    double P[3], sum[N_HERMITES(2 * MAX_L)];
+                    double P[3], sum[N_HERMITES(MAX_ORDER)];
+                    const double shift = b / sum_ab * sqrt(distance);
+                    IN ci = coefficients + I[COEFFICIENT] + k;
+                    IN cj = coefficients + J[COEFFICIENT] + l;
                     for (int q = 0; q < 3; q++) {
                         P[q] = (a * A[q] + b * B[q]) / sum_ab;
                         e[q][0][0][0] = q ? 1 : exp(-decay);
-                        expand(I[DEGREE], J[DEGREE], sum_ab, P[q] - A[q], P[q] - B[q], e[q]);
+                        expand(I[DEGREE] + (weights != NULL), J[DEGREE], sum_ab, P[q] - A[q], P[q] - B[q], e[q]);
                     }
-                    field_at(&F, P, sum_ab, decay, b / sum_ab * sqrt(distance), degree, sum);
-                    add_pair(I, J, coefficients + I[COEFFICIENT] + k, coefficients + J[COEFFICIENT] + l, e, sum,
-                             block);
+                    if (weights) {
+                        double density[4][N_HERMITES(MAX_ORDER)];
+                        for (int d = 0; d < 4; d++)
+                            memset(density[d], 0, N_HERMITES(degree + 1) * sizeof(double));
+                        add_density(I, J, ci, cj, a, e, block, density);
+                        field_at(&F, P, sum_ab, decay, shift, degree + 1, sum, density[3], of_centres);
+                        for (int q = 0; q < 3; q++) {
+                            double first = 0, both = 0;
+                            for (long h = 0; h < N_HERMITES(degree + 1); h++) first += density[q][h] * sum[h];
+                            for (long h = 0; h < N_HERMITES(degree); h++)
+                                both += density[3][h] * sum[raised[h][q]];
+                            of_shells[3 * i + q] += first;
+                            of_shells[3 * j + q] += both - first;
+                        }
+                    } else {
+                        field_at(&F, P, sum_ab, decay, shift, degree, sum, NULL, NULL);
+                        add_pair(I, J, ci, cj, e, sum, block);
+                    }
                 }
-            if (!empty) write_block(I, J, to_spherical, spherical_at, block, n_ao, out);
+            if (!empty && !weights) write_block(I, J, to_spherical, spherical_at, block, n_ao, out);
         }
     }
     free(rows), free(e), free(block), free(order), free(squares);

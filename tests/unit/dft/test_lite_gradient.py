@@ -9,7 +9,7 @@ from scipy.linalg import block_diag
 
 from helmol import dft
 from helmol.basis import wigner_d
-from helmol.dft import LevelConfig, xc_field
+from helmol.dft import LevelConfig, gaussian_field, xc_field
 from helmol.dft.integrals import house, house_shells
 from helmol.dft.lite import charge_potential, minao_lite, spread_charges
 from helmol.dft.lite_gradient import minao_lite_gradient
@@ -90,6 +90,20 @@ def test_the_response_of_the_fit_counts(monkeypatch):
     monkeypatch.setattr("helmol.dft.lite_gradient.fit_gradient", lambda points, *_: 0 * points.centres)
     without = minao_lite_gradient(mole, "pbe", weights)
     assert np.abs(whole - without).max() > 1e-3 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("basis", ["def2-tzvpd", "cc-pvqz"])
+def test_kernel_and_pyscf_agree(basis, monkeypatch):
+    if gaussian_field.library_of_atoms() is None:
+        pytest.skip("no compiler")
+    molecule = MOLECULES["effective core potential"] if basis.startswith("def2") else WATER
+    mole = mole_of(molecule, basis=basis)
+    weights = some_weights(int(mole.nao))
+    found = minao_lite_gradient(mole, "pbe", weights)
+    for module in (gaussian_field, xc_field):
+        monkeypatch.setattr(module, "library_of_atoms", lambda: None)
+    expected = minao_lite_gradient(mole, "pbe", weights)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-8 * np.abs(expected).max())
 
 
 def test_turning_a_molecule_turns_the_matrix_but_for_the_noise_of_its_points():
