@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ LEAST_PRODUCT = 1e-7
 SHARE_OF_MEMORY = 0.4
 """Share of the memory that three-index integrals may take; else they are computed in every cycle."""
 AT_ONCE = 120
-"""Functions of which integrals are computed at a time where they are not kept."""
+"""Functions of which integrals are computed at a time where they are not kept, or transformed."""
+MOST_PRODUCTS = 60_000_000
+"""Integrals over orbitals that are held at a time, four bytes each."""
 
 IntArray = npt.NDArray[np.signedinteger[Any]]
 
@@ -69,6 +72,58 @@ class FittedCoulomb:
         whole[self._integrals.below] = found
         whole[self._integrals.above] = found
         return whole.reshape(self._n_ao, self._n_ao)
+
+    def polarisation(self, filled: Array, others: Array, weights: Array) -> Array:
+        """Return ``Π_PQ = Σ_ia w_ia (P|ia) (Q|ia)`` in the precision of the weights, ``[n, n]``.
+
+        Args:
+            filled: orbitals i, ``[nao, n_i]``.
+            others: orbitals a, ``[nao, n_a]``.
+            weights: not negative, ``[n_i, n_a]``.
+        """
+        n = int(self._functions.nao)
+        found = np.zeros((n, n), dtype=weights.dtype)
+        at_once = max(1, MOST_PRODUCTS // (n * others.shape[1]))
+        for first in range(0, filled.shape[1], at_once):
+            some = slice(first, first + at_once)
+            products = self._products(filled[:, some].astype(weights.dtype), others.astype(weights.dtype))
+            products *= np.sqrt(weights[some])
+            flat = products.reshape(n, -1)
+            found += flat @ flat.T
+        return found
+
+    def diagonal(self, orbitals: Array) -> Array:
+        """Return ``(P|kk)`` of some orbitals ``[nao, n_k]``, ``[n, n_k]``."""
+        below = self._integrals.below
+        mu, nu = below // self._n_ao, below % self._n_ao
+        packed = orbitals[mu] * orbitals[nu] * self._integrals.weights[:, None]
+        return np.concatenate([part @ packed for part in self._parts()])
+
+    def _products(self, left: Array, right: Array) -> Any:
+        """Return ``(P|ia)`` in the precision of the orbitals, ``[n, n_i, n_a]``, from near pairs only."""
+        mu, nu = np.divmod(self._integrals.below, self._n_ao)
+        twice = np.flatnonzero(self._integrals.weights == 2)
+        rows = np.concatenate([mu, nu[twice]])
+        order = np.argsort(rows, kind="stable")
+        column = np.concatenate([nu, mu[twice]])[order]
+        where = np.concatenate([np.arange(len(mu)), twice])[order]
+        bounds = np.searchsorted(rows[order], np.arange(self._n_ao + 1))
+        near = [slice(*ends) for ends in pairwise(bounds)]
+        found = []
+        for part in self._parts():
+            for first in range(0, len(part), AT_ONCE):
+                # Pairs first: what is picked out of it is whole rows.
+                integrals = np.ascontiguousarray(part[first : first + AT_ONCE].T, dtype=left.dtype)
+                half = np.empty((self._n_ao, integrals.shape[1], left.shape[1]), dtype=left.dtype)
+                for row, some in enumerate(near):
+                    half[row] = integrals.take(where[some], axis=0).T @ left[column[some]]
+                found.append(half.transpose(1, 2, 0) @ right)
+        return np.concatenate(found)
+
+    @property
+    def metric(self) -> Array:
+        """``(P|Q)``, ``[n, n]``, Eh."""
+        return self._metric
 
     def energy(self, coefficients: Array) -> float:
         """Return the Coulomb energy of a charge with itself twice, ``Σ_PQ c_P (P|Q) c_Q``, Eh."""

@@ -22,6 +22,7 @@ from helmol.properties.expectation import (
 from helmol.properties.flags import FAR_SHARE, SMALL_GAP, density_flag, gap_flag
 from helmol.properties.orbitals import (
     SMALLEST_OVERLAP_EIGENVALUE,
+    TEMPERATURE,
     density,
     density_of_states,
     frontier,
@@ -51,6 +52,7 @@ __all__ = [
     "N_ELEMENTS",
     "SMALLEST_OVERLAP_EIGENVALUE",
     "SMALL_GAP",
+    "TEMPERATURE",
     "ElectronicState",
     "ElementEnergies",
     "by_atom",

@@ -156,7 +156,19 @@ def smeared_occupations(
 
 
 def orthonormal(overlap: Float64[Array, "nao nao"]) -> Float64[Array, "nao nmo"]:
-    """Return X with ``Xᵀ S X = 1``, without directions below ``SMALLEST_OVERLAP_EIGENVALUE``."""
+    """Return X with ``Xᵀ S X = 1``, without directions below ``SMALLEST_OVERLAP_EIGENVALUE``.
+
+    X is triangular where it is certain that there are none such: a diagonalisation takes ten times as long.
+    """
+    try:
+        factor = scipy.linalg.cholesky(overlap, lower=False)
+    except scipy.linalg.LinAlgError:
+        pass
+    else:
+        inverse = scipy.linalg.lapack.dtrtri(factor, lower=0)[0]
+        # Its sum of squares is that of the inverse eigenvalues, and larger than the largest.
+        if np.vdot(inverse, inverse) < 1 / SMALLEST_OVERLAP_EIGENVALUE:
+            return np.asarray(inverse)
     values, vectors = scipy.linalg.eigh(overlap)
     kept = values > SMALLEST_OVERLAP_EIGENVALUE
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
