@@ -37,10 +37,11 @@ from helmol.dft.memory import needed_mb
 from helmol.dft.minimal import minimal_basis
 from helmol.dft.mole import basis_set, build_mole, elements_without, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
-from helmol.dft.refinement import Refined, forces_of, refine
+from helmol.dft.refinement import Refined, energy_error, forces_of, refine
 from helmol.dft.run import run
 from helmol.dft.starts import (
     Occupied,
+    asymmetry,
     carried,
     density_of,
     extrapolated,
@@ -57,6 +58,7 @@ __all__ = [
     "Occupied",
     "Refined",
     "appended_shells",
+    "asymmetry",
     "auxiliary_name",
     "basis_set",
     "beyond_the_molecule",
@@ -68,6 +70,7 @@ __all__ = [
     "dipole_integrals",
     "dispersion",
     "elements_without",
+    "energy_error",
     "energy_of_fock",
     "extrapolated",
     "forces_from",

@@ -15,6 +15,7 @@ from pyscf import qmmm
 from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import gto as pbc_gto
 
+from helmol import dft
 from helmol.errors import DomainError, InputError
 from helmol.model import ModelConfig, build
 from helmol.predict import TrainedModel
@@ -204,6 +205,8 @@ def test_where_superposed_atoms_are_nearly_exact_a_small_error_is_refused(
 ) -> None:
     argon = Truth(Molecule.from_angstrom([18, 18], [[0, 0, 0], [0, 0, 3.76]]))
     answer(monkeypatch, argon, argon.noisy(0.01))
+    # Nor is the noise symmetric.
+    monkeypatch.setattr("helmol.pyscf.start.SYMMETRIC", 1.0)
     mf = attach(argon.scf(), argon.model)
     mf.kernel()
     info = mf.helmol_info
@@ -216,17 +219,17 @@ def test_where_superposed_atoms_are_nearly_exact_a_small_error_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("noise", "settings", "points"),
-    [(0.003, {}, 1), (0.5, {}, 0), (0.003, {"diis_start_cycle": 3}, 0)],
+    ("share", "settings", "points"),
+    [(0.002, {}, 1), (2.0, {}, 0), (0.002, {"diis_start_cycle": 3}, 0)],
 )
 def test_the_build_of_the_guard_is_the_first_point_of_diis(
-    water: Truth, monkeypatch: pytest.MonkeyPatch, noise: float, settings: dict[str, int], points: int
+    water: Truth, monkeypatch: pytest.MonkeyPatch, share: float, settings: dict[str, int], points: int
 ) -> None:
-    answer(monkeypatch, water, water.noisy(noise))
+    answer(monkeypatch, water, water.fock + share * (water.mf.get_hcore() - water.fock))
     mf = attach(water.scf(max_cycle=1, **settings), water.model)
     mf.diis = mf.DIIS(mf)
     mf.kernel()
-    assert mf.helmol_info.used == (noise < 0.1)
+    assert mf.helmol_info.used == (share < 1)
     # PySCF's own cycles give it nothing before the second one.
     assert mf.diis.get_num_vec() == points
     if points:
@@ -237,6 +240,27 @@ def test_the_build_of_the_guard_is_the_first_point_of_diis(
         mf.kernel()
         assert mf.cycles <= plain.cycles
         assert mf.e_tot == pytest.approx(plain.e_tot, abs=1e-8)
+
+
+def test_a_start_that_breaks_the_symmetry_of_the_molecule_costs_nothing(
+    water: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is flat, and noise knows nothing of that.
+    answer(monkeypatch, water, water.noisy(0.001))
+    mf = attach(water.scf(), water.model)
+    mf.kernel()
+    assert "electrons break the symmetry of the molecule" in mf.helmol_info.reason
+    assert mf.helmol_info.hidden_fock_builds == 0
+    assert mf.cycles == water.mf.cycles
+    overlap, guess = water.mf.get_ovlp(), np.asarray(water.mf.get_init_guess())
+    for density in (guess, np.asarray(water.mf.make_rdm1()), np.stack([guess, guess]) / 2):
+        assert dft.asymmetry(density, water.mole, overlap) < 1e-7
+    # The highest orbital stands on the plane, the next one lies in it.
+    coeff, sin, cos = water.mf.mo_coeff.copy(), np.sin(0.1), np.cos(0.1)
+    coeff[:, 4] = cos * coeff[:, 4] + sin * coeff[:, 5]
+    turned = 2 * coeff[:, :5] @ coeff[:, :5].T
+    mixed = dft.asymmetry(turned, water.mole, overlap)
+    assert mixed == pytest.approx(2 * (sin * cos) ** 2, rel=1e-3)
 
 
 def test_a_closed_shell_is_no_start_where_spins_may_part(
