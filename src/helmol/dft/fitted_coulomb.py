@@ -123,7 +123,7 @@ class FittedCoulomb:
     @property
     def metric(self) -> Array:
         """``(P|Q)``, ``[n, n]``, Eh."""
-        return self._metric
+        return np.asarray(self._metric)
 
     def energy(self, coefficients: Array) -> float:
         """Return the Coulomb energy of a charge with itself twice, ``Σ_PQ c_P (P|Q) c_Q``, Eh."""

@@ -88,7 +88,8 @@ def _settle(
         nelec: electrons of both spins.
         newton: steps go to where the response of an earlier cycle's orbitals says that charge settles.
     """
-    moved, factor, extrapolation, sizes = np.zeros_like(start), None, _diis(), []
+    moved, factor, extrapolation = np.zeros_like(start), None, _diis()
+    sizes: list[float] = []
     tolerance, most = (
         (TOLERANCE, min(NEWTON_CYCLES, MOST_CYCLES)) if newton else (TIGHT_TOLERANCE, MOST_CYCLES)
     )
