@@ -50,8 +50,7 @@ def main() -> None:
     labels = with_reference(asked.labels, work)
     run = work / "run"
     if not (run / "card.md").exists():
-        more = [] if not (run / "checkpoints" / "last").exists() else ["--resume"]
-        helmol("train", HERE / f"{asked.name}.yaml", "--out", run, "--set", f"data.store={labels}", *more)
+        helmol("train", HERE / f"{asked.name}.yaml", "--out", run, "--set", f"data.store={labels}")
     tests = {"its own kind": (labels, "test")}
     for word in asked.test:
         name, _, path = word.partition("=")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from helmol import structures
 from helmol.errors import InputError
@@ -16,8 +15,6 @@ from helmol.skipped import FAULTS, Skips
 from helmol.store import Store, split_indices
 from helmol.structures import FrameError, Structure
 from helmol.system import Molecule, Sample
-
-T = TypeVar("T")
 
 STORE_SUFFIXES = (".h5", ".hdf5")
 """How the name of a store ends; everything else is a file of structures."""
@@ -83,26 +80,6 @@ def molecules_at(
                 skips.add(error, item=text_of(file.name), file=file)
         skips.refuse_nothing_left(len(items))
         yield items
-
-
-def shard_of(items: Sequence[T], shard: tuple[int, int] | None) -> Sequence[T]:
-    """Return the i-th of n parts, every n-th item, or without a shard all.
-
-    Args:
-        items: to divide.
-        shard: ``(i, n)``, i from 1 to n.
-
-    Raises:
-        InputError: no such part, or nothing in it.
-    """
-    if shard is None:
-        return items
-    number, n = shard
-    if not 1 <= number <= n:
-        raise InputError(f"shard {number}/{n}: expected i/n with i from 1 to n")
-    if not (found := items[number - 1 :: n]):
-        raise InputError(f"shard {number}/{n} of {len(items)} molecules is empty: take fewer parts")
-    return found
 
 
 def is_store(path: Path) -> bool:

@@ -81,7 +81,7 @@ def to_house(
     """Bring an AO matrix ``[..., nao, nao]`` from ``source`` to house order; exact in every bit."""
     index, sign = house_order(shells, source)
     _check_size(matrix, len(index))
-    return np.ascontiguousarray(matrix[..., index[:, None], index] * (sign[:, None] * sign))
+    return _gathered(matrix, index, sign)
 
 
 def from_house(
@@ -91,7 +91,7 @@ def from_house(
     index, sign = house_order(shells, target)
     _check_size(matrix, len(index))
     inverse = np.argsort(index)
-    return np.ascontiguousarray((matrix * (sign[:, None] * sign))[..., inverse[:, None], inverse])
+    return _gathered(matrix, inverse, sign[inverse])
 
 
 def coefficients_from_house(
@@ -102,6 +102,13 @@ def coefficients_from_house(
     if coefficients.shape[-2] != len(index):
         raise InputError(f"orbitals of shape {coefficients.shape} do not fit {len(index)} atomic orbitals")
     return np.ascontiguousarray((coefficients * sign[:, None])[..., np.argsort(index), :])
+
+
+def _gathered(matrix: Array, index: IntArray, sign: Array) -> Array:
+    """Return ``sign_i sign_j M[index_i, index_j]``."""
+    # Rows, then columns: half the time of both at once.
+    found: Array = matrix.take(index, axis=-2).take(index, axis=-1)
+    return found * (sign[:, None] * sign) if (sign < 0).any() else found
 
 
 def _check_size(matrix: Array, nao: int) -> None:

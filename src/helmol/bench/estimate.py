@@ -12,12 +12,13 @@ import torch
 from helmol.bench.measure import clock_for, count_saved_bytes
 from helmol.graph import collate
 from helmol.model import Model
+from helmol.model.prediction import pairs_at_once
 from helmol.system import Molecule
 
 PROBE_ATOMS = 23
 """Atoms of the probe: about 500 edges, enough for the rate of larger batches."""
 MAX_EDGES = 20_000
-"""Directed edges whose features are in memory together, as :func:`helmol.model.predict_fock` has it."""
+"""Directed edges in memory together where caches set no limit, as :func:`helmol.model.predict_fock` says."""
 REPEATS = 3
 LIBRARIES = 350e6
 """Bytes of Python, torch and what belongs to them."""
@@ -29,8 +30,8 @@ def estimate(model: Model, molecule: Molecule) -> dict[str, Any]:
     """Estimate what one molecule costs on this machine.
 
     A part of the molecule (its atoms nearest to the centre) is predicted and differentiated; times and bytes
-    grow in proportion to the number of edges. What the reference matrix of a delta target costs (about one
-    Fock build) is not part of it.
+    grow in proportion to the number of edges. Reference matrices that take no Fock build are made, of the
+    whole molecule; others (of about one Fock build) are not part of it.
 
     Args:
         model: the model, or an untrained one of the same size.
@@ -38,8 +39,9 @@ def estimate(model: Model, molecule: Molecule) -> dict[str, Any]:
 
     Returns:
         ``n_atoms``, ``n_edges`` (directed, inside the cutoff), ``n_ao``, ``parameters``,
-        ``predict_seconds``, ``predict_memory_GB``, ``train_seconds`` (forward and gradient),
-        ``train_memory_GB``, ``train_checkpoint_memory_GB``, ``probe_edges``.
+        ``predict_seconds`` of the network, ``predict_memory_GB``, ``train_seconds`` (forward and gradient),
+        ``train_memory_GB``, ``train_checkpoint_memory_GB``, ``probe_edges``; ``reference_seconds``, 0 if the
+        model needs no reference, ``None`` where it was not measured.
     """
     device, clock = model.device, clock_for(model.device)
     probe = _centre(molecule, PROBE_ATOMS)
@@ -67,21 +69,43 @@ def estimate(model: Model, molecule: Molecule) -> dict[str, Any]:
     base = LIBRARIES + weights + output
     saved = count_saved_bytes(lambda: model(batch)) * scale
     little = count_saved_bytes(lambda: model(batch, checkpoint=True)) * scale
+    together = 2 * pairs_at_once(device, MAX_EDGES)
     # A gradient and two moments for every weight; arrays of the gradient beside those of the values.
     learning = base + 3 * weights + 2 * working * n_edges
     return {
         "n_atoms": len(molecule.numbers), "n_edges": n_edges, "n_ao": n_ao,
         "parameters": model.n_parameters,
         "predict_seconds": predict_seconds * scale,
-        "predict_memory_GB": (base + working * min(n_edges, MAX_EDGES)) / 1e9,
+        "predict_memory_GB": (base + working * min(n_edges, together)) / 1e9,
         "train_seconds": train_seconds * scale,
         "train_memory_GB": (learning + saved) / 1e9,
         "train_checkpoint_memory_GB": (learning + little) / 1e9,
         "probe_edges": batch.n_edges,
+        "reference_seconds": reference_seconds(model, molecule),
     }  # fmt: skip
 
 
-def _time(function: Callable[[], None], clock: Callable[[], float]) -> float:
+def reference_seconds(model: Model, molecule: Molecule) -> float | None:
+    """Return the time of the reference matrices that a prediction takes, s.
+
+    Returns:
+        ``None`` where PySCF is missing, or with references that take Fock builds.
+    """
+    names = model.needed_references
+    if not names:
+        return 0.0
+    try:
+        from helmol import dft
+    except ImportError:
+        return None
+    if any(dft.FOCK_BUILDS[name] for name in names):
+        return None
+    level = dft.level_from(model.domain.level)
+    mole = dft.build_mole(molecule, level)
+    return _time(lambda: dft.reference_focks(mole, level, names), clock_for(torch.device("cpu")))
+
+
+def _time(function: Callable[[], Any], clock: Callable[[], float]) -> float:
     """Return the median time of several calls after one that warms up."""
     function()
     times = []

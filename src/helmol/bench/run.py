@@ -176,7 +176,7 @@ def _stages(
         "convolution": lambda: node_block.convolution(nodes, scalars, pairs),
         "edge_norm": lambda: edge_block.norm_ffn(stream),
         "edge_feed_forward": lambda: edge_block.ffn.after_norm(stream, edge_block.norm_ffn),
-        "node_block": lambda: node_block(nodes, scalars, pairs),
+        "node_block": lambda: node_block(nodes, [(scalars, pairs)]),
         "edge_block": lambda: edge_block(stream, nodes, scalars, pairs),
         "head": head,
         "loss": lambda: hamiltonian_loss(replace(output, normalised=parts), batch),

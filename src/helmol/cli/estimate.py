@@ -49,13 +49,16 @@ def estimate(
                 result["train_checkpoint_memory_GB"],
             ],
         ]
+        reference = result["reference_seconds"]
+        if reference:
+            rows.append(["reference matrix of a prediction", reference, ""])
         title = (
             f"{molecule.formula}: {result['n_atoms']} atoms, {result['n_ao']} orbitals, "
             f"{result['n_edges']} edges, {result['parameters'] / 1e6:.2f} M parameters"
         )
         s.table(title, ["work", "seconds", gb], rows)
-        s.say(
-            f"from a probe of {result['probe_edges']} edges; a delta target's reference matrix comes on top"
-        )
+        unknown = reference is None or run is None
+        rest = "; a delta target's reference matrix comes on top" if unknown else ""
+        s.say(f"from a probe of {result['probe_edges']} edges{rest}")
         s.result(result)
         s.next("helmol bench")

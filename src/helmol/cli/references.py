@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from helmol.cli.options import JsonFile, Strict, Verbose
+from helmol.cli.options import JsonFile, Strict, Verbose, part
 from helmol.cli.session import session
 
 
@@ -20,6 +20,9 @@ def references(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The new store.")],
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="i/n: the i-th of n parts, for job arrays; own --out each.")
+    ] = None,
     strict: Strict = False,
     json_file: JsonFile = None,
     verbose: Verbose = False,
@@ -29,11 +32,14 @@ def references(
         from helmol.exchange import add_references
 
         names = [name.strip() for name in add.split(",") if name.strip()]
-        result = add_references(store, names, out=out, strict=strict)
+        result = add_references(store, names, out=out, strict=strict, shard=part(shard))
         s.say(
             f"{result['n_molecules']} molecules in {out} with {', '.join(result['references'])}; "
             f"{result['n_new']} matrices computed, {result['n_renewed']} of them for outdated ones; "
             f"{result['n_skipped']} molecules skipped"
         )
         s.result(result)
-        s.next(f"helmol train CONFIG --set data={out} --set target=fock-minus-{names[-1]}")
+        if shard:
+            s.next("helmol merge PART1 PART2 ... --out WHOLE.h5")
+        else:
+            s.next(f"helmol train CONFIG --set data={out} --set target=fock-minus-{names[-1]}")

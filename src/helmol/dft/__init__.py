@@ -21,7 +21,14 @@ from helmol.dft.chkfile import read_chkfile, write_chkfile, write_mole_chkfile
 from helmol.dft.cubes import write_density_cube, write_orbital_cube, write_potential_cube
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
-from helmol.dft.field import FOCK_BUILDS, auxiliary_name, mean_field, reference_fock, reference_focks
+from helmol.dft.field import (
+    FOCK_BUILDS,
+    auxiliary_name,
+    mean_field,
+    reference_fock,
+    reference_focks,
+    reference_gradient,
+)
 from helmol.dft.gpu import choose_engine, gpu_obstacle
 from helmol.dft.integrals import dipole_integrals, house_shells, overlap, quadrupole_integrals
 from helmol.dft.labels import check_labels
@@ -30,10 +37,11 @@ from helmol.dft.memory import needed_mb
 from helmol.dft.minimal import minimal_basis
 from helmol.dft.mole import basis_set, build_mole, elements_without, molecule_from_mole, other_functions
 from helmol.dft.presets import LEVEL_PRESETS
-from helmol.dft.refinement import Refined, forces_of, refine
+from helmol.dft.refinement import Refined, energy_error, forces_of, refine
 from helmol.dft.run import run
 from helmol.dft.starts import (
     Occupied,
+    asymmetry,
     carried,
     density_of,
     extrapolated,
@@ -50,6 +58,7 @@ __all__ = [
     "Occupied",
     "Refined",
     "appended_shells",
+    "asymmetry",
     "auxiliary_name",
     "basis_set",
     "beyond_the_molecule",
@@ -61,6 +70,7 @@ __all__ = [
     "dipole_integrals",
     "dispersion",
     "elements_without",
+    "energy_error",
     "energy_of_fock",
     "extrapolated",
     "forces_from",
@@ -83,6 +93,7 @@ __all__ = [
     "read_chkfile",
     "reference_fock",
     "reference_focks",
+    "reference_gradient",
     "refine",
     "run",
     "spin_focks",

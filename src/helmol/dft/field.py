@@ -10,11 +10,13 @@ import numpy as np
 from pyscf import df, dft, gto
 
 from helmol.arrays import Array
+from helmol.basis import from_house
 from helmol.dft.densities import minao_density, silence
 from helmol.dft.hartree import minao_hartree
-from helmol.dft.integrals import house, symmetric
+from helmol.dft.integrals import house, house_shells, symmetric
 from helmol.dft.level import EVEN_TEMPERED, LevelConfig, method_for, resolve_functional
 from helmol.dft.lite import minao_lite
+from helmol.dft.lite_gradient import minao_lite_gradient
 from helmol.dft.mole import elements_mole, find_basis
 from helmol.errors import InputError
 
@@ -172,6 +174,34 @@ def reference_of(mf: Any, name: str) -> Array:
     if name not in REFERENCES:
         raise InputError(f"unknown reference {name!r}: known are {', '.join(REFERENCES)}")
     return house(symmetric(REFERENCES[name](mf)), mf.mol)
+
+
+def reference_gradient(mole: gto.Mole, level: LevelConfig, name: str, weights: Array) -> Array:
+    """Return ``d/dR_A Σ X_µν H₀_µν`` of a cheap Fock matrix, X being held; what forces need of H₀.
+
+    Args:
+        mole: any molecule.
+        level: level of theory.
+        name: of a reference that has derivatives: ``minao-lite``.
+        weights: X, of the shape of :func:`reference_fock`, house order.
+
+    Returns:
+        ``[n_atoms, 3]``, Eh/bohr times the unit of X; see
+        :func:`helmol.dft.lite_gradient.minao_lite_gradient`.
+
+    Raises:
+        InputError: another reference, or weights of another shape.
+    """
+    if name != "minao-lite":
+        raise InputError(
+            f"the reference {name!r} has no derivatives with respect to positions: minao-lite has"
+        )
+    n_spins, n = 2 if method_for(level, int(mole.spin)) == "uks" else 1, int(mole.nao)
+    wanted = (n, n) if n_spins == 1 else (2, n, n)
+    if np.shape(weights) != wanted:
+        raise InputError(f"the weights have the shape {np.shape(weights)}: expected {wanted}")
+    total = from_house(np.asarray(weights).reshape(-1, n, n).sum(axis=0), house_shells(mole), "pyscf")
+    return minao_lite_gradient(mole, level.xc, total)
 
 
 def _spins(matrix: Array, n_spins: int) -> Array:

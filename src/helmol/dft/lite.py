@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from pyscf import gto
 from pyscf.data.radii import COVALENT
 
-from helmol.arrays import Array
+from helmol.arrays import Array, IntArray
 from helmol.dft.atoms import SphericalAtom, spherical_atom
 from helmol.dft.gaussian_field import GaussianField
 from helmol.dft.xc_field import fitted_xc, stand_in
@@ -51,11 +53,22 @@ def charge_potential(mole: gto.Mole) -> Array:
 
     Source: radii of Cordero et al., Dalton Trans. 2832 (2008), as in PySCF.
     """
+    potential = np.zeros((int(mole.nao), int(mole.nao)))
+    for share, spread, _ in spread_charges(mole):
+        potential += share * spread.intor_symmetric("int1e_nuc")
+    return potential
+
+
+def spread_charges(mole: gto.Mole) -> Iterator[tuple[float, gto.Mole, IntArray]]:
+    """Yield for each element of a molecule what has the spread charges of its atoms for nuclei.
+
+    Yields:
+        The share w of each of them, the ``Mole`` with charges of one, and numbers of the atoms.
+    """
     # Ghosts have no electrons to lose.
     numbers = atomic_numbers(mole)
     shares = np.array([COVALENT[z] ** 2 if z else 0.0 for z in numbers])
     shares /= shares.sum()
-    potential = np.zeros((int(mole.nao), int(mole.nao)))
     for z in sorted(set(numbers) - {0}):
         atoms = np.flatnonzero(np.equal(numbers, z))
         spread = mole.copy(deep=False)
@@ -64,8 +77,7 @@ def charge_potential(mole: gto.Mole) -> Array:
         spread._atm[atoms, gto.CHARGE_OF] = 1
         spread._atm[atoms, gto.NUC_MOD_OF] = gto.NUC_GAUSS
         spread._atm[atoms, gto.PTR_ZETA] = len(mole._env)
-        potential += shares[atoms[0]] * spread.intor_symmetric("int1e_nuc")
-    return potential
+        yield float(shares[atoms[0]]), spread, atoms
 
 
 def superposed_atoms(mole: gto.Mole) -> tuple[Array, list[SphericalAtom]]:
@@ -82,10 +94,14 @@ def atomic_numbers(mole: gto.Mole) -> list[int]:
 def superposed_field(mole: gto.Mole, xc: str) -> GaussianField:
     """Return ``Σ_A V_A + u_xc`` of a molecule."""
     centres, atoms = superposed_atoms(mole)
-    xc_field = fitted_xc(centres, atoms, stand_in(xc))
+    return with_atoms(fitted_xc(centres, atoms, stand_in(xc)), atoms)
+
+
+def with_atoms(xc_field: GaussianField, atoms: Sequence[SphericalAtom]) -> GaussianField:
+    """Return the sum of a fitted potential and those of nuclei and electrons of the atoms."""
     n = max(xc_field.s.shape[1], *(len(atom.potential) for atom in atoms))
     s, p = np.zeros((len(atoms), n)), np.zeros((len(atoms), n, 3))
     s[:, : xc_field.s.shape[1]], p[:, : xc_field.p.shape[1]] = xc_field.s, xc_field.p
     for k, atom in enumerate(atoms):
         s[k, : len(atom.potential)] += atom.potential
-    return GaussianField(centres, s, p)
+    return GaussianField(xc_field.centres, s, p)

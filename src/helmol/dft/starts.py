@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-from pyscf import gto, scf
+from pyscf import gto, scf, symm
 from pyscf.scf import addons
 
 from helmol.arrays import Array
@@ -120,6 +120,34 @@ def density_of(mf: Any, occupied: Occupied) -> Array:
         raise DomainError(f"{type(mf).__name__} is not supported: only molecular RKS, UKS, ROKS and their HF")
     total: Array = spins.sum(0)
     return total
+
+
+def asymmetry(density: Array, mole: gto.Mole, overlap: Array) -> float:
+    """Return how many electrons a density has to move to have the symmetry of its molecule.
+
+    ``½ Σ_σ Σ |X_rᵀ S D_σ S X_s|²`` over r ≠ s with orthonormal functions X_r of each irreducible
+    representation of the molecule's point group, as far as PySCF knows it (D2h and its subgroups, linear
+    molecules): 0 for densities that are symmetric, and where there is no symmetry.
+
+    Args:
+        density: ``[nao, nao]``, closed shell, or ``[2, nao, nao]``.
+        mole: the molecule.
+        overlap: ``[nao, nao]``.
+    """
+    group, origin, axes = symm.detect_symm(mole._atom)
+    group, axes = symm.subgroup(group, axes)
+    if group == "C1":
+        return 0.0
+    orbitals, kinds = [], []
+    for functions in symm.symm_adapted_basis(mole, group, origin, axes)[0]:
+        if functions.shape[1]:
+            values, vectors = scipy.linalg.eigh(functions.T @ overlap @ functions)
+            orbitals.append(functions @ (vectors / np.sqrt(values)))
+            kinds.append(len(values))
+    basis, kind = np.hstack(orbitals), np.repeat(np.arange(len(kinds)), kinds)
+    plain = density if density.ndim == 3 else np.stack([density, density]) / 2
+    mixed = (basis.T @ overlap @ plain @ overlap @ basis) * (kind[:, None] != kind)
+    return float((mixed**2).sum() / 2)
 
 
 def spin_focks(fock: Any) -> Array:

@@ -42,7 +42,7 @@ RIDGE = 1e-9
 NEGLIGIBLE = 10.0
 """Functions of the fit that are nowhere above exp(−10) on the points of an atom are left out there. It costs
 0.1 µEh at most."""
-NUMBERS_AT_ONCE = 4_000_000
+NUMBERS_AT_ONCE = 1_000_000
 """Values of functions on points that are kept at a time."""
 
 
@@ -76,8 +76,14 @@ def fitted_xc(centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Gaussi
         atoms: what is there.
         xc: a functional of density and gradient, in PySCF's notation.
     """
-    points = Points(centres, atoms, [steep_part(atom, xc) for atom in atoms])
-    n = len(atoms) * N_FUNCTIONS
+    points = Points.of(centres, atoms, xc)
+    normal, right = equations(points, xc)
+    return points.field(Normal(normal).solved(right))
+
+
+def equations(points: Points, xc: str) -> tuple[Array, Array]:
+    """Return the equations of the fit: the lower triangle of their matrix, and their right side."""
+    n = len(points.atoms) * N_FUNCTIONS
     normal, right = np.zeros((n, n)), np.zeros(n)
     for batch in points.batches():
         potential = xc_potential(xc, *batch.density)
@@ -86,7 +92,7 @@ def fitted_xc(centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Gaussi
             square = dsyrk(1.0, functions.T, trans=1).T
             add_lower(normal, columns, square)
             right[columns] += functions @ rest
-    return points.field(_solved(normal, right))
+    return normal, right
 
 
 def add_lower(to: Array, columns: Columns, square: Array) -> None:
@@ -99,16 +105,25 @@ def add_lower(to: Array, columns: Columns, square: Array) -> None:
         kernels.add_lower(n, pointer(columns), pointer(square), n_all, pointer(to))
 
 
-def _solved(normal: Array, right: Array) -> Array:
-    """Return the coefficients of a fit from the lower triangle of its equations."""
-    scale = np.sqrt(np.diag(normal))
-    # Nothing is fitted by a function that is zero on all points.
-    scale[scale == 0] = 1.0
-    normal /= scale
-    normal /= scale[:, None]
-    normal[np.diag_indices(len(scale))] += RIDGE
-    factor = scipy.linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
-    return np.asarray(scipy.linalg.cho_solve(factor, right / scale) / scale)
+class Normal:
+    """Solve equations with ``N + RIDGE diag N``.
+
+    Args:
+        normal: N, its lower triangle; overwritten.
+    """
+
+    def __init__(self, normal: Array) -> None:
+        self._scale = scale = np.sqrt(np.diag(normal))
+        # Nothing is fitted by a function that is zero on all points.
+        scale[scale == 0] = 1.0
+        normal /= scale
+        normal /= scale[:, None]
+        normal[np.diag_indices(len(scale))] += RIDGE
+        self._factor = scipy.linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
+
+    def solved(self, right: Array) -> Array:
+        """Return the solution for a right side."""
+        return np.asarray(scipy.linalg.cho_solve(self._factor, right / self._scale) / self._scale)
 
 
 def xc_potential(xc: str, rho: Array, gradient: Array, hessian: Array) -> Array:
@@ -177,6 +192,8 @@ def points_of(atom: SphericalAtom) -> tuple[Array, Array]:
     for radius, share in zip(r, shares, strict=True):
         n = next((n for below, n in INNER if radius < below), ANGULAR)
         sphere = np.asarray(gen_grid.MakeAngularGrid(n))
+        # Points of an octant one after the other: an atom that is far from one is so from the next.
+        sphere = sphere[np.lexsort((sphere[:, 0] > 0, sphere[:, 1] > 0, sphere[:, 2] > 0))]
         places.append(radius * sphere[:, :3])
         weights.append(share * sphere[:, 3])
     return np.concatenate(places), np.concatenate(weights)
@@ -228,9 +245,9 @@ class Points:
             self.density[k, : len(atom.density)], self.steep[k, : len(one)] = atom.density, one
         self.levels = np.array([[*s, *p] for s, p in map(fit_levels, atoms)], dtype=LONG)
         self.first = np.minimum(self.levels[:, 0], [atom.first for atom in atoms])
-        self.last = np.array(lengths, dtype=LONG)
+        self.last, self.reach = np.array(lengths, dtype=LONG), np.array([atom.reach for atom in atoms])
         self.pointers = [
-            *map(pointer, (self.centres, self.first, self.last)), ctypes.c_long(max(lengths)),
+            *map(pointer, (self.centres, self.first, self.last, self.reach)), ctypes.c_long(max(lengths)),
             *map(pointer, (self.density, self.steep)), ctypes.c_double(LOWEST_EXPONENT), ctypes.c_long(N_S),
             ctypes.c_long(N_P), pointer(self.levels),
         ]  # fmt: skip
@@ -238,7 +255,12 @@ class Points:
         distance = np.linalg.norm(self.centres[:, None] - self.centres, axis=-1)
         gap = np.maximum(distance - [[atom.radius] for atom in atoms], 0)
         self.wanted = LOWEST_EXPONENT * 2.0**self.levels * gap[:, :, None] ** 2 < NEGLIGIBLE
-        self.near = self.wanted.any(axis=2) | (gap < [atom.reach for atom in atoms])
+        self.near = self.wanted.any(axis=2) | (gap < self.reach)
+
+    @classmethod
+    def of(cls, centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Points:
+        """Return the points for a functional."""
+        return cls(centres, atoms, [steep_part(atom, xc) for atom in atoms])
 
     def field(self, coefficients: Array) -> GaussianField:
         """Return a fitted potential as Gaussians around the atoms."""

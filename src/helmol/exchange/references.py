@@ -14,6 +14,7 @@ from helmol.exchange.check import refuse_other_functions
 from helmol.places import PathLike
 from helmol.progress import Progress
 from helmol.repeats import in_one_call
+from helmol.shards import shard_of
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.store.unfinished import unfinished
@@ -25,7 +26,12 @@ SAMPLES_PER_APPEND = 16
 
 @in_one_call()
 def add_references(
-    path: PathLike, names: Sequence[str], *, out: PathLike, strict: bool = False
+    path: PathLike,
+    names: Sequence[str],
+    *,
+    out: PathLike,
+    strict: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Write a copy of a store whose samples have further cheap Fock matrices.
 
@@ -39,6 +45,8 @@ def add_references(
             the sample are made anew.
         out: the new store.
         strict: whether the first sample that would be left out is an error.
+        shard: ``(i, n)`` takes the i-th of n parts of the samples, i from 1 to n, for the jobs of an array,
+            each with a store of its own; :func:`helmol.store.merge` makes one of them.
 
     Returns:
         ``n_molecules``, ``n_new`` (matrices computed in this call), ``n_renewed`` (of them those that replace
@@ -46,8 +54,8 @@ def add_references(
         (:class:`helmol.skipped.Skipped`).
 
     Raises:
-        InputError: nothing to add, an unknown name, a level or basis that PySCF cannot make, or not one
-            sample to which anything could be added.
+        InputError: nothing to add, an unknown name, no such shard or nothing in it, a level or basis that
+            PySCF cannot make, or not one sample to which anything could be added.
         StoreError: ``out`` is there.
     """
     if not names:
@@ -59,16 +67,17 @@ def add_references(
         level = dft.level_from(store.level)
         refuse_other_functions(store, level)
         order = hashlib.sha256("\n".join(store.ids).encode()).hexdigest()
-        of = f"{store.content_hash} {order} {sorted(names)} {MARK}"
+        rows = shard_of(range(len(store)), shard)
+        of = f"{store.content_hash} {order} {sorted(names)} {MARK} {shard or ''}".rstrip()
         n_new = n_renewed = 0
         with (
             unfinished(out, of=of, level=store.level, basis=store.basis) as target,
-            Progress("References", total=len(store), unit="molecules") as bar,
+            Progress("References", total=len(rows), unit="molecules") as bar,
         ):
             bar.advance(len(target))
             waiting: list[Sample] = []
-            for row, id in enumerate(store.ids):
-                if id in target:
+            for row in rows:
+                if (id := store.ids[row]) in target:
                     continue
                 try:
                     sample = store[row]

@@ -26,6 +26,7 @@ from helmol.locks import Claim
 from helmol.places import PathLike
 from helmol.progress import Progress
 from helmol.repeats import in_one_call
+from helmol.shards import check_shard, part_of
 from helmol.skipped import Skips
 from helmol.store import Store, random_split
 from helmol.store.card import remove_beside, write_beside
@@ -82,8 +83,7 @@ def run(
     workers = _default_workers(config) if workers is None else workers
     if workers < 1:
         raise InputError(f"{workers} workers: at least one is needed")
-    if shard is not None and not 1 <= shard[0] <= shard[1]:
-        raise InputError(f"shard {shard[0]}/{shard[1]}: expected i/n with i from 1 to n")
+    check_shard(shard)
     seed = config.seed if seed is None else seed
     out, skips = Path(out), Skips(strict=strict)
     config = config.model_copy(update={"structures": with_files(config.structures)})
@@ -96,9 +96,7 @@ def run(
         # The name of the spec, before anything is compared with it; the store holds its own.
         held.enter_context(Claim(beside(out, SPEC)))
         check_spec(out, identity(config, seed=seed))
-        todo = _works(sources, out, progress=progress)
-        if shard is not None:
-            todo = todo[shard[0] - 1 :: shard[1]]
+        todo = part_of(_works(sources, out, progress=progress), shard)
         store = held.enter_context(_open(out, level, basis))
         records = held.enter_context(Records(store, out, retry_failed=retry_failed))
         missing = [work for work in todo if work.id not in store and work.id not in records.failed]

@@ -188,8 +188,8 @@ class Model(nn.Module):
             want: names of heads; all by default. The nodes are computed once for all of them.
             forces: whether forces are wanted from the head of energies.
             create_graph: keep what the gradient of a loss on conservative forces needs.
-            pairs_at_once: pairs whose edge features are in memory together; all by default. The result
-                does not depend on it.
+            pairs_at_once: pairs whose features are in memory together; all by default. The result does not
+                depend on it.
             checkpoint: for the gradient keep little and compute the rest again.
 
         Raises:
@@ -205,8 +205,9 @@ class Model(nn.Module):
         with torch.set_grad_enabled(moving or torch.is_grad_enabled()):
             extra = None if self.matrix_input is None else self.matrix_input.nodes(batch)
             states = self.backbone.nodes(
-                batch, extra=extra, checkpoint=checkpoint, twice=moving and create_graph
-            )
+                batch, extra=extra, checkpoint=checkpoint, twice=moving and create_graph,
+                pairs_at_once=pairs_at_once,
+            )  # fmt: skip
 
             def edge_inputs(geometry: EdgeGeometry, start: int) -> Tensor | None:
                 if self.matrix_input is None:

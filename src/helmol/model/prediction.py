@@ -16,6 +16,9 @@ from helmol.model.model import Model
 from helmol.system import Molecule
 from helmol.target.matrix import reference_matrix
 
+PAIRS_OF_A_THREAD = 512
+"""Pairs whose features a thread of a CPU works on together: some MB for each step of a small network."""
+
 
 def predict_fock(
     model: Model,
@@ -53,7 +56,7 @@ def predict_fock(
         mine = references[len(matrices) : len(matrices) + len(group)]
         with torch.no_grad():
             batch = collate(group).to(model.device)
-            output = model(batch, ("fock",), pairs_at_once=max(max_edges // 2, 1))
+            output = model(batch, ("fock",), pairs_at_once=pairs_at_once(model.device, max_edges))
             matrices += target.add(output.fock, batch, mine)
     return matrices
 
@@ -69,6 +72,17 @@ def groups_of(items: Sequence[Item], max_edges: int) -> list[list[Item]]:
         groups[-1].append(item)
         room -= item.n_edges
     return groups
+
+
+def pairs_at_once(device: torch.device, max_edges: int) -> int:
+    """Return how many pairs a prediction works on together: on a CPU no more than its caches can hold.
+
+    Args:
+        device: of the model.
+        max_edges: directed edges that there is memory for.
+    """
+    most = max(max_edges // 2, 1)
+    return min(most, PAIRS_OF_A_THREAD * torch.get_num_threads()) if device.type == "cpu" else most
 
 
 @dataclass(frozen=True)

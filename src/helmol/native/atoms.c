@@ -51,7 +51,7 @@ static inline double exponential(double x) {
 /* Values of superposed atoms on points around one of them.
  *
  * near [n_near]: the atoms that matter there, the one that the points belong to being the first. first, last:
- * levels of each atom in use. density, steep [atom][n_levels]: coefficients over the levels of the atom's density
+ * levels of each atom in use; reach: distance beyond which its density is not felt, nor steep. density, steep [atom][n_levels]: coefficients over the levels of the atom's density
  * and of a potential that does not change with the molecule. levels [atom][n_s + n_p]: of the Gaussians, and of
  * those times x, y, z, whose values are wanted, each list rising; rows [n_near][n_s + n_p]: where in functions,
  * the components of the latter one after the other, negative for those that are not wanted.
@@ -59,7 +59,7 @@ static inline double exponential(double x) {
  * sqrt(weight share), with the share of the atom in a partition by sqrt(rho_A) / r^4.
  * functions [][n_points]: times this root. */
 void superpose(long n_points, IN points, IN weights, long n_near, const long *near, IN centres, const long *first,
-               const long *last, long n_levels, IN density, IN steep, double lowest, long n_s, long n_p,
+               const long *last, IN reach, long n_levels, IN density, IN steep, double lowest, long n_s, long n_p,
                const long *levels, const long *rows, OUT values, OUT functions) {
     for (long begin = 0; begin < n_points; begin += BLOCK) {
         const long m = n_points - begin < BLOCK ? n_points - begin : BLOCK;
@@ -79,9 +79,11 @@ void superpose(long n_points, IN points, IN weights, long n_near, const long *ne
                 r2[i] = x[i] * x[i] + y[i] * y[i] + z[i] * z[i];
                 nearest = r2[i] < nearest ? r2[i] : nearest;
             }
+            const int felt = nearest < reach[a] * reach[a];
             for (long i = 0; i < m; i++) e[i] = exponential(-alpha * r2[i]);
             for (long k = first[a]; k < last[a] && alpha * nearest < VANISHED; k++, alpha *= 2) {
-                const double c = density[a * n_levels + k], v = steep[a * n_levels + k];
+                if (!felt && s == n_s && p == n_p) break;
+                const double c = felt ? density[a * n_levels + k] : 0, v = felt ? steep[a * n_levels + k] : 0;
                 if (c != 0)
                     for (long i = 0; i < m; i++) {
                         const double term = c * e[i];
@@ -112,7 +114,7 @@ void superpose(long n_points, IN points, IN weights, long n_near, const long *ne
             for (; p < n_p; p++)
                 for (long q = 0; q < 3 && row_p[p] >= 0; q++)
                     memset(functions + (row_p[p] + q) * n_points + begin, 0, m * sizeof(double));
-            for (long i = 0; i < m; i++) {
+            for (long i = 0; i < m && felt; i++) {
                 /* d/dx = x times d/d(r^2) twice over */
                 const double one = -2 * slope[i], two = 4 * bend[i];
                 const double part = sqrt(rho[i] > 0 ? rho[i] : 0) / (r2[i] * r2[i] + 1e-30);
@@ -202,25 +204,23 @@ void tables(void) {
             }
 }
 
-/* Return the derivatives up to an order of functions of R, whose (1/R d/dR)^n are g[n], for m centres. */
-static const Row *derivatives(long order, long m, const Row *g, const Row *r, Row *now, Row *next) {
-    for (long n = order; n >= 0; n--) {
-        Row *swap = now;
-        now = next, next = swap;
-        for (long c = 0; c < m; c++) now[0][c] = g[n][c];
-        for (long at = 1; at < N_HERMITES(order - n); at++) {
-            IN x = r[step[at].axis];
-            IN one = next[step[at].one];
-            IN two = next[step[at].two];
-            const double factor = step[at].factor;
-            double *restrict to = now[at];
-            if (step[at].factor)
-                for (long c = 0; c < m; c++) to[c] = x[c] * one[c] + factor * two[c];
-            else
-                for (long c = 0; c < m; c++) to[c] = x[c] * one[c];
-        }
+/* to = derivatives n up to an order of functions of R for m centres, from those of n + 1, the first one given;
+ * plus, if there are any, those of fields along x, y, z one order lower. */
+static inline void raise_order(long order, long m, const Row *r, const Row *from, Row *const *along, Row *to) {
+    for (long at = 1; at < N_HERMITES(order); at++) {
+        const long axis = step[at].axis, lower = step[at].one;
+        IN x = r[axis];
+        IN one = from[lower];
+        IN two = from[step[at].two];
+        const double factor = step[at].factor;
+        double *restrict out = to[at];
+        if (step[at].factor)
+            for (long c = 0; c < m; c++) out[c] = x[c] * one[c] + factor * two[c];
+        else
+            for (long c = 0; c < m; c++) out[c] = x[c] * one[c];
+        if (along)
+            for (long c = 0; c < m; c++) out[c] += along[axis][lower][c];
     }
-    return now;
 }
 
 /* g[n] += w (-2 mu)^n for n up to an order. */
@@ -232,9 +232,12 @@ static inline void radial(long order, long m, double mu, double *restrict w, Row
     }
 }
 
+/* One power more than functions have, for their derivatives. */
+typedef double Expansion[MAX_L + 2][MAX_L + 1][MAX_ORDER + 1];
+
 /* Coefficients e[i][j][t] of the Hermite Gaussians in x_A^i x_B^j exp(...), e[0][0][0] being given. */
 static void expand(long li, long lj, double p, double pa, double pb,
-                   double e[MAX_L + 1][MAX_L + 1][MAX_ORDER + 1]) {
+                   Expansion e) {
     for (long i = 0; i <= li; i++)
         for (long j = 0; j <= lj; j++) {
             if (i + j == 0) continue;
@@ -248,34 +251,47 @@ static void expand(long li, long lj, double p, double pa, double pb,
 typedef struct {
     long n_atoms, n_levels, p_first, p_last;
     const double *centres, *alpha, *s, *p;
-    const double *largest; /* |s| + |p| of each level, of the centre with most */
-    Row *work, *r, *g[4];
+    /* Logarithms: of |s| + |p| of each level, of the centre with most, and of (pi / alpha)^(3/2). */
+    double largest[MAX_LEVELS], volume[MAX_LEVELS];
+    int dipoles[MAX_LEVELS]; /* whether a level has any p */
+    /* Centres by their distance from a place near P, and its square. */
+    const long *order;
+    const double *squares;
+    Row *r, *g[4], *work[4][2];
 } Field;
 
-/* sum[tuv] = derivatives at P of all potentials, met by a Gaussian of exponent p and weight exp(-decay). */
-static void field_at(const Field *F, IN P, double p, double decay, long order, OUT sum) {
+/* sum[tuv] = derivatives at P of all potentials, met by a Gaussian of exponent p and weight exp(-decay); P is
+ * that far from where the centres are sorted. With a density, of Hermite Gaussians of one order less: its energy
+ * is derived with respect to the centres. */
+static void field_at(const Field *F, IN P, double p, double decay, double shift, long order, OUT sum, IN density,
+                     OUT of_centres) {
     const long n_levels = F->n_levels, n_p = F->p_last - F->p_first;
     /* Squared distances up to which a level matters, and any. */
     double mu[MAX_LEVELS], front[MAX_LEVELS], reach[MAX_LEVELS], farthest = 0;
+    const double volume = 1.5 * log(PI / p);
     for (long k = 0; k < n_levels; k++) {
-        const double s = 1 / (p + F->alpha[k]);
+        const double s = 1 / (p + F->alpha[k]), smaller = F->volume[k] < volume ? F->volume[k] : volume;
         mu[k] = p * F->alpha[k] * s;
         front[k] = PI * s * sqrt(PI * s);
-        reach[k] = F->largest[k] > 0 ? (CUTOFF - decay + log(front[k] * F->largest[k])) / mu[k] : 0;
+        reach[k] = (CUTOFF - decay + smaller + F->largest[k]) / mu[k];
         farthest = reach[k] > farthest ? reach[k] : farthest;
     }
     for (long h = 0; h < N_HERMITES(order); h++) sum[h] = 0;
-    for (long next = 0; next < F->n_atoms;) {
+    const double limit = (sqrt(farthest) + shift) * (sqrt(farthest) + shift);
+    long end = F->n_atoms;
+    while (end && F->squares[end - 1] > limit) end--;
+    for (long next = 0; next < end;) {
         /* The next centres within reach of the widest Gaussian, the nearest first. */
         double r2[CHUNK];
         long who[CHUNK], m = 0;
-        for (; next < F->n_atoms && m < CHUNK; next++) {
-            IN C = F->centres + 3 * next;
+        for (; next < end && m < CHUNK; next++) {
+            const long atom = F->order[next];
+            IN C = F->centres + 3 * atom;
             const double x = P[0] - C[0], y = P[1] - C[1], z = P[2] - C[2], square = x * x + y * y + z * z;
             if (square > farthest) continue;
             long at = m++;
             for (; at && r2[at - 1] > square; at--) r2[at] = r2[at - 1], who[at] = who[at - 1];
-            r2[at] = square, who[at] = next;
+            r2[at] = square, who[at] = atom;
         }
         if (m == 0) break;
         const long padded = (m + 7) / 8 * 8;
@@ -283,9 +299,12 @@ static void field_at(const Field *F, IN P, double p, double decay, long order, O
             for (int q = 0; q < 3; q++) F->r[q][c] = c < m ? P[q] - F->centres[3 * who[c] + q] : 0;
         for (long c = m; c < padded; c++) r2[c] = 0;
         for (int f = 0; f < (n_p ? 4 : 1); f++)
-            for (long n = 0; n <= order + (f > 0); n++) memset(F->g[f][n], 0, sizeof(Row));
+            for (long n = 0; n <= order; n++) memset(F->g[f][n], 0, padded * sizeof(double));
+        long alive = 0;
+        double last = -INFINITY;
         for (long k = 0; k < n_levels; k++) {
-            long alive = m;
+            if (reach[k] > last) alive = m;
+            last = reach[k];
             while (alive && r2[alive - 1] > reach[k]) alive--;
             if (alive == 0) continue;
             const long wide = (alive + 7) / 8 * 8;
@@ -293,26 +312,56 @@ static void field_at(const Field *F, IN P, double p, double decay, long order, O
             for (long c = 0; c < wide; c++) e[c] = front[k] * exponential(-mu[k] * r2[c]);
             for (long c = 0; c < wide; c++) w[c] = c < alive ? F->s[who[c] * n_levels + k] * e[c] : 0;
             radial(order, wide, mu[k], w, F->g[0]);
-            if (k < F->p_first || k >= F->p_last) continue;
-            /* x exp(-alpha r^2) is the derivative along x of -exp(-alpha r^2) / (2 alpha). */
-            const double scale = -0.5 / F->alpha[k];
+            if (!F->dipoles[k]) continue;
+            /* Averaged over the other Gaussian, x exp(-alpha r^2) is p / (p + alpha) times as far from C. */
+            const double scale = mu[k] / F->alpha[k];
             for (int q = 0; q < 3; q++) {
                 for (long c = 0; c < wide; c++)
                     w[c] = c < alive ? scale * F->p[3 * (who[c] * n_p + k - F->p_first) + q] * e[c] : 0;
-                radial(order + 1, wide, mu[k], w, F->g[1 + q]);
+                radial(order, wide, mu[k], w, F->g[1 + q]);
             }
         }
-        for (int f = 0; f < (n_p ? 4 : 1); f++) {
-            const Row *found =
-                derivatives(order + (f > 0), padded, F->g[f], F->r, F->work, F->work + N_HERMITES(MAX_ORDER));
-            for (long h = 0; h < N_HERMITES(order); h++) {
-                IN row = found[f ? raised[h][f - 1] : h];
-                double part[8] = {0};
-                for (long c = 0; c < padded; c += 8)
-                    for (int lane = 0; lane < 8; lane++) part[lane] += row[c + lane];
-                sum[h] += ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7]));
+        /* G = s + x . p, with s and p functions of R: what d/dx_q does to x is p_q. */
+        Row *const *along = NULL, *lower[3];
+        for (long n = order; n >= 0; n--) {
+            Row *now = F->work[0][n & 1];
+            for (long c = 0; c < padded; c++) now[0][c] = F->g[0][n][c];
+            for (int q = 0; q < (n_p ? 3 : 0); q++) {
+                for (long c = 0; c < padded; c++) now[0][c] += F->r[q][c] * F->g[1 + q][n][c];
+                along = lower;
+                if (n == order) continue;
+                lower[q] = F->work[1 + q][n & 1];
+                for (long c = 0; c < padded; c++) lower[q][0][c] = F->g[1 + q][n][c];
+                raise_order(order - n - 1, padded, F->r, F->work[1 + q][~n & 1], NULL, lower[q]);
             }
+            raise_order(order - n, padded, F->r, F->work[0][~n & 1], along, now);
         }
+        for (int q = 0; q < (density ? 3 : 0); q++) {
+            double slope[CHUNK] = {0};
+            for (long h = 0; h < N_HERMITES(order - 1); h++) {
+                IN row = F->work[0][0][raised[h][q]];
+                for (long c = 0; c < padded; c++) slope[c] += density[h] * row[c];
+            }
+            for (long c = 0; c < m; c++) of_centres[3 * who[c] + q] -= slope[c];
+        }
+        for (long h = 0; h < N_HERMITES(order); h++) {
+            IN row = F->work[0][0][h];
+            double part[8] = {0};
+            for (long c = 0; c < padded; c += 8)
+                for (int lane = 0; lane < 8; lane++) part[lane] += row[c + lane];
+            sum[h] += ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7]));
+        }
+    }
+}
+
+/* Bring numbers into the order of the distances of their centres from a place. */
+static void sort_by_distance(long n, IN centres, IN from, OUT squares, long *order) {
+    for (long a = 0; a < n; a++) {
+        double square = 0;
+        for (int q = 0; q < 3; q++) square += (centres[3 * a + q] - from[q]) * (centres[3 * a + q] - from[q]);
+        long at = a;
+        for (; at && squares[at - 1] > square; at--) squares[at] = squares[at - 1], order[at] = order[at - 1];
+        squares[at] = square, order[at] = a;
     }
 }
 
@@ -320,7 +369,7 @@ static void field_at(const Field *F, IN P, double p, double decay, long order, O
 enum { PLACE, DEGREE, PRIMITIVES, CONTRACTIONS, EXPONENT, COEFFICIENT, FUNCTION, N_ENTRIES };
 
 /* block[contraction i][contraction j][Cartesian i][Cartesian j] += matrix elements of one pair of primitives. */
-static void add_pair(const long *I, const long *J, IN ci, IN cj, double e[3][MAX_L + 1][MAX_L + 1][MAX_ORDER + 1],
+static void add_pair(const long *I, const long *J, IN ci, IN cj, Expansion *e,
                      IN sum, OUT block) {
     const long li = I[DEGREE], lj = J[DEGREE], ni = N_CARTESIANS(li), nj = N_CARTESIANS(lj);
     long row = 0;
@@ -373,43 +422,116 @@ static void write_block(const long *I, const long *J, IN to_spherical, const lon
         }
 }
 
+/* Write weights of a block of spherical functions as those of Cartesian ones, the other way than write_block. */
+static void read_block(const long *I, const long *J, IN to_spherical, const long *spherical_at, IN weights,
+                       double factor, long n_ao, OUT block) {
+    const long ni = N_CARTESIANS(I[DEGREE]), nj = N_CARTESIANS(J[DEGREE]);
+    const long mi = 2 * I[DEGREE] + 1, mj = 2 * J[DEGREE] + 1;
+    IN ti = to_spherical + spherical_at[I[DEGREE]];
+    IN tj = to_spherical + spherical_at[J[DEGREE]];
+    for (long qi = 0; qi < I[CONTRACTIONS]; qi++)
+        for (long qj = 0; qj < J[CONTRACTIONS]; qj++) {
+            double *cartesian = block + (qi * J[CONTRACTIONS] + qj) * ni * nj;
+            memset(cartesian, 0, ni * nj * sizeof(double));
+            for (long a = 0; a < mi; a++) {
+                IN row = weights + (I[FUNCTION] + qi * mi + a) * n_ao + J[FUNCTION] + qj * mj;
+                double half[N_CARTESIANS(MAX_L)] = {0};
+                for (long j = 0; j < nj; j++)
+                    for (long b = 0; b < mj; b++) half[j] += factor * tj[j * mj + b] * row[b];
+                for (long i = 0; i < ni; i++)
+                    for (long j = 0; j < nj; j++) cartesian[i * nj + j] += ti[i * mi + a] * half[j];
+            }
+        }
+}
+
+/* Weighted products of a pair of primitives as Hermite Gaussians: density[3], and density[x, y, z] of what they
+ * change by as the first function moves, of one order more; all zero before. a: exponent of the first one. */
+static void add_density(const long *I, const long *J, IN ci, IN cj, double a, Expansion *e, IN block,
+                        double density[4][N_HERMITES(MAX_ORDER)]) {
+    const long li = I[DEGREE], lj = J[DEGREE], ni = N_CARTESIANS(li), nj = N_CARTESIANS(lj);
+    long row = 0;
+    for (long ix = li; ix >= 0; ix--)
+        for (long iy = li - ix; iy >= 0; iy--, row++) {
+            long column = 0;
+            for (long jx = lj; jx >= 0; jx--)
+                for (long jy = lj - jx; jy >= 0; jy--, column++) {
+                    const long i[3] = {ix, iy, li - ix - iy}, j[3] = {jx, jy, lj - jx - jy};
+                    double weight = 0, moved[3][MAX_ORDER + 1];
+                    for (long qi = 0; qi < I[CONTRACTIONS]; qi++)
+                        for (long qj = 0; qj < J[CONTRACTIONS]; qj++)
+                            weight += ci[qi * I[PRIMITIVES]] * cj[qj * J[PRIMITIVES]] *
+                                      block[((qi * J[CONTRACTIONS] + qj) * ni + row) * nj + column];
+                    for (int q = 0; q < 3; q++)
+                        for (long t = 0; t <= i[q] + j[q] + 1; t++)
+                            moved[q][t] = 2 * a * e[q][i[q] + 1][j[q]][t] -
+                                          (i[q] && t < i[q] + j[q] ? i[q] * e[q][i[q] - 1][j[q]][t] : 0);
+                    for (int d = 0; d < 4; d++) {
+                        IN x = d == 0 ? moved[0] : e[0][i[0]][j[0]];
+                        IN y = d == 1 ? moved[1] : e[1][i[1]][j[1]];
+                        IN z = d == 2 ? moved[2] : e[2][i[2]][j[2]];
+                        for (long t = 0; t <= i[0] + j[0] + (d == 0); t++)
+                            for (long u = 0; u <= i[1] + j[1] + (d == 1); u++)
+                                for (long v = 0; v <= i[2] + j[2] + (d == 2); v++)
+                                    density[d][place[t][u][v]] += weight * x[t] * y[u] * z[v];
+                    }
+                }
+        }
+}
+
 /* Matrix elements of potentials around atoms between spherical functions, out [n_ao][n_ao], zero before.
  *
  * coefficients: of normalised contractions, contraction after contraction of a shell. to_spherical: for each
  * degree [Cartesian][spherical], from spherical_at. alpha: rising. s [atom][n_levels], p [atom][p_first ..
- * p_last][3]. Returns 0, or 1 if there is no memory. */
+ * p_last][3].
+ *
+ * With weights [n_ao][n_ao], symmetric, instead: derivatives of the sum of the weighted matrix elements with
+ * respect to the places of the functions of each shell, of_shells [n_shells][3], and to the centres, of_centres
+ * [n_atoms][3]; zero before. Returns 0, or 1 if there is no memory. */
 long potential(long n_shells, const long *shells, IN places, IN exponents, IN coefficients, IN to_spherical,
                const long *spherical_at, long n_atoms, IN centres, long n_levels, IN alpha, IN s, long p_first,
-               long p_last, IN p, long n_ao, OUT out) {
-    Row *rows = aligned_alloc(64, (2 * N_HERMITES(MAX_ORDER) + 3 + 4 * (MAX_ORDER + 1)) * sizeof(Row));
-    double (*e)[MAX_L + 1][MAX_L + 1][MAX_ORDER + 1] = malloc(3 * sizeof *e);
-    long largest = 0;
+               long p_last, IN p, long n_ao, OUT out, IN weights, OUT of_shells, OUT of_centres) {
+    const long n_work = N_HERMITES(MAX_ORDER), n_radial = MAX_ORDER + 1, n_p = p_last - p_first;
+    Row *rows = aligned_alloc(64, (8 * n_work + 4 * n_radial + 3) * sizeof(Row));
+    Expansion *e = malloc(3 * sizeof *e);
+    long largest = 0, *order = malloc(n_atoms * sizeof *order);
     for (long i = 0; i < n_shells; i++) {
         const long n = shells[i * N_ENTRIES + CONTRACTIONS] * N_CARTESIANS(shells[i * N_ENTRIES + DEGREE]);
         largest = n > largest ? n : largest;
     }
-    double *block = malloc(largest * largest * sizeof(double));
-    if (!rows || !e || !block) {
-        free(rows), free(e), free(block);
+    double *block = malloc(largest * largest * sizeof(double)), *squares = malloc(n_atoms * sizeof *squares);
+    if (!rows || !e || !block || !order || !squares) {
+        free(rows), free(e), free(block), free(order), free(squares);
         return 1;
     }
-    double strongest[MAX_LEVELS] = {0};
-    const long n_p = p_last - p_first;
-    for (long a = 0; a < n_atoms; a++)
-        for (long k = 0; k < n_levels; k++) {
-            double size = fabs(s[a * n_levels + k]);
-            for (int q = 0; q < 3 && k >= p_first && k < p_last; q++) size += fabs(p[3 * (a * n_p + k - p_first) + q]);
-            strongest[k] = size > strongest[k] ? size : strongest[k];
+    Field F = {.n_atoms = n_atoms, .n_levels = n_levels, .p_first = p_first, .p_last = p_last, .centres = centres,
+               .alpha = alpha, .s = s, .p = p, .order = order, .squares = squares, .r = rows + 8 * n_work + 4 * n_radial};
+    for (int f = 0; f < 4; f++) {
+        F.g[f] = rows + 8 * n_work + f * n_radial;
+        for (int side = 0; side < 2; side++) F.work[f][side] = rows + (2 * f + side) * n_work;
+    }
+    for (long k = 0; k < n_levels; k++) {
+        double strongest = 0;
+        for (long a = 0; a < n_atoms; a++) {
+            double size = fabs(s[a * n_levels + k]), dipole = 0;
+            for (int q = 0; q < 3 && k >= p_first && k < p_last; q++)
+                dipole += fabs(p[3 * (a * n_p + k - p_first) + q]);
+            size += dipole;
+            F.dipoles[k] |= dipole > 0;
+            strongest = size > strongest ? size : strongest;
         }
-    Field F = {n_atoms, n_levels, p_first, p_last, centres, alpha, s, p,
-               strongest, rows, rows + 2 * N_HERMITES(MAX_ORDER), {0}};
-    for (int f = 0; f < 4; f++) F.g[f] = F.r + 3 + f * (MAX_ORDER + 1);
-    for (long i = 0; i < n_shells; i++)
+        F.largest[k] = log(strongest);
+        F.volume[k] = 1.5 * log(PI / alpha[k]);
+    }
+    long place_of_order = -1;
+    for (long i = 0; i < n_shells; i++) {
+        const long *I = shells + i * N_ENTRIES;
+        IN A = places + I[PLACE];
+        if (I[PLACE] != place_of_order) sort_by_distance(n_atoms, centres, A, squares, order);
+        place_of_order = I[PLACE];
         for (long j = 0; j <= i; j++) {
-            const long *I = shells + i * N_ENTRIES, *J = shells + j * N_ENTRIES;
-            IN A = places + I[PLACE];
+            const long *J = shells + j * N_ENTRIES;
             IN B = places + J[PLACE];
-            const long order = I[DEGREE] + J[DEGREE];
+            const long degree = I[DEGREE] + J[DEGREE];
             const long size = I[CONTRACTIONS] * N_CARTESIANS(I[DEGREE]) * J[CONTRACTIONS] * N_CARTESIANS(J[DEGREE]);
             double distance = 0;
             for (int q = 0; q < 3; q++) distance += (A[q] - B[q]) * (A[q] - B[q]);
@@ -419,20 +541,42 @@ long potential(long n_shells, const long *shells, IN places, IN exponents, IN co
                     const double a = exponents[I[EXPONENT] + k], b = exponents[J[EXPONENT] + l], sum_ab = a + b;
                     const double decay = a * b / sum_ab * distance;
                     if (decay > CUTOFF) continue;
-                    if (empty) memset(block, 0, size * sizeof(double));
+                    if (empty && weights)
+                        read_block(I, J, to_spherical, spherical_at, weights, i == j ? 1 : 2, n_ao, block);
+                    else if (empty)
+                        memset(block, 0, size * sizeof(double));
                     empty = 0;
-                    double P[3], sum[N_HERMITES(2 * MAX_L)];
+                    double P[3], sum[N_HERMITES(MAX_ORDER)];
+                    const double shift = b / sum_ab * sqrt(distance);
+                    IN ci = coefficients + I[COEFFICIENT] + k;
+                    IN cj = coefficients + J[COEFFICIENT] + l;
                     for (int q = 0; q < 3; q++) {
                         P[q] = (a * A[q] + b * B[q]) / sum_ab;
                         e[q][0][0][0] = q ? 1 : exp(-decay);
-                        expand(I[DEGREE], J[DEGREE], sum_ab, P[q] - A[q], P[q] - B[q], e[q]);
+                        expand(I[DEGREE] + (weights != NULL), J[DEGREE], sum_ab, P[q] - A[q], P[q] - B[q], e[q]);
                     }
-                    field_at(&F, P, sum_ab, decay, order, sum);
-                    add_pair(I, J, coefficients + I[COEFFICIENT] + k, coefficients + J[COEFFICIENT] + l, e, sum,
-                             block);
+                    if (weights) {
+                        double density[4][N_HERMITES(MAX_ORDER)];
+                        for (int d = 0; d < 4; d++)
+                            memset(density[d], 0, N_HERMITES(degree + 1) * sizeof(double));
+                        add_density(I, J, ci, cj, a, e, block, density);
+                        field_at(&F, P, sum_ab, decay, shift, degree + 1, sum, density[3], of_centres);
+                        for (int q = 0; q < 3; q++) {
+                            double first = 0, both = 0;
+                            for (long h = 0; h < N_HERMITES(degree + 1); h++) first += density[q][h] * sum[h];
+                            for (long h = 0; h < N_HERMITES(degree); h++)
+                                both += density[3][h] * sum[raised[h][q]];
+                            of_shells[3 * i + q] += first;
+                            of_shells[3 * j + q] += both - first;
+                        }
+                    } else {
+                        field_at(&F, P, sum_ab, decay, shift, degree, sum, NULL, NULL);
+                        add_pair(I, J, ci, cj, e, sum, block);
+                    }
                 }
-            if (!empty) write_block(I, J, to_spherical, spherical_at, block, n_ao, out);
+            if (!empty && !weights) write_block(I, J, to_spherical, spherical_at, block, n_ao, out);
         }
-    free(rows), free(e), free(block);
+    }
+    free(rows), free(e), free(block), free(order), free(squares);
     return 0;
 }

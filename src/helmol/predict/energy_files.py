@@ -13,13 +13,14 @@ import numpy as np
 from helmol import structures
 from helmol.errors import DomainError, InputError
 from helmol.files import write_text
-from helmol.inputs import Item, molecules_at, shard_of
+from helmol.inputs import Item, molecules_at
 from helmol.locks import Claim
 from helmol.places import PathLike, Places
 from helmol.predict.ensemble import EnsembleEnergy, ensemble_energies
 from helmol.predict.tables import remove_tables
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
+from helmol.shards import shard_of
 from helmol.skipped import Skips
 from helmol.system import Molecule
 from helmol.units import EV_PER_ANGSTROM_PER_AU, EV_PER_HARTREE

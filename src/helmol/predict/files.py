@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.files import entries, file_stem, replacing
-from helmol.inputs import Item, molecules_at, shard_of
+from helmol.inputs import Item, molecules_at
 from helmol.letters import letters
 from helmol.locks import Claim
 from helmol.places import PathLike, Places
@@ -27,6 +27,7 @@ from helmol.predict.tables import Tables, check_parquet, remove_tables
 from helmol.predict.trained import TrainedModel
 from helmol.progress import Progress
 from helmol.repeats import in_one_call
+from helmol.shards import shard_of
 from helmol.skipped import FAULTS, Skips
 from helmol.store import Store
 from helmol.system import Molecule

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from pyscf import lib, scf
 
-from helmol import dft, properties, structures
+from helmol import dft, properties
 from helmol.dft.mixin import Mixin, Scf
 from helmol.errors import DomainError, HelmolError, InputError
 from helmol.predict import TrainedModel
@@ -20,16 +21,23 @@ from helmol.pyscf.geometries import MODEL, Geometries
 
 log = logging.getLogger("helmol.pyscf")
 
-TRUSTED_SHARE = 0.001
-"""A start is taken without comparing it if its first SCF step moves less than this share of the
-electrons and atoms are bonded. The first step from PySCF's minao guess moves 0.012 of them (NaCl), 0.06
-(H₂O), 0.09 (acetate) at PBE/def2-SVP, for atoms alone 0.000001 (He) to 0.03 (Na⁺); noise of 1 mEh on every
-element of the true Fock matrix 0.000004 (H₂O) and 0.00002 (ethanol)."""
+BETTER = (0.1, 0.002, 0.0001)
+"""A start is used if its first SCF step moves less than this share of the electrons that PySCF's guess has to
+move to get where that step leads; by the number of Fock builds that the model's references take. In some 400
+SCFs (``benchmarks/harm``) never more builds were needed than from PySCF's guess below 0.1, one or more were
+saved below 0.002, two below 0.0001 but for ethene, of one."""
 
-BETTER_SHARE = 0.5
-"""A start that is compared is taken if its first step moves less than this share of what that from PySCF's
-guess moves. From noisy Fock matrices at 0.8 to 0.9 of it the SCF takes as many cycles (acetate: 12) or one
-more (H₂O: 8 instead of 7), below 0.4 up to four fewer."""
+SYMMETRIC = 1e-6
+"""Electrons that the density of a start may have to move to be as symmetric as the molecule. PySCF's guess
+is, and an SCF that stays so has few directions to go: N₂ in STO-3G takes six builds, from a Fock matrix with
+noise of 2 mEh eight. Equivariant models have at most 1e-9, noise of 0.3 mEh 3e-6."""
+
+OPEN_GAP = 0.1
+"""Gap in Eh below which a closed shell is no start for UKS: a solution with broken spin symmetry may be near,
+and PySCF's guess has it broken. Stretched F₂, B3LYP: 0.05 and one build more than from PySCF's guess."""
+
+SAME_SPINS = 1e-6
+"""Densities of both spins that differ by no element more than this are the same."""
 
 GUESSES = ("minao", "atom", "huckel", "mod_huckel", "hcore", "1e", "vsap", "sap")
 """Names of PySCF's own guesses; those that begin with ``chk`` read ``mf.chkfile``."""
@@ -49,9 +57,10 @@ class StartInfo:
         seconds: wall time for the start: inference, integrals, guard.
         residual: ``‖FDS−SDF‖`` at the model's density, Eh.
         moved: electrons that the first SCF step moves from the model's density.
-        moved_fallback: the same for PySCF's guess, where it was needed to decide.
+        moved_fallback: electrons that PySCF's guess has to move to get where that step leads, which is nearly
+            what its own first step moves, and takes no build.
         hidden_fock_builds: Fock builds that are no part of the SCF itself: inside the model (a
-            delta target's reference), or by the guard for the start that was not taken.
+            delta target's reference), or by the guard for a start that was not taken.
         beyond: what acts on the electrons that the model does not know (a solvent, point charges, a field,
             another functional), and another basis; a start is used all the same, under the guard.
         start: what the SCF started from: ``model``, in a scanner ``last density`` or ``extrapolated
@@ -83,11 +92,16 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
     its converged energy, stays PySCF's. In another basis than the model's the occupied orbitals are
     projected; another functional starts from the density as it is; RKS, UKS, ROKS and their HF, density
     fitting and ``newton()`` take it in the form they have. Guards, in order: the model's domain (element,
-    charge, spin); finite numbers; ``Tr DS = n``, in each spin; and how many
-    electrons the first SCF step moves (:func:`helmol.properties.electrons_moved`), whose Fock build
-    is the one SCF needs first anyway and is handed on. A start that is not far better than PySCF's own guess
-    can be is compared with it (one build more) and taken only if its step moves less than half as much. The
+    charge, spin); finite numbers; ``Tr DS = n``, in each spin; the symmetry of the molecule, if it has any;
+    broken symmetry of the spins, if that is wanted; and how many electrons the first SCF step moves
+    (:func:`helmol.properties.electrons_moved`), whose Fock build is the one SCF needs first anyway and is
+    handed on. The start is used if that is little beside what lies between PySCF's own guess and where the
+    step leads (:data:`BETTER`), which takes no build to know. The
     residual ``‖FDS−SDF‖`` is no such measure: a density that fills the wrong orbitals can have a small one.
+
+    The Fock matrix at the model's density is the first point of the SCF's DIIS, which PySCF begins one cycle
+    later because its own guesses are no Slater determinants. An SCF whose start is refused is
+    PySCF's own, after one Fock build that is lost.
 
     A scanner (geometry optimisation, MD) has two starts more: the last density, and that of the last two
     geometries extrapolated. Each is looked at when it is there first, and from time to time; else the SCF
@@ -133,7 +147,7 @@ def attach(mf: Any, model: TrainedModel | str | Path, *, fallback: bool = True) 
         model = TrainedModel.load(model)
     if not isinstance(mf, _LearntStart):
         lib.set_class(mf, (_LearntStart, mf.__class__), f"Helmol{mf.__class__.__name__}")
-    mf._helmol_model, mf._helmol_fallback, mf._helmol_ready = model, fallback, None
+    mf._helmol_model, mf._helmol_fallback, mf._helmol_ready, mf._helmol_point = model, fallback, None, None
     mf._helmol_start = mf._helmol_said = mf.helmol_info = None
     return mf
 
@@ -148,12 +162,26 @@ class _LearntStart(Mixin):
     helmol_info: StartInfo | None
     _helmol_start: StartInfo | None
     _helmol_ready: Any
+    _helmol_point: tuple[Any, Any] | None
     _keys = {"helmol_info"}  # noqa: RUF012 - PySCF's protocol
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Forget what was asked before: PySCF calls this at the beginning of every kernel."""
-        self._helmol_start = None
+        self._helmol_start = self._helmol_point = None
         return super().build(*args, **kwargs)
+
+    def pre_kernel(self, envs: Mapping[str, Any]) -> None:
+        """Give DIIS the point that the guard has built: PySCF calls this before the first cycle."""
+        super().pre_kernel(envs)
+        point, self._helmol_point = self._helmol_point, None
+        own = self.diis_start_cycle > 1 or "get_fock" in vars(self)
+        if point is None or envs["mf_diis"] is None or own:
+            return
+        density, potential = point
+        # The way in which the cycles give theirs, whatever the kind of DIIS.
+        self.get_fock(
+            envs["h1e"], envs["s1e"], potential, density, cycle=0, diis=envs["mf_diis"], diis_start_cycle=0
+        )
 
     def _finalize(self) -> Any:
         """Say what happened in this kernel: PySCF calls this at its end."""
@@ -190,7 +218,7 @@ class _LearntStart(Mixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return PySCF's own choice of attributes, without a potential at hand."""
-        return {**super().__getstate__(), "_helmol_ready": None}
+        return {**super().__getstate__(), "_helmol_ready": None, "_helmol_point": None}
 
     def _adopt(self, other: Any) -> None:
         """Take over what the start of another SCF of the same molecule has to say."""
@@ -240,33 +268,36 @@ def _guarded(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
 
 def _from_nothing(mf: Any, mol: Any, pyscf_guess: Any) -> tuple[StartInfo, Any]:
     """Choose between the model's start and PySCF's guess."""
-    model, hidden = mf._helmol_model, 0
+    model, hidden, guess = mf._helmol_model, 0, pyscf_guess()
     try:
         density, beyond = _learnt_density(mf, mol, model)
         hidden = reference_builds(model)
+        if _may_break(mf, density) and mf.init_guess_breaksym == "mix":
+            raise DomainError(
+                "mf.init_guess_breaksym asks for broken spin symmetry: the model's start has none"
+            )
+        _check_symmetry(mf, mol, density, guess)
         first = _step(mf, mol, density)
     except UNUSABLE as error:
         if not mf._helmol_fallback:
             raise
-        return _fall_back(StartInfo(False, str(error), hidden_fock_builds=hidden), mf), pyscf_guess()
+        return _fall_back(StartInfo(False, str(error), hidden_fock_builds=hidden), mf), guess
+    off = properties.electrons_moved(_both_spins(guess), _both_spins(first.after), mf.get_ovlp(mol))
     info = StartInfo(
-        True, residual=first.residual, moved=first.moved, hidden_fock_builds=hidden, start=MODEL,
-        compared={MODEL: first.moved}, beyond=beyond,
+        True, residual=first.residual, moved=first.moved, moved_fallback=off, hidden_fock_builds=hidden,
+        start=MODEL, compared={MODEL: first.moved}, beyond=beyond,
     )  # fmt: skip
-    if first.moved <= TRUSTED_SHARE * mol.nelectron and _has_bonds(mol):
+    if not first.moved < BETTER[hidden] * off:
+        reason = (
+            f"its first step moves {first.moved:.3g} electrons, from PySCF's guess to there it is {off:.3g}"
+        )
+    elif first.gap < OPEN_GAP and _may_break(mf, density):
+        reason = f"it is a closed shell with a gap of {first.gap:.3g} Eh, and spins may break their symmetry"
+    else:
         return _use(mf, density, first, _said(mf, info)), density
-    other = pyscf_guess()
-    second = _step(mf, mol, other)
-    guess = type(mf).init_guess
-    compared = {**info.compared, guess: second.moved}
-    info = replace(info, moved_fallback=second.moved, hidden_fock_builds=hidden + 1, compared=compared)
-    if first.moved < BETTER_SHARE * second.moved:
-        return _use(mf, density, first, _said(mf, info)), density
-    reason = f"its first step moves {first.moved:.3g} electrons, that of PySCF's guess {second.moved:.3g}"
     if not mf._helmol_fallback:
         raise DomainError(f"the model's start is refused: {reason}")
-    info = replace(info, used=False, reason=reason)
-    return _use(mf, other, second, _fall_back(info, mf)), other
+    return _fall_back(replace(info, used=False, reason=reason, hidden_fock_builds=hidden + 1), mf), guess
 
 
 def _along(mf: Any, mol: Any, path: Geometries, others: dict[str, Any]) -> tuple[StartInfo, Any] | None:
@@ -316,8 +347,8 @@ def _along(mf: Any, mol: Any, path: Geometries, others: dict[str, Any]) -> tuple
 
 
 def _use(mf: Any, density: Any, step: _Step, info: StartInfo) -> StartInfo:
-    """Keep the potential of the density that is taken for the SCF, which asks for it next."""
-    mf._helmol_ready = (density, step.potential)
+    """Keep the potential of the density that is taken: the SCF asks for it next, DIIS begins with it."""
+    mf._helmol_ready = mf._helmol_point = (density, step.potential)
     return info
 
 
@@ -330,13 +361,26 @@ def _said(mf: Any, info: StartInfo) -> StartInfo:
     return info
 
 
-def _has_bonds(mol: Any) -> bool:
-    """Return whether atoms are bonded: where none are, PySCF's superposition of atoms is nearly exact."""
-    try:
-        return bool(structures.bonds(dft.molecule_from_mole(mol)).any())
-    except InputError:
-        # Without ASE's radii nothing is known, and the start is compared.
-        return False
+def _check_symmetry(mf: Any, mol: Any, density: Any, guess: Any) -> None:
+    """Refuse a density that is less symmetric than PySCF's guess.
+
+    Raises:
+        DomainError: it is.
+    """
+    apart, usual = (dft.asymmetry(np.asarray(each), mol, mf.get_ovlp(mol)) for each in (density, guess))
+    if apart > usual + SYMMETRIC:
+        raise DomainError(f"{apart:.2g} electrons break the symmetry of the molecule")
+
+
+def _may_break(mf: Any, density: Any) -> bool:
+    """Return whether a density is that of a closed shell in a mean field that can break it."""
+    closed = float(np.ptp(_both_spins(density), axis=0).max()) < SAME_SPINS
+    return closed and isinstance(mf, scf.uhf.UHF)
+
+
+def _both_spins(density: Any) -> Any:
+    plain = np.asarray(density)
+    return plain if plain.ndim == 3 else np.stack([plain, plain]) / 2
 
 
 def reference_builds(model: TrainedModel) -> int:
@@ -361,6 +405,8 @@ def _learnt_density(mf: Any, mol: Any, model: TrainedModel) -> tuple[Any, tuple[
         DomainError: anything outside what the model has learnt, or numbers that make no sense.
     """
     level = model.domain.level
+    if (builds := reference_builds(model)) >= len(BETTER):
+        raise DomainError(f"its references take {builds} Fock builds, more than a start saves")
     if not isinstance(mf, (scf.hf.RHF, scf.uhf.UHF)) or hasattr(mol, "lattice_vectors"):
         kind = type(mf).__name__.replace(_LearntStart.__name_mixin__, "")
         raise DomainError(f"{kind} is not supported: only molecular RKS, UKS, ROKS and their HF")
@@ -398,6 +444,8 @@ class _Step:
     potential: Any
     residual: float
     moved: float
+    after: Any
+    gap: float
 
 
 def _step(mf: Any, mol: Any, density: Any) -> _Step:
@@ -410,9 +458,11 @@ def _step(mf: Any, mol: Any, density: Any) -> _Step:
     overlap, plain = mf.get_ovlp(mol), np.asarray(density)
     fock = mf.get_fock(mf.get_hcore(mol), overlap, potential, density)
     mo_energy, mo_coeff = mf.eig(fock, overlap)
-    after = np.asarray(mf.make_rdm1(mo_coeff, mf.get_occ(mo_energy, mo_coeff)))
+    mo_occ = mf.get_occ(mo_energy, mo_coeff)
+    after = np.asarray(mf.make_rdm1(mo_coeff, mo_occ))
     residual = properties.residual(dft.spin_focks(fock), plain, overlap)
     moved = properties.electrons_moved(plain, after, overlap)
     if not np.isfinite([residual, moved]).all():
         raise DomainError("the Fock matrix at the density of the start is not finite")
-    return _Step(potential, residual, moved)
+    gap = properties.gap(np.asarray(mo_energy), np.asarray(mo_occ))
+    return _Step(potential, residual, moved, after, gap)

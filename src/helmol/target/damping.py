@@ -14,7 +14,8 @@ s₀ is chosen on validation molecules, see :mod:`helmol.train.floor`; a more ex
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
+from scipy.linalg.blas import dsyrk
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from helmol.arrays import Array
 
@@ -29,10 +30,12 @@ def damped(delta: Array, overlap: Array, floor: float) -> Array:
     """
     if not floor:
         return delta
-    # D = 1 − s₀² (S² + s₀²)⁻¹
-    squares = overlap @ overlap
+    # D = 1 − s₀² (S² + s₀²)⁻¹; the matrix in brackets has a Cholesky factor.
+    squares = dsyrk(1.0, overlap.T, lower=1)
     squares[np.diag_indices_from(squares)] += floor**2
-    rest = floor**2 * scipy.linalg.inv(squares, overwrite_a=True, check_finite=False)
-    keep = np.eye(len(rest)) - 0.5 * (rest + rest.T)
+    factor, lacking = dpotrf(squares, lower=1, overwrite_a=1)
+    inverse, _ = dpotri(factor, lower=1, overwrite_c=1)
+    lower = np.tril(inverse) if not lacking else np.full_like(inverse, np.nan)  # S is not finite
+    keep = np.eye(len(lower)) - floor**2 * (lower + np.tril(lower, -1).T)
     result = keep @ delta @ keep
     return np.asarray(0.5 * (result + np.swapaxes(result, -1, -2)))

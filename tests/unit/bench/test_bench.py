@@ -4,6 +4,7 @@ No timing is tested. The limits stand a few percent above what was counted when 
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helmol.bench import CASES, estimate, largest, run
 from helmol.bench.cases import domain, molecules
+from helmol.bench.estimate import reference_seconds
 from helmol.bench.measure import count_operations, count_saved_bytes
 from helmol.bench.run import convolution_flops
 from helmol.cli.main import main
+from helmol.dft import LevelConfig, basis_set, level_of_theory
 from helmol.errors import InputError
 from helmol.graph import Pairs, collate
 from helmol.model import ModelConfig, build, predict_fock
@@ -113,6 +116,18 @@ def test_estimate_grows_with_the_molecule():
 def test_estimate_of_a_network_that_reads_matrices():
     network = build(ModelConfig(channels=4, n_layers=1, inputs=("overlap",)), domain(CASES["40-atoms"]))
     assert estimate(network, largest(None, 6))["predict_seconds"] > 0
+
+
+def test_references_without_a_fock_build_are_part_of_an_estimate():
+    own = domain(CASES["water"])
+    molecule = largest(None, 3)
+    level = level_of_theory(LevelConfig(basis="sto-3g"), method="rks")
+    shells = basis_set(LevelConfig(basis="sto-3g"), [1, 6, 8])
+    for target, known in (("fock", 0.0), ("fock-minus-minao", None)):
+        network = build(ModelConfig(channels=4, n_layers=1), replace(own, target=target))
+        assert reference_seconds(network, molecule) == known
+    lite = replace(own, target="fock-minus-minao-lite", level=level, basis=shells)
+    assert reference_seconds(build(ModelConfig(channels=4, n_layers=1), lite), molecule) > 0
 
 
 def test_verbs(tmp_path, capsys):

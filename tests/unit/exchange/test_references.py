@@ -13,7 +13,7 @@ from helmol.config import parse
 from helmol.dft import LevelConfig
 from helmol.errors import InputError, StoreError
 from helmol.exchange import add_references, references
-from helmol.store import Store
+from helmol.store import Store, merge
 from helmol.system import Molecule, outdated_references
 from helmol.train import TrainConfig
 from helmol.train.data import Split, prepare_data
@@ -46,6 +46,25 @@ def test_added_references_are_those_of_generation(tmp_path: Path) -> None:
             assert left.matrices.references.keys() == right.matrices.references.keys()
             for name, matrix in right.matrices.references.items():
                 np.testing.assert_allclose(left.matrices.references[name], matrix, atol=1e-10)
+
+
+def test_parts_of_an_array_make_the_whole(tmp_path: Path) -> None:
+    bare = _store(tmp_path / "bare.h5", references=())
+    add_references(bare, ["minao-lite"], out=tmp_path / "whole.h5")
+    parts = [tmp_path / f"{k}.h5" for k in (1, 2)]
+    for k, part in enumerate(parts, 1):
+        add_references(bare, ["minao-lite"], out=part, shard=(k, 2))
+    with Store.open(parts[0]) as first, Store.open(parts[1]) as second:
+        assert (first.ids, second.ids) == (["w0", "w2"], ["w1"])
+    merge(parts, tmp_path / "joined.h5")
+    with Store.open(tmp_path / "joined.h5") as joined, Store.open(tmp_path / "whole.h5") as whole:
+        assert joined.content_hash == whole.content_hash
+        assert {name: set(ids) for name, ids in joined.splits.items()} == {
+            name: set(ids) for name, ids in whole.splits.items()
+        }
+    for wrong, why in (((0, 2), "i from 1 to n"), ((3, 2), "i from 1 to n"), ((4, 4), "is empty")):
+        with pytest.raises(InputError, match=why):
+            add_references(bare, ["minao-lite"], out=tmp_path / "x.h5", shard=wrong)
 
 
 def test_a_stop_loses_only_what_was_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,11 +75,11 @@ def test_in_another_basis_the_occupied_orbitals_are_projected(known: Truth, basi
     plain, mf = of(make, molecule), attach(of(make, molecule), known.model)
     plain.kernel()
     mf.kernel()
-    assert mf.helmol_info.used, mf.helmol_info.reason
+    # Superposed atoms of a minimal basis are hard to beat.
+    assert mf.helmol_info.used or basis == "sto-3g", mf.helmol_info.reason
     assert "the basis of the SCF" in mf.helmol_info.beyond[0]
     assert mf.e_tot == pytest.approx(plain.e_tot, abs=1e-7)
-    # Superposed atoms of a minimal basis are hard to beat.
-    assert mf.cycles < plain.cycles + (2 if basis == "sto-3g" else 0)
+    assert mf.cycles < plain.cycles + (basis == "sto-3g")
 
 
 def test_projection_there_and_back_is_the_same(water: Truth) -> None:

@@ -15,6 +15,7 @@ from pyscf import qmmm
 from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import gto as pbc_gto
 
+from helmol import dft
 from helmol.errors import DomainError, InputError
 from helmol.model import ModelConfig, build
 from helmol.predict import TrainedModel
@@ -199,12 +200,85 @@ def test_a_start_hardly_better_than_pyscfs_own_is_not_used(monkeypatch: pytest.M
     assert "its first step moves" in info.reason
 
 
-def test_without_bonds_every_start_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_superposed_atoms_are_nearly_exact_a_small_error_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     argon = Truth(Molecule.from_angstrom([18, 18], [[0, 0, 0], [0, 0, 3.76]]))
-    answer(monkeypatch, argon, argon.noisy(0.003))
+    answer(monkeypatch, argon, argon.noisy(0.01))
+    # Nor is the noise symmetric.
+    monkeypatch.setattr("helmol.pyscf.start.SYMMETRIC", 1.0)
     mf = attach(argon.scf(), argon.model)
     mf.kernel()
-    # Superposed atoms are nearly exact here, so that even a small error is worse.
-    assert mf.helmol_info.moved < 0.001 * argon.mole.nelectron
-    assert mf.helmol_info.moved_fallback is not None
-    assert mf.helmol_info.used == (mf.helmol_info.moved < 0.5 * mf.helmol_info.moved_fallback)
+    info = mf.helmol_info
+    assert info.moved < 0.001 * argon.mole.nelectron
+    assert 0.1 * info.moved_fallback < info.moved
+    assert not info.used
+    # The build at the model's density is lost, no other.
+    assert info.hidden_fock_builds == 1
+    assert mf.cycles == argon.mf.cycles
+
+
+@pytest.mark.parametrize(
+    ("share", "settings", "points"),
+    [(0.002, {}, 1), (2.0, {}, 0), (0.002, {"diis_start_cycle": 3}, 0)],
+)
+def test_the_build_of_the_guard_is_the_first_point_of_diis(
+    water: Truth, monkeypatch: pytest.MonkeyPatch, share: float, settings: dict[str, int], points: int
+) -> None:
+    answer(monkeypatch, water, water.fock + share * (water.mf.get_hcore() - water.fock))
+    mf = attach(water.scf(max_cycle=1, **settings), water.model)
+    mf.diis = mf.DIIS(mf)
+    mf.kernel()
+    assert mf.helmol_info.used == (share < 1)
+    # PySCF's own cycles give it nothing before the second one.
+    assert mf.diis.get_num_vec() == points
+    if points:
+        density = mf.get_init_guess()
+        assert mf.diis.get_vec(0).reshape(24, 24) == pytest.approx(mf.get_fock(dm=density), abs=1e-9)
+        plain, mf = water.scf(), attach(water.scf(), water.model)
+        plain.kernel(dm0=density)
+        mf.kernel()
+        assert mf.cycles <= plain.cycles
+        assert mf.e_tot == pytest.approx(plain.e_tot, abs=1e-8)
+
+
+def test_a_start_that_breaks_the_symmetry_of_the_molecule_costs_nothing(
+    water: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is flat, and noise knows nothing of that.
+    answer(monkeypatch, water, water.noisy(0.001))
+    mf = attach(water.scf(), water.model)
+    mf.kernel()
+    assert "electrons break the symmetry of the molecule" in mf.helmol_info.reason
+    assert mf.helmol_info.hidden_fock_builds == 0
+    assert mf.cycles == water.mf.cycles
+    overlap, guess = water.mf.get_ovlp(), np.asarray(water.mf.get_init_guess())
+    for density in (guess, np.asarray(water.mf.make_rdm1()), np.stack([guess, guess]) / 2):
+        assert dft.asymmetry(density, water.mole, overlap) < 1e-7
+    # The highest orbital stands on the plane, the next one lies in it.
+    coeff, sin, cos = water.mf.mo_coeff.copy(), np.sin(0.1), np.cos(0.1)
+    coeff[:, 4] = cos * coeff[:, 4] + sin * coeff[:, 5]
+    turned = 2 * coeff[:, :5] @ coeff[:, :5].T
+    mixed = dft.asymmetry(turned, water.mole, overlap)
+    assert mixed == pytest.approx(2 * (sin * cos) ** 2, rel=1e-3)
+
+
+def test_a_closed_shell_is_no_start_where_spins_may_part(
+    known: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mf = pyscf_dft.UKS(known.mole, xc="pbe")
+    mf._chkfile.close()
+    mf = attach(mf.set(max_cycle=0, chkfile=None), known.model)
+    mf.init_guess_breaksym = "mix"
+    mf.kernel()
+    assert "asks for broken spin symmetry" in mf.helmol_info.reason
+    assert mf.helmol_info.hidden_fock_builds == 0
+    mf.init_guess_breaksym, mf.mo_coeff = 1, None
+    monkeypatch.setattr("helmol.pyscf.start.OPEN_GAP", 0.2)
+    mf.kernel()
+    assert mf.helmol_info.used
+    mf.mo_coeff = None
+    monkeypatch.setattr("helmol.pyscf.start.OPEN_GAP", 0.5)
+    mf.kernel()
+    assert "a closed shell with a gap of 0." in mf.helmol_info.reason
+    assert mf.helmol_info.hidden_fock_builds == 1

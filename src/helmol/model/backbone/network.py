@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,11 +55,13 @@ class NodeBlock(nn.Module):
         self.norm_ffn = EquivariantNorm(lmax, c, edges=False)
         self.ffn = FeedForward(lmax, c, edges=False, unnatural=config.unnatural)
 
-    def forward(self, nodes: Tensor, scalars: Tensor, pairs: Pairs) -> Tensor:
-        """Update ``[N, K, C]``."""
-        if pairs.geometry.n_pairs:
-            messages = self.convolution(self.norm(nodes), scalars, pairs)
-            nodes = nodes + pairs.weighted_sum(messages, len(nodes))
+    def forward(self, nodes: Tensor, edges: Sequence[tuple[Tensor, Pairs]]) -> Tensor:
+        """Update ``[N, K, C]`` by messages along edges, given in parts: their scalars, and the pairs."""
+        normalised = self.norm(nodes)
+        for scalars, pairs in edges:
+            if pairs.geometry.n_pairs:
+                messages = self.convolution(normalised, scalars, pairs)
+                nodes = nodes + pairs.weighted_sum(messages, len(nodes))
         return nodes + self.ffn(self.norm_ffn(nodes))
 
 
@@ -109,7 +111,13 @@ class Backbone(nn.Module):
         self.edge_norm = EquivariantNorm(lmax, c, edges=True) if edges else None
 
     def nodes(
-        self, batch: Batch, *, extra: Tensor | None = None, checkpoint: bool = False, twice: bool = False
+        self,
+        batch: Batch,
+        *,
+        extra: Tensor | None = None,
+        checkpoint: bool = False,
+        twice: bool = False,
+        pairs_at_once: int | None = None,
     ) -> NodeStates:
         """Run the node blocks; energies need nothing else.
 
@@ -118,6 +126,7 @@ class Backbone(nn.Module):
             extra: what is added to the nodes at the start, ``[N, K, C]``.
             checkpoint: keep only the nodes between blocks for the gradient and compute the rest again.
             twice: allow second derivatives, as training on forces needs; slower.
+            pairs_at_once: pairs whose messages are in memory together; all by default.
         """
         dtype = self.node_norm.weight.dtype
         geometry = edge_geometry(
@@ -127,15 +136,18 @@ class Backbone(nn.Module):
         scalars = self.edge_scalars(batch.numbers, batch.pair_index, geometry.distance)
         near, near_scalars = self._messages(geometry, scalars)
         start = self.node_scalars(batch.numbers, batch.charge[batch.molecule], batch.spin[batch.molecule])
-        nodes = near.axis_to_nodes(self._radial(near_scalars, near), len(start)) / self.config.message_scale
+        parts = _in_parts(near, near_scalars, pairs_at_once)
+        messages = [some.axis_to_nodes(self._radial(of_them, some), len(start)) for of_them, some in parts]
+        nodes = sum(messages[1:], start=messages[0]) / self.config.message_scale
         scalar, rest = nodes.split([1, nodes.shape[1] - 1], dim=1)
         nodes = torch.cat([scalar + start[:, None], rest], dim=1)
         if extra is not None:
             nodes = nodes + extra
-        layers, pairs = [], Pairs.of(near, twice=twice)
+        layers, edges = [], [(of_them, Pairs.of(some, twice=twice)) for of_them, some in parts]
         for block in self.node_blocks:
-            nodes = run_block(block, nodes, near_scalars, pairs, checkpoint=checkpoint)
+            nodes = run_block(block, nodes, edges, checkpoint=checkpoint)
             layers.append(nodes)
+        pairs = edges[0][1] if len(edges) == 1 else Pairs.of(near, twice=twice)
         return NodeStates(layers, self.node_norm(nodes), scalars, geometry, pairs, near_scalars)
 
     def edges(
@@ -160,8 +172,7 @@ class Backbone(nn.Module):
         """
         geometry, scalars = states.geometry, states.scalars
         if part is not None:
-            scalars = torch.cat([half[part] for half in scalars.split(geometry.n_pairs)])
-            geometry = geometry.select(part)
+            scalars, geometry = _part(geometry, scalars, part)
         radial = self._radial(scalars, geometry)
         # In the edge frame the edge-degree embedding has m = 0 components only, which come first.
         rest = (self.lmax + 1) ** 2 - (self.lmax + 1)
@@ -202,6 +213,19 @@ class Backbone(nn.Module):
         """
         envelope = torch.cat([geometry.envelope, geometry.envelope])[:, None, None]
         return self.axis.with_even(self.degree_embedding(scalars)) * envelope
+
+
+def _part(geometry: EdgeGeometry, scalars: Tensor, part: slice) -> tuple[Tensor, EdgeGeometry]:
+    """Return the scalars of the directed edges of some pairs, and their geometry."""
+    return torch.cat([half[part] for half in scalars.split(geometry.n_pairs)]), geometry.select(part)
+
+
+def _in_parts(geometry: EdgeGeometry, scalars: Tensor, n: int | None) -> list[tuple[Tensor, EdgeGeometry]]:
+    """Return scalars and geometry of at most n pairs after the other; of all pairs if n is None or enough."""
+    n_pairs = geometry.n_pairs
+    if n is None or n >= n_pairs:
+        return [(scalars, geometry)]
+    return [_part(geometry, scalars, slice(k, min(k + n, n_pairs))) for k in range(0, n_pairs, n)]
 
 
 def run_block(block: Callable[..., Any], *inputs: Any, checkpoint: bool) -> Any:
