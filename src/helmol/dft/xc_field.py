@@ -77,7 +77,12 @@ def fitted_xc(centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Gaussi
         xc: a functional of density and gradient, in PySCF's notation.
     """
     points = Points(centres, atoms, [steep_part(atom, xc) for atom in atoms])
-    n = len(atoms) * N_FUNCTIONS
+    return points.field(fit_coefficients(points, xc))
+
+
+def fit_coefficients(points: Points, xc: str) -> Array:
+    """Return the coefficients of :func:`fitted_xc`, ``[n_atoms N_FUNCTIONS]``, Eh."""
+    n = len(points.atoms) * N_FUNCTIONS
     normal, right = np.zeros((n, n)), np.zeros(n)
     for batch in points.batches():
         potential = xc_potential(xc, *batch.density)
@@ -86,7 +91,7 @@ def fitted_xc(centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Gaussi
             square = dsyrk(1.0, functions.T, trans=1).T
             add_lower(normal, columns, square)
             right[columns] += functions @ rest
-    return points.field(_solved(normal, right))
+    return _solved(normal, right)
 
 
 def add_lower(to: Array, columns: Columns, square: Array) -> None:
@@ -164,18 +169,18 @@ def steep_part(atom: SphericalAtom, xc: str) -> Array:
 
 
 @lru_cache(maxsize=256)
-def points_of(atom: SphericalAtom) -> tuple[Array, Array]:
+def points_of(atom: SphericalAtom, n_radial: int = RADIAL, n_angular: int = ANGULAR) -> tuple[Array, Array]:
     """Return the points of an atom at the origin, ``[n, 3]``, bohr, and ``w ρ_A`` on them.
 
     Gauss–Legendre in √r up to the atom's radius, Lebedev on spheres.
     """
-    x, w = np.polynomial.legendre.leggauss(RADIAL)
+    x, w = np.polynomial.legendre.leggauss(n_radial)
     x, w = (x + 1) / 2, w / 2
     r = atom.radius * x**2
     shares = 4 * np.pi * r**2 * w * 2 * atom.radius * x * np.maximum(atom.density_at(r), 0)
     places, weights = [], []
     for radius, share in zip(r, shares, strict=True):
-        n = next((n for below, n in INNER if radius < below), ANGULAR)
+        n = next((n for below, n in INNER if radius < below), n_angular)
         sphere = np.asarray(gen_grid.MakeAngularGrid(n))
         places.append(radius * sphere[:, :3])
         weights.append(share * sphere[:, 3])
@@ -218,10 +223,21 @@ class Points:
         centres: ``[n_atoms, 3]``, bohr.
         atoms: what is there.
         steep: coefficients of each atom's potential that is not fitted.
+        n_radial: points along a radius.
+        n_angular: points on most spheres (Lebedev).
     """
 
-    def __init__(self, centres: Array, atoms: Sequence[SphericalAtom], steep: Sequence[Array]) -> None:
+    def __init__(
+        self,
+        centres: Array,
+        atoms: Sequence[SphericalAtom],
+        steep: Sequence[Array],
+        *,
+        n_radial: int = RADIAL,
+        n_angular: int = ANGULAR,
+    ) -> None:
         self.centres, self.atoms, n_atoms = np.ascontiguousarray(centres), atoms, len(atoms)
+        self.n_radial, self.n_angular = n_radial, n_angular
         lengths = [max(len(atom.density), len(one)) for atom, one in zip(atoms, steep, strict=True)]
         self.density, self.steep = np.zeros((n_atoms, max(lengths))), np.zeros((n_atoms, max(lengths)))
         for k, (atom, one) in enumerate(zip(atoms, steep, strict=True)):
@@ -270,7 +286,7 @@ class Points:
             derivatives, the potential that is not fitted, the root of the weight; the functions times this
             root, ``[n_columns, n]``.
         """
-        places, weights = points_of(self.atoms[own])
+        places, weights = points_of(self.atoms[own], self.n_radial, self.n_angular)
         points = places + self.centres[own]
         near = np.flatnonzero(self.near[own])
         near = np.append(own, near[near != own])
