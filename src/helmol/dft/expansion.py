@@ -155,8 +155,8 @@ def gaussian_charges(mole: gto.Mole) -> tuple[Array, Array, IntArray]:
     for k, (atom, number, share) in enumerate(zip(atoms, numbers[numbers > 0].tolist(), shares, strict=True)):
         ladder, density = exponents(len(atom.density)), np.array(atom.density)
         used = np.flatnonzero(density)
-        charges += [density[used] * (np.pi / ladder[used]) ** 1.5, [-mole.charge * share]]
-        alpha += [ladder[used], [charge_exponent(number)]]
+        charges += [density[used] * (np.pi / ladder[used]) ** 1.5, np.array([-mole.charge * share])]
+        alpha += [ladder[used], np.array([charge_exponent(number)])]
         owner += [k] * (len(used) + 1)
     return np.concatenate(charges), np.concatenate(alpha), np.array(owner)
 

@@ -100,7 +100,7 @@ def test_order_does_not_matter_and_far_molecules_do_not_meet(monkeypatch):
     assert energy_about_atoms(mole, PBE, **_given(other)) == pytest.approx(one, abs=1e-8)
     far = Molecule(
         np.concatenate([HCN.numbers, WATER.numbers]),
-        np.concatenate([HCN.positions, WATER.positions + [0, 90.0, 0]]),
+        np.concatenate([HCN.positions, WATER.positions + np.array([0, 90.0, 0])]),
     )
     water = energy_about_atoms(dft.build_mole(WATER, PBE), PBE, **_given(WATER))
     # In parts that do not divide the auxiliary functions evenly.
