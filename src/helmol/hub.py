@@ -20,7 +20,8 @@ from helmol.damage import one_line
 from helmol.errors import InputError
 
 PREFIX = "hf://"
-FILES = ("model.safetensors", "model.json", "card.json", "README.md")
+ENERGY_FILE = "energy.json"
+FILES = ("model.safetensors", "model.json", ENERGY_FILE, "card.json", "README.md")
 """Of a model folder; the first two make a model."""
 
 _NAME = re.compile(r"hf:/{1,2}(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]{1,200}))?")

@@ -14,6 +14,7 @@ from helmol.cli.convert import convert
 from helmol.cli.demo import demo
 from helmol.cli.doctor import doctor
 from helmol.cli.embed import embed
+from helmol.cli.energies import energies
 from helmol.cli.estimate import estimate
 from helmol.cli.evaluate import evaluate
 from helmol.cli.export import export
@@ -47,6 +48,7 @@ VERBS = (
     inspect,
     train,
     sweep,
+    energies,
     evaluate,
     predict,
     guess,

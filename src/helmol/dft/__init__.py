@@ -21,6 +21,7 @@ from helmol.dft.chkfile import read_chkfile, write_chkfile, write_mole_chkfile
 from helmol.dft.cubes import write_density_cube, write_orbital_cube, write_potential_cube
 from helmol.dft.dispersion import dispersion
 from helmol.dft.energy import FockEnergy, energy_of_fock, forces_from
+from helmol.dft.expansion import check_expandable, energy_about_atoms
 from helmol.dft.field import (
     FOCK_BUILDS,
     auxiliary_name,
@@ -64,12 +65,14 @@ __all__ = [
     "beyond_the_molecule",
     "build_mole",
     "carried",
+    "check_expandable",
     "check_labels",
     "choose_engine",
     "density_of",
     "dipole_integrals",
     "dispersion",
     "elements_without",
+    "energy_about_atoms",
     "energy_error",
     "energy_of_fock",
     "extrapolated",

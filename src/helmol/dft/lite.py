@@ -65,19 +65,27 @@ def spread_charges(mole: gto.Mole) -> Iterator[tuple[float, gto.Mole, IntArray]]
     Yields:
         The share w of each of them, the ``Mole`` with charges of one, and numbers of the atoms.
     """
-    # Ghosts have no electrons to lose.
-    numbers = atomic_numbers(mole)
-    shares = np.array([COVALENT[z] ** 2 if z else 0.0 for z in numbers])
-    shares /= shares.sum()
+    numbers, shares = atomic_numbers(mole), charge_shares(mole)
     for z in sorted(set(numbers) - {0}):
         atoms = np.flatnonzero(np.equal(numbers, z))
         spread = mole.copy(deep=False)
-        spread._atm, spread._env = mole._atm.copy(), np.append(mole._env, (2 * COVALENT[z]) ** -2.0)
+        spread._atm, spread._env = mole._atm.copy(), np.append(mole._env, charge_exponent(z))
         spread._atm[:, gto.CHARGE_OF] = 0
         spread._atm[atoms, gto.CHARGE_OF] = 1
         spread._atm[atoms, gto.NUC_MOD_OF] = gto.NUC_GAUSS
         spread._atm[atoms, gto.PTR_ZETA] = len(mole._env)
         yield float(shares[atoms[0]]), spread, atoms
+
+
+def charge_shares(mole: gto.Mole) -> Array:
+    """Return the share w_A of every atom in the charge of an ion, ``[n_atoms]``; ghosts have none to lose."""
+    shares = np.array([COVALENT[z] ** 2 if z else 0.0 for z in atomic_numbers(mole)])
+    return np.asarray(shares / shares.sum())
+
+
+def charge_exponent(number: int) -> float:
+    """Return the exponent α of the Gaussian ``(α/π)^{3/2} exp(−α r²)`` of an element's share, per bohr²."""
+    return float((2 * COVALENT[number]) ** -2.0)
 
 
 def superposed_atoms(mole: gto.Mole) -> tuple[Array, list[SphericalAtom]]:

@@ -77,8 +77,13 @@ def fitted_xc(centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Gaussi
         xc: a functional of density and gradient, in PySCF's notation.
     """
     points = Points.of(centres, atoms, xc)
+    return points.field(fit_coefficients(points, xc))
+
+
+def fit_coefficients(points: Points, xc: str) -> Array:
+    """Return the coefficients of :func:`fitted_xc`, ``[n_atoms N_FUNCTIONS]``, Eh."""
     normal, right = equations(points, xc)
-    return points.field(Normal(normal).solved(right))
+    return Normal(normal).solved(right)
 
 
 def equations(points: Points, xc: str) -> tuple[Array, Array]:
@@ -179,18 +184,18 @@ def steep_part(atom: SphericalAtom, xc: str) -> Array:
 
 
 @lru_cache(maxsize=256)
-def points_of(atom: SphericalAtom) -> tuple[Array, Array]:
+def points_of(atom: SphericalAtom, n_radial: int = RADIAL, n_angular: int = ANGULAR) -> tuple[Array, Array]:
     """Return the points of an atom at the origin, ``[n, 3]``, bohr, and ``w ρ_A`` on them.
 
     Gauss–Legendre in √r up to the atom's radius, Lebedev on spheres.
     """
-    x, w = np.polynomial.legendre.leggauss(RADIAL)
+    x, w = np.polynomial.legendre.leggauss(n_radial)
     x, w = (x + 1) / 2, w / 2
     r = atom.radius * x**2
     shares = 4 * np.pi * r**2 * w * 2 * atom.radius * x * np.maximum(atom.density_at(r), 0)
     places, weights = [], []
     for radius, share in zip(r, shares, strict=True):
-        n = next((n for below, n in INNER if radius < below), ANGULAR)
+        n = next((n for below, n in INNER if radius < below), n_angular)
         sphere = np.asarray(gen_grid.MakeAngularGrid(n))
         # Points of an octant one after the other: an atom that is far from one is so from the next.
         sphere = sphere[np.lexsort((sphere[:, 0] > 0, sphere[:, 1] > 0, sphere[:, 2] > 0))]
@@ -235,10 +240,21 @@ class Points:
         centres: ``[n_atoms, 3]``, bohr.
         atoms: what is there.
         steep: coefficients of each atom's potential that is not fitted.
+        n_radial: points along a radius.
+        n_angular: points on most spheres (Lebedev).
     """
 
-    def __init__(self, centres: Array, atoms: Sequence[SphericalAtom], steep: Sequence[Array]) -> None:
+    def __init__(
+        self,
+        centres: Array,
+        atoms: Sequence[SphericalAtom],
+        steep: Sequence[Array],
+        *,
+        n_radial: int = RADIAL,
+        n_angular: int = ANGULAR,
+    ) -> None:
         self.centres, self.atoms, n_atoms = np.ascontiguousarray(centres), atoms, len(atoms)
+        self.n_radial, self.n_angular = n_radial, n_angular
         lengths = [max(len(atom.density), len(one)) for atom, one in zip(atoms, steep, strict=True)]
         self.density, self.steep = np.zeros((n_atoms, max(lengths))), np.zeros((n_atoms, max(lengths)))
         for k, (atom, one) in enumerate(zip(atoms, steep, strict=True)):
@@ -292,7 +308,7 @@ class Points:
             derivatives, the potential that is not fitted, the root of the weight; the functions times this
             root, ``[n_columns, n]``.
         """
-        places, weights = points_of(self.atoms[own])
+        places, weights = points_of(self.atoms[own], self.n_radial, self.n_angular)
         points = places + self.centres[own]
         near = np.flatnonzero(self.near[own])
         near = np.append(own, near[near != own])

@@ -128,8 +128,7 @@ def _learnt(models: Sequence[TrainedModel], item: Item, skips: Skips) -> bool:
     """Return whether all models have learnt the energies of such molecules."""
     try:
         for trained in models:
-            trained.domain.check(item.molecule)
-            trained.model.energy_target.check(item.molecule)
+            trained.check_energy(item.molecule)
     except DomainError as error:
         skips.add(error, item=item.id, file=item.file, row=item.row)
         return False

@@ -21,7 +21,10 @@ from helmol.basis import BasisSet
 from helmol.damage import one_line
 from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, HelmolError, InputError
+from helmol.hub import ENERGY_FILE
+from helmol.predict.matrix_energy import MatrixEnergy, Reading, Way, read_state
 from helmol.predict.prediction import Prediction, make_prediction
+from helmol.properties import electronic_state
 from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS
 from helmol.system import Molecule, Sample
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from helmol.target import Domain
 
 log = logging.getLogger("helmol.predict")
+
+ATOMS = "minao-lite"
+"""Reference about whose atoms energies are read."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,11 @@ class TrainedModel:
     Attributes:
         model: the torch module.
         domain: elements, basis, functional, charges and spins it has learnt.
+        matrix_energy: how energies follow from its Fock matrices, if that was fitted.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, matrix_energy: MatrixEnergy | None = None) -> None:
+        self.model, self.matrix_energy = model, matrix_energy
         self._checked_elements: set[frozenset[int]] = set()
 
     def __repr__(self) -> str:
@@ -99,7 +106,13 @@ class TrainedModel:
         """
         from helmol.model import find_model, load_model
 
-        return cls(load_model(find_model(path), resolve_device(device)).set_precision(precision))
+        folder = find_model(path)
+        found = cls(load_model(folder, resolve_device(device)), MatrixEnergy.load(folder))
+        if found.matrix_energy is not None and found.matrix_energy.model != found.fingerprint:
+            raise InputError(
+                f"{folder / ENERGY_FILE} is of another model than the one beside it: fit it again"
+            )
+        return cls(found.model.set_precision(precision), found.matrix_energy)
 
     @overload
     def predict(
@@ -177,13 +190,21 @@ class TrainedModel:
 
     @property
     def has_energy(self) -> bool:
-        """Whether the model predicts energies."""
-        return "energy" in self.model.heads
+        """Whether the model predicts energies, by a head or from its Fock matrices."""
+        return "energy" in self.model.heads or self.matrix_energy is not None
 
     @property
     def has_forces(self) -> bool:
         """Whether the model predicts forces; a head that was never trained has none but zeros."""
-        return self.has_energy and self.model.energy_head.trained
+        return "energy" in self.model.heads and self.model.energy_head.trained
+
+    def check_energy(self, molecule: Molecule) -> None:
+        """Raise DomainError if the model has not learnt the energy of such a molecule."""
+        self.domain.check(molecule)
+        if self.matrix_energy is not None:
+            self.matrix_energy.check(molecule)
+        else:
+            self.model.energy_target.check(molecule)
 
     @overload
     def energies(
@@ -197,7 +218,8 @@ class TrainedModel:
         """Predict energy (Eh) and forces (Eh/bohr) of one molecule, or of a list of them (batched).
 
         Args:
-            what: as for :meth:`predict`; a ``Mole`` may have any basis, because none is needed.
+            what: as for :meth:`predict`; a ``Mole`` may have any basis, because none is needed, but where
+                energies are read from Fock matrices.
             forces: whether to compute forces.
             max_edges: atom pairs per batch.
 
@@ -207,25 +229,85 @@ class TrainedModel:
         Raises:
             ConfigError: the model has no energy head.
             DomainError: an element, composition, charge or spin that the model has not learnt, or forces of
-                a model whose head is still that of a new network.
+                a model whose head is still that of a new network, or whose energies are read from matrices.
             InputError: an input of another kind.
         """
         from helmol.model import predict_energies
 
         several = isinstance(what, (list, tuple))
-        molecules = [_molecule_of(item) for item in (what if several else [what])]
+        items = list(what) if several else [what]
+        if self.matrix_energy is not None:
+            read = self._energies_of_matrices(self.matrix_energy, items, forces=forces, max_edges=max_edges)
+            return read if several else read[0]
+        molecules = [_molecule_of(item) for item in items]
         if not self.has_energy:
-            raise ConfigError("this model has no energy head: it predicts Fock matrices only")
+            raise ConfigError(
+                "this model has no energy head: it predicts Fock matrices only ('helmol energies' lets it "
+                "read energies from them)"
+            )
         if forces and not self.has_forces:
             raise DomainError("the forces of this model were not trained: ask for energies only")
         found = predict_energies(self.model, molecules, forces=forces, max_edges=max_edges)
         return found if several else found[0]
 
+    def _energies_of_matrices(
+        self, fitted: MatrixEnergy, items: Sequence[Any], *, forces: bool, max_edges: int
+    ) -> list[PredictedEnergy]:
+        """Predict matrices and read energies from them."""
+        from helmol.model import PredictedEnergy
+
+        if forces:
+            raise DomainError(
+                "energies that are read from Fock matrices have no forces: ask for energies only "
+                "(forces=False), or for those of DFT (helmol.ase.HelmolDFT)"
+            )
+        for item in items:
+            fitted.check(_molecule_of(item))
+        read = self.readings(items, fitted.way, max_edges=max_edges)
+        return [PredictedEnergy(fitted.energy(one), None) for one in read]
+
+    def readings(self, what: Sequence[Any], way: Way, *, max_edges: int = 20_000) -> list[Reading]:
+        """Predict matrices, and read what :class:`helmol.predict.MatrixEnergy` makes energies of.
+
+        Args:
+            what: as for :meth:`predict`, a list.
+            way: ``density`` or ``matrix``.
+            max_edges: atom pairs per batch.
+
+        Raises:
+            DomainError: a molecule that the model has not learnt.
+            InputError: PySCF is missing, or the level's energies cannot be read without a Fock build.
+            ConfigError: the model predicts no Fock matrices.
+        """
+        from helmol.model import predict_fock
+
+        dft = _dft()
+        level = dft.level_from(self.domain.level)
+        dft.check_expandable(level)
+        queries = [self._query(item, k) for k, item in enumerate(what)]
+        known = [{**query.references, "overlap": query.overlap} for query in queries]
+        matrices = predict_fock(self.model, [q.molecule for q in queries], known, max_edges=max_edges)
+        found = []
+        for query, fock in zip(queries, matrices, strict=True):
+            state = electronic_state(fock, query.overlap, query.molecule, self.domain.basis)
+            mole = dft.build_mole(query.molecule, level) if query.mole is None else query.mole
+            atoms = query.references.get(ATOMS)
+            energy = dft.energy_about_atoms(
+                mole,
+                level,
+                reference=dft.reference_fock(mole, level, ATOMS) if atoms is None else atoms,
+                density=state.density,
+                fock=fock if way == "matrix" else None,
+            )
+            found.append(read_state(state, self.domain.basis, energy))
+        return found
+
     def in_precision(self, dtype: str) -> TrainedModel:
         """Return a copy that computes in ``"float32"`` or ``"float64"``, with products of that precision."""
         import torch
 
-        return TrainedModel(copy.deepcopy(self.model).to(getattr(torch, dtype)).set_precision("fp32"))
+        model = copy.deepcopy(self.model).to(getattr(torch, dtype)).set_precision("fp32")
+        return TrainedModel(model, self.matrix_energy)
 
     def _predict(
         self, queries: Sequence[_Query], *, residual: bool, max_edges: int
@@ -346,6 +428,19 @@ class TrainedModel:
             residual=properties.residual(fock, density, overlap),
             moved=properties.electrons_moved(density, after, overlap),
         )
+
+
+def _dft() -> Any:
+    """Return the room that knows PySCF.
+
+    Raises:
+        InputError: PySCF is missing.
+    """
+    try:
+        from helmol import dft
+    except ImportError as error:
+        raise InputError("energies of Fock matrices need PySCF for integrals: pip install pyscf") from error
+    return dft
 
 
 def _named(error: BaseException) -> HelmolError:
