@@ -14,6 +14,7 @@ from helmol.dft.densities import superposed_density
 from helmol.dft.fitted_coulomb import FittedCoulomb
 from helmol.dft.lite import minao_lite
 from helmol.errors import ConvergenceError
+from helmol.properties.orbitals import EMPTY
 
 TOLERANCE = 3e-5
 """Root of the Coulomb energy of a step at which the cycles end, √Eh. It is still taken, and what is left
@@ -96,7 +97,7 @@ def _settle(
     for _ in range(most):
         energy, vectors = _levels(atoms + coulomb.potential(moved), orthonormal)
         occupations = np.array([properties.smeared_occupations(energy, n) for n in nelec])
-        filled = int(np.flatnonzero(occupations.any(axis=0)).max(initial=0)) + 1
+        filled = int(np.flatnonzero((occupations > EMPTY).any(axis=0)).max(initial=0)) + 1
         density = properties.density(orthonormal @ vectors[:, :filled], occupations.sum(axis=0)[:filled])
         step = change = coulomb.fit(density) - start - moved
         if newton:

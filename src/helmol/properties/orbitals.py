@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import scipy.linalg
-from scipy.linalg.lapack import dpotrf
+from scipy.linalg.lapack import dpotrf, dtrtri
 from scipy.optimize import brentq
 from scipy.special import expit
 
@@ -158,17 +158,11 @@ def smeared_occupations(
 def orthonormal(overlap: Float64[Array, "nao nao"]) -> Float64[Array, "nao nmo"]:
     """Return X with ``Xᵀ S X = 1``, without directions below ``SMALLEST_OVERLAP_EIGENVALUE``.
 
-    X is triangular where it is certain that there are none such: a diagonalisation takes ten times as long.
+    Where there are none such X is triangular: a diagonalisation takes ten times as long.
     """
-    try:
-        factor = scipy.linalg.cholesky(overlap, lower=False)
-    except scipy.linalg.LinAlgError:
-        pass
-    else:
-        inverse = scipy.linalg.lapack.dtrtri(factor, lower=0)[0]
-        # Its sum of squares is that of the inverse eigenvalues, and larger than the largest.
-        if np.vdot(inverse, inverse) < 1 / SMALLEST_OVERLAP_EIGENVALUE:
-            return np.asarray(inverse)
+    if _exceeds(overlap, SMALLEST_OVERLAP_EIGENVALUE):
+        factor = scipy.linalg.cholesky(overlap, check_finite=False)
+        return np.asarray(dtrtri(factor, overwrite_c=1)[0])
     values, vectors = scipy.linalg.eigh(overlap)
     kept = values > SMALLEST_OVERLAP_EIGENVALUE
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))

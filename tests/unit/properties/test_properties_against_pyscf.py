@@ -191,3 +191,14 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
 
 def test_all_orbitals_filled_has_no_gap() -> None:
     assert np.isnan(properties.gap(np.array([-1.0]), np.array([2.0])))
+
+
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_orthonormal_directions_leave_out_those_that_depend_on_others(dropped):
+    random = np.random.default_rng(2)
+    values = np.append(random.uniform(0.01, 2.0, size=7), 1e-8 if dropped else 1e-4)
+    vectors = np.linalg.qr(random.normal(size=(8, 8)))[0]
+    overlap = (vectors * values) @ vectors.T
+    found = properties.orthonormal(overlap)
+    assert found.shape == (8, 8 - dropped)
+    np.testing.assert_allclose(found.T @ overlap @ found, np.eye(8 - dropped), rtol=0, atol=1e-9)
