@@ -30,7 +30,8 @@ HERE = Path(__file__).parent
 REFERENCE = "minao-hartree"
 ABOUT = {
     "organic": "Fock matrices of organic molecules of H C N O F P S Cl Br, closed shells, charges -1, 0, +1",
-    "elements": "Fock matrices of small molecules of 53 elements up to Bi, closed shells, charges -1, 0, +1",
+    "elements": "Fock matrices of small molecules of 53 elements up to Bi, closed shells, charges -1, 0, +1; "
+    "of few labels so far: its dipoles are no better than those of its H₀",
 }
 LICENCE = "MIT, as helmol; labels made with PySCF by 'helmol generate'"
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 
 MODEL, TRUE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
+OTHER_COLOURS = (2, 4, 5, 7)
+"""What follows the first colour of others than the model, in matplotlib's ``tab10``."""
+
 FLOOR_UEH = 1e-3
 """Smallest error drawn on a log axis, µEh; float64 noise of a Fock matrix is far below."""
 
@@ -378,12 +381,13 @@ def distances(tables: Mapping[str, Mapping[str, Mapping[str, float]]], path: Pat
     axes = figure.subplots()
     ranges = list(dict.fromkeys(name for table in tables.values() for name in table))
     ranges.sort(key=lambda name: float(name.lstrip(">").split("-")[0]) + name.startswith(">"))
-    cut = ""
+    cut, shown = "", [name for name in tables if name != "model"]
+    others = [BASELINE, *(mpl.colormaps["tab10"](k) for k in OTHER_COLOURS)]
     for name, table in tables.items():
         at = [k for k, part in enumerate(ranges) if part in table]
         exact = np.array([table[ranges[k]]["h_mae_uEh"] for k in at])
         cut = cut or _cut(exact, FLOOR_UEH)
-        colour = MODEL if name == "model" else BASELINE
+        colour = MODEL if name == "model" else others[shown.index(name) % len(others)]
         style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colour, "label": name}
         axes.semilogy(at, np.maximum(exact, FLOOR_UEH), **style)
     axes.set_xticks(range(len(ranges)), ranges, rotation=45)
@@ -405,7 +409,7 @@ def scf_convergence(runs: Mapping[str, Mapping[str, Any]], path: Path, *, title:
     left, right = figure.subplots(1, 2)
     lowest = min(run["energy_Eh"] for run in runs.values())
     others = [name for name in runs if name != "model"]
-    cycle = [BASELINE, *(mpl.colormaps["tab10"](k) for k in (2, 4, 5, 7))]
+    cycle = [BASELINE, *(mpl.colormaps["tab10"](k) for k in OTHER_COLOURS)]
     cut = ""
     for name, run in runs.items():
         colour = MODEL if name == "model" else cycle[others.index(name) % len(cycle)]
