@@ -25,7 +25,7 @@ def test_all_verbs_are_there():
     assert set(NAMES) == {
         *("doctor", "demo", "generate", "inspect", "train", "evaluate", "predict", "guess"),
         *("import", "convert", "merge", "split", "sweep", "embed", "estimate", "bench", "references"),
-        *("models", "export", "fetch"),
+        *("models", "export", "fetch", "energies"),
     }
 
 
