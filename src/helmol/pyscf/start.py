@@ -23,7 +23,7 @@ log = logging.getLogger("helmol.pyscf")
 
 BETTER = (0.1, 0.002, 0.0001)
 """A start is used if its first SCF step moves less than this share of the electrons that PySCF's guess has to
-move to get where that step leads; by the number of Fock builds that the model's references take. In 334
+move to get where that step leads; by the number of Fock builds that the model's references take. In 437
 SCFs (``benchmarks/harm``) never more builds were needed than from PySCF's guess below 0.1, one or more were
 saved below 0.002, two below 0.0001 but for ethene, of one."""
 
