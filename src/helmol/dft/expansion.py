@@ -9,30 +9,28 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import scipy.linalg
-from pyscf import df, dft, gto
+from pyscf import df, gto
 from pyscf.dft import libxc
 from scipy.special import erf
 
 from helmol.arrays import Array, IntArray
 from helmol.basis import from_house
 from helmol.dft.atoms import SphericalAtom, exponents
-from helmol.dft.densities import minao_density, silence
+from helmol.dft.densities import superposed_density
 from helmol.dft.dispersion import dispersion
 from helmol.dft.field import auxiliary_basis
+from helmol.dft.fitted_coulomb import FittedCoulomb
 from helmol.dft.integrals import house_shells
 from helmol.dft.level import LevelConfig
 from helmol.dft.lite import atomic_numbers, charge_exponent, charge_shares, superposed_atoms
 from helmol.dft.mole import molecule_from_mole
-from helmol.dft.xc_field import Points, fit_coefficients, points_of, stand_in, steep_part, xc_potential
+from helmol.dft.xc_field import Points, fit_coefficients, points_of, stand_in, xc_potential
 from helmol.errors import InputError
 
 N_RADIAL, N_ANGULAR = 24, 110
 """Points around every atom."""
 VOID = 1e-9
 """Density below which points do not count, per bohr³."""
-NUMBERS_AT_ONCE = 8_000_000
-"""Integrals of three functions that are kept at a time."""
 
 
 def energy_about_atoms(
@@ -82,7 +80,7 @@ def energy_about_atoms(
     xc = stand_in(level.xc)
     if fock is None:
         return energy + xc_energy(mole, xc, d) + change_coulomb(mole, level, d)
-    change = d - superposed_density(mole)
+    change = d - charged_density(mole)
     second = 0.5 * float(np.vdot(from_house(fock, shells, "pyscf") - h, change))
     return energy + xc_energy(mole, xc, d, first_order=True) + second
 
@@ -100,15 +98,13 @@ def check_expandable(level: LevelConfig) -> None:
         )
 
 
-def superposed_density(mole: gto.Mole) -> Array:
+def charged_density(mole: gto.Mole) -> Array:
     """Return a density matrix of superposed atoms with the electrons of the molecule, PySCF order.
 
-    That of :func:`helmol.dft.densities.minao_density`; of an ion less the density of its charge, which is put
-    onto the basis functions as Gaussians ``g² ∝ exp(−α r²)`` of each atom.
+    That of :func:`helmol.dft.densities.superposed_density`; of an ion less the density of its charge, which
+    is put onto the basis functions as Gaussians ``g² ∝ exp(−α r²)`` of each atom.
     """
-    mf = dft.RKS(mole)
-    silence(mf)
-    density = np.asarray(minao_density(mf))
+    density = np.asarray(superposed_density(mole))
     if not mole.charge:
         return density
     overlap = mole.intor_symmetric("int1e_ovlp")
@@ -164,33 +160,19 @@ def gaussian_charges(mole: gto.Mole) -> tuple[Array, Array, IntArray]:
 def change_coulomb(mole: gto.Mole, level: LevelConfig, density: Array) -> float:
     """Return ``½(δ|δ)`` of the change ``δ = ρ_D − ρ₀``, fitted with an auxiliary basis, Eh.
 
-    With ``b_P = (P|δ)`` it is ``½ bᵀ (P|Q)⁻¹ b``, which is too small by the square of what δ has beyond the
-    auxiliary basis.
+    It is too small by the square of what δ has beyond the auxiliary basis.
 
     Args:
         mole: the molecule.
         level: chooses the auxiliary basis.
         density: D, PySCF order.
     """
-    auxiliary = df.make_auxmol(mole, auxiliary_basis(mole, level))
+    functions = df.make_auxmol(mole, auxiliary_basis(mole, level))
     centres, _ = superposed_atoms(mole)
     charges, alpha, at = gaussian_charges(mole)
-    b = -_potentials(auxiliary, centres[at], alpha) @ charges
-    packed = 2 * density[np.tril_indices(len(density))]
-    diagonal = np.arange(len(density))
-    packed[diagonal * (diagonal + 3) // 2] /= 2
-    first, places = 0, auxiliary.ao_loc_nr()
-    at_once = max(1, NUMBERS_AT_ONCE // len(packed))
-    while first < auxiliary.nbas:
-        last = max(first + 1, int(np.searchsorted(places, places[first] + at_once, side="right")) - 1)
-        shells = (0, mole.nbas, 0, mole.nbas, mole.nbas + first, mole.nbas + last)
-        joined = gto.conc_mol(mole, auxiliary)
-        integrals = joined.intor("int3c2e_sph", aosym="s2ij", shls_slice=shells)
-        b[places[first] : places[last]] += packed @ integrals
-        first = last
-    metric = auxiliary.intor_symmetric("int2c2e")
-    factor = scipy.linalg.cho_factor(metric)
-    return 0.5 * float(b @ scipy.linalg.cho_solve(factor, b))
+    coulomb = FittedCoulomb(mole, functions, max_memory=0)
+    change = coulomb.fit(density) - coulomb.solve(_potentials(functions, centres[at], alpha) @ charges)
+    return 0.5 * coulomb.energy(change)
 
 
 def _potentials(auxiliary: gto.Mole, centres: Array, alpha: Array) -> Array:
@@ -217,9 +199,8 @@ def xc_energy(mole: gto.Mole, xc: str, density: Array, *, first_order: bool = Fa
         first_order: the second of the two.
     """
     centres, atoms = superposed_atoms(mole)
-    steep = [steep_part(atom, xc) for atom in atoms]
-    coefficients = fit_coefficients(Points(centres, atoms, steep), xc)
-    points = Points(centres, atoms, steep, n_radial=N_RADIAL, n_angular=N_ANGULAR)
+    coefficients = fit_coefficients(Points.of(centres, atoms, xc), xc)
+    points = Points.of(centres, atoms, xc, n_radial=N_RADIAL, n_angular=N_ANGULAR)
     gradient = libxc.xc_type(xc) != "LDA"
     energy = 0.0
     for k, atom in enumerate(atoms):

@@ -42,11 +42,12 @@ class FittedCoulomb:
 
     Args:
         mole: the molecule.
+        functions: the P.
         max_memory: MB.
     """
 
-    def __init__(self, mole: gto.Mole, *, max_memory: float) -> None:
-        self._functions = auxiliary_functions(mole)
+    def __init__(self, mole: gto.Mole, functions: gto.Mole, *, max_memory: float) -> None:
+        self._functions = functions
         self._integrals = Integrals(mole, self._functions)
         self._n_ao = int(mole.nao)
         self._metric = self._functions.intor("int2c2e")

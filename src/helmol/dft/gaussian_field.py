@@ -106,8 +106,7 @@ class GaussianField:
         """Return :meth:`gradient` from PySCF's integrals; many times slower, too."""
         of_atoms, of_centres = np.zeros((mole.natm, 3)), np.zeros((len(self.centres), 3))
         n, places = int(mole.nao), mole.ao_loc_nr()
-        slices = mole.aoslice_by_atom()[:, 2:]
-        owners = np.repeat(np.arange(mole.natm), slices[:, 1] - slices[:, 0])
+        owners = owners_of(mole)
         for atom in range(len(self.centres)):
             functions, coefficients = self.functions(atom)
             n_parts = 1 + 3 * n**2 * len(coefficients) // NUMBERS_AT_ONCE
@@ -126,6 +125,12 @@ class GaussianField:
         s, p = np.flatnonzero(self.s[atom]), np.flatnonzero(self.p[atom].any(axis=1))
         mole, units = unit_functions(self.centres[atom], s, p)
         return mole, np.concatenate([self.s[atom, s], self.p[atom, p].ravel()]) / units
+
+
+def owners_of(mole: gto.Mole) -> npt.NDArray[np.intp]:
+    """Return which atom each function of a molecule is of, ``[nao]``, PySCF order."""
+    slices = mole.aoslice_by_atom()[:, 2:]
+    return np.repeat(np.arange(mole.natm), slices[:, 1] - slices[:, 0])
 
 
 def unit_functions(

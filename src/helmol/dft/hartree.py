@@ -11,8 +11,8 @@ from pyscf import gto, lib
 from helmol import properties
 from helmol.arrays import Array
 from helmol.dft.densities import superposed_density
-from helmol.dft.fitted_coulomb import FittedCoulomb
-from helmol.dft.lite import minao_lite
+from helmol.dft.fitted_coulomb import FittedCoulomb, auxiliary_functions
+from helmol.dft.lite import neutral_atoms
 from helmol.errors import ConvergenceError
 from helmol.properties.orbitals import EMPTY
 
@@ -39,7 +39,7 @@ SAME_LEVEL = 1e-4
 def minao_hartree(mole: gto.Mole, xc: str, *, max_memory: float = 4000.0) -> Array:
     """Return ``H = H_atoms + J[D − D_atoms]`` with D the density of its own orbitals, PySCF order, Eh.
 
-    H_atoms is :func:`helmol.dft.lite.minao_lite` of neutral atoms, D_atoms their density, J the Coulomb
+    H_atoms is :func:`helmol.dft.lite.neutral_atoms`, D_atoms their density, J the Coulomb
     potential by density fitting with few functions. What charge changes of the exchange-correlation potential
     is left out, so there is no grid beside that of H_atoms, and three-index integrals are computed once: a
     fraction of one Fock build. Levels share electrons around the Fermi energy
@@ -57,10 +57,8 @@ def minao_hartree(mole: gto.Mole, xc: str, *, max_memory: float = 4000.0) -> Arr
         InputError: an element of which there is no atomic density.
         ConvergenceError: the charge does not settle.
     """
-    neutral = mole.copy(deep=False)
-    neutral.charge = 0
-    atoms = minao_lite(neutral, xc)
-    coulomb = FittedCoulomb(mole, max_memory=max_memory)
+    atoms = neutral_atoms(mole, xc)
+    coulomb = FittedCoulomb(mole, auxiliary_functions(mole), max_memory=max_memory)
     orthonormal = properties.orthonormal(mole.intor_symmetric("int1e_ovlp"))
     start = coulomb.fit(superposed_density(mole))
     for newton in (True, False):

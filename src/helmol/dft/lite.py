@@ -32,11 +32,17 @@ def minao_lite(mole: gto.Mole, xc: str) -> Array:
     Raises:
         InputError: an element of which there is no atomic density.
     """
+    matrix = neutral_atoms(mole, xc)
+    if mole.charge:
+        matrix += mole.charge * charge_potential(mole)
+    return matrix
+
+
+def neutral_atoms(mole: gto.Mole, xc: str) -> Array:
+    """Return :func:`minao_lite` without the charge of an ion."""
     matrix = mole.intor_symmetric("int1e_kin") + superposed_field(mole, xc).matrix(mole)
     if mole.has_ecp():
         matrix += mole.intor_symmetric("ECPscalar")
-    if mole.charge:
-        matrix += mole.charge * charge_potential(mole)
     return np.asarray(matrix)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from pyscf import gto
 
 from helmol.arrays import Array
-from helmol.dft.gaussian_field import three_centre, unit_functions
+from helmol.dft.gaussian_field import owners_of, three_centre, unit_functions
 from helmol.dft.lite import atomic_numbers, spread_charges, superposed_atoms, with_atoms
 from helmol.dft.xc_field import N_S, Normal, Points, equations, stand_in
 from helmol.dft.xc_gradient import fit_gradient
@@ -61,8 +61,7 @@ class _Gradient:
     def __init__(self, mole: gto.Mole, weights: Array) -> None:
         self.weights = (np.asarray(weights) + np.transpose(weights)) / 2
         self.total = np.zeros((int(mole.natm), 3))
-        slices = mole.aoslice_by_atom()[:, 2:]
-        self._owners = np.repeat(np.arange(len(slices)), slices[:, 1] - slices[:, 0])
+        self._owners = owners_of(mole)
 
     def add(self, integrals: Array, *, centre: int | None = None) -> None:
         """Add the part of an operator.

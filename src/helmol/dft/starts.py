@@ -9,6 +9,7 @@ import scipy.linalg
 from pyscf import gto, scf, symm
 from pyscf.scf import addons
 
+from helmol import properties
 from helmol.arrays import Array
 from helmol.errors import DomainError
 
@@ -141,9 +142,8 @@ def asymmetry(density: Array, mole: gto.Mole, overlap: Array) -> float:
     orbitals, kinds = [], []
     for functions in symm.symm_adapted_basis(mole, group, origin, axes)[0]:
         if functions.shape[1]:
-            values, vectors = scipy.linalg.eigh(functions.T @ overlap @ functions)
-            orbitals.append(functions @ (vectors / np.sqrt(values)))
-            kinds.append(len(values))
+            orbitals.append(functions @ properties.orthonormal(functions.T @ overlap @ functions))
+            kinds.append(orbitals[-1].shape[1])
     basis, kind = np.hstack(orbitals), np.repeat(np.arange(len(kinds)), kinds)
     plain = density if density.ndim == 3 else np.stack([density, density]) / 2
     mixed = (basis.T @ overlap @ plain @ overlap @ basis) * (kind[:, None] != kind)

@@ -274,9 +274,9 @@ class Points:
         self.near = self.wanted.any(axis=2) | (gap < self.reach)
 
     @classmethod
-    def of(cls, centres: Array, atoms: Sequence[SphericalAtom], xc: str) -> Points:
-        """Return the points for a functional."""
-        return cls(centres, atoms, [steep_part(atom, xc) for atom in atoms])
+    def of(cls, centres: Array, atoms: Sequence[SphericalAtom], xc: str, **numbers: int) -> Points:
+        """Return the points for a functional, as many as the ``numbers`` of :class:`Points` say."""
+        return cls(centres, atoms, [steep_part(atom, xc) for atom in atoms], **numbers)
 
     def field(self, coefficients: Array) -> GaussianField:
         """Return a fitted potential as Gaussians around the atoms."""

@@ -6,7 +6,8 @@ display.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 
 MODEL, TRUE, BASELINE = "#0b6fb8", "#222222", "#d9822b"
-OTHER_COLOURS = (2, 4, 5, 7)
-"""What follows the first colour of others than the model, in matplotlib's ``tab10``."""
-
 FLOOR_UEH = 1e-3
 """Smallest error drawn on a log axis, µEh; float64 noise of a Fock matrix is far below."""
 
@@ -55,6 +53,12 @@ def _save(figure: Figure, path: Path) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
     return path
+
+
+def _colours(names: Iterable[str]) -> dict[str, Any]:
+    """Return a colour for the model, and one for each of the others that are drawn beside it."""
+    others = itertools.cycle([BASELINE, *(mpl.colormaps["tab10"](k) for k in (2, 4, 5, 7))])
+    return {name: MODEL if name == "model" else next(others) for name in names}
 
 
 def _tidy(axes: Axes) -> None:
@@ -381,14 +385,12 @@ def distances(tables: Mapping[str, Mapping[str, Mapping[str, float]]], path: Pat
     axes = figure.subplots()
     ranges = list(dict.fromkeys(name for table in tables.values() for name in table))
     ranges.sort(key=lambda name: float(name.lstrip(">").split("-")[0]) + name.startswith(">"))
-    cut, shown = "", [name for name in tables if name != "model"]
-    others = [BASELINE, *(mpl.colormaps["tab10"](k) for k in OTHER_COLOURS)]
+    cut, colours = "", _colours(tables)
     for name, table in tables.items():
         at = [k for k, part in enumerate(ranges) if part in table]
         exact = np.array([table[ranges[k]]["h_mae_uEh"] for k in at])
         cut = cut or _cut(exact, FLOOR_UEH)
-        colour = MODEL if name == "model" else others[shown.index(name) % len(others)]
-        style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colour, "label": name}
+        style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colours[name], "label": name}
         axes.semilogy(at, np.maximum(exact, FLOOR_UEH), **style)
     axes.set_xticks(range(len(ranges)), ranges, rotation=45)
     axes.set(xlabel="distance of the two atoms / Å", ylabel=f"mean |ΔF| / µEh{cut}")
@@ -408,16 +410,13 @@ def scf_convergence(runs: Mapping[str, Mapping[str, Any]], path: Path, *, title:
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     lowest = min(run["energy_Eh"] for run in runs.values())
-    others = [name for name in runs if name != "model"]
-    cycle = [BASELINE, *(mpl.colormaps["tab10"](k) for k in OTHER_COLOURS)]
-    cut = ""
+    cut, colours = "", _colours(runs)
     for name, run in runs.items():
-        colour = MODEL if name == "model" else cycle[others.index(name) % len(cycle)]
         number = np.arange(1, len(run["history"]) + 1)
         energy = np.array([step["energy_Eh"] for step in run["history"]]) - lowest
         gradient = np.array([step["gradient"] for step in run["history"]])
         label = name if run.get("converged", True) else f"{name} (not converged)"
-        style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colour, "label": label}
+        style = {"marker": "o", "markersize": 4, "linewidth": 1.2, "color": colours[name], "label": label}
         left.semilogy(number, np.maximum(np.abs(energy), SMALLEST_EH), **style)
         right.semilogy(number, np.maximum(gradient, SMALLEST_EH), **style)
         cut = cut or _cut(np.abs(energy), SMALLEST_EH)

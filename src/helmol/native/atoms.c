@@ -51,8 +51,9 @@ static inline double exponential(double x) {
 /* Values of superposed atoms on points around one of them.
  *
  * near [n_near]: the atoms that matter there, the one that the points belong to being the first. first, last:
- * levels of each atom in use; reach: distance beyond which its density is not felt, nor steep. density, steep [atom][n_levels]: coefficients over the levels of the atom's density
- * and of a potential that does not change with the molecule. levels [atom][n_s + n_p]: of the Gaussians, and of
+ * levels of each atom in use; reach: distance beyond which its density is not felt, nor steep. density, steep
+ * [atom][n_levels]: coefficients over the levels of the atom's density and of a potential that does not change
+ * with the molecule. levels [atom][n_s + n_p]: of the Gaussians, and of
  * those times x, y, z, whose values are wanted, each list rising; rows [n_near][n_s + n_p]: where in functions,
  * the components of the latter one after the other, negative for those that are not wanted.
  * weights [n_points]: of a quadrature; values [N_VALUES][n_points], the last one is

@@ -56,19 +56,18 @@ def orbitals(
     if not (np.isfinite(fock).all() and np.isfinite(overlap).all()):
         raise InputError("the Fock or overlap matrix holds a number that is not finite")
     if not _exceeds(overlap, SMALLEST_OVERLAP_EIGENVALUE):
-        values, vectors = scipy.linalg.eigh(overlap)
+        values, orthonormal = _canonical(overlap)
         if values[0] < NO_OVERLAP:
             raise InputError(
                 "the overlap matrix is not positive definite "
                 f"(smallest eigenvalue {float(values[0]):.2g}): it is wrong"
             )
-        dropped = int((values <= SMALLEST_OVERLAP_EIGENVALUE).sum())
+        dropped = len(values) - orthonormal.shape[1]
         if dropped:
             log.warning(
                 "left out %d of %d basis directions: eigenvalue of S below %g (smallest %.2g)",
                 dropped, len(values), SMALLEST_OVERLAP_EIGENVALUE, values[0],
             )  # fmt: skip
-        orthonormal = vectors[:, dropped:] / np.sqrt(values[dropped:])
         solved = [_projected(matrix, orthonormal) for matrix in fock.reshape(-1, *overlap.shape)]
     else:
         solved = [
@@ -78,6 +77,15 @@ def orbitals(
     if fock.ndim == 2:
         return solved[0]
     return np.stack([energy for energy, _ in solved]), np.stack([coeff for _, coeff in solved])
+
+
+def _canonical(
+    overlap: Float64[Array, "nao nao"],
+) -> tuple[Float64[Array, " nao"], Float64[Array, "nao nmo"]]:
+    """Return the eigenvalues of S, and the orthonormal basis of those that are not too small."""
+    values, vectors = scipy.linalg.eigh(overlap)
+    kept = values > SMALLEST_OVERLAP_EIGENVALUE
+    return values, vectors[:, kept] / np.sqrt(values[kept])
 
 
 def _exceeds(overlap: Array, value: float) -> bool:
@@ -163,9 +171,7 @@ def orthonormal(overlap: Float64[Array, "nao nao"]) -> Float64[Array, "nao nmo"]
     if _exceeds(overlap, SMALLEST_OVERLAP_EIGENVALUE):
         factor = scipy.linalg.cholesky(overlap, check_finite=False)
         return np.asarray(dtrtri(factor, overwrite_c=1)[0])
-    values, vectors = scipy.linalg.eigh(overlap)
-    kept = values > SMALLEST_OVERLAP_EIGENVALUE
-    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
+    return _canonical(overlap)[1]
 
 
 def density(

@@ -367,8 +367,9 @@ def _check_symmetry(mf: Any, mol: Any, density: Any, guess: Any) -> None:
     Raises:
         DomainError: it is.
     """
-    apart, usual = (dft.asymmetry(np.asarray(each), mol, mf.get_ovlp(mol)) for each in (density, guess))
-    if apart > usual + SYMMETRIC:
+    overlap = mf.get_ovlp(mol)
+    apart = dft.asymmetry(np.asarray(density), mol, overlap)
+    if apart > SYMMETRIC and apart > dft.asymmetry(np.asarray(guess), mol, overlap) + SYMMETRIC:
         raise DomainError(f"{apart:.2g} electrons break the symmetry of the molecule")
 
 

@@ -8,7 +8,7 @@ from scipy.linalg import block_diag
 
 from helmol import dft, properties
 from helmol.basis import from_house, wigner_d
-from helmol.dft import LevelConfig, energy_about_atoms, expansion, gaussian_field, xc_field
+from helmol.dft import LevelConfig, energy_about_atoms, fitted_coulomb, gaussian_field, xc_field
 from helmol.dft.integrals import house, house_shells
 from helmol.errors import InputError
 from helmol.system import Molecule
@@ -104,7 +104,7 @@ def test_order_does_not_matter_and_far_molecules_do_not_meet(monkeypatch):
     )
     water = energy_about_atoms(dft.build_mole(WATER, PBE), PBE, **_given(WATER))
     # In parts that do not divide the auxiliary functions evenly.
-    monkeypatch.setattr(expansion, "NUMBERS_AT_ONCE", 20_000)
+    monkeypatch.setattr(fitted_coulomb, "AT_ONCE", 13)
     both = energy_about_atoms(dft.build_mole(far, PBE), PBE, **_given(far))
     assert both == pytest.approx(one + water, abs=1e-5)
 

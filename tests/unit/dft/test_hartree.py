@@ -72,7 +72,7 @@ def test_coulomb_of_a_density_is_that_of_pyscf(memory):
     change += change.T
     near = near_pairs(mole)
     change *= near
-    coulomb = FittedCoulomb(mole, max_memory=memory)
+    coulomb = FittedCoulomb(mole, auxiliary_functions(mole), max_memory=memory)
     found, wanted = coulomb.potential(coulomb.fit(change)), pyscf_coulomb(mole, change)
     np.testing.assert_allclose(found[near], wanted[near], rtol=0, atol=1e-8)
     assert 0 < np.abs(found - wanted).max() < 1e-5  # some pairs are left out
@@ -138,17 +138,6 @@ def test_it_turns_and_is_mirrored_with_the_molecule(molecule):
         np.testing.assert_allclose(there, whole @ here @ whole.T, rtol=0, atol=2e-5)
 
 
-def test_both_spins_of_a_radical_have_the_same_matrix():
-    level = LevelConfig()
-    mole = mole_of(RADICAL)
-    both = dft.reference_fock(mole, level, "minao-hartree")
-    assert both.shape == (2, mole.nao, mole.nao)
-    assert np.array_equal(both[0], both[1])
-    assert np.array_equal(both[0], both[0].T)
-    beside = dft.reference_focks(mole, level, ["minao-hartree", "minao-df"])["minao-hartree"]
-    np.testing.assert_allclose(both, beside, rtol=0, atol=1e-10)
-
-
 def test_ghosts_hold_functions_but_make_no_field():
     alone = gto.M(atom="F 0 0 0; H 0 0 1", basis="def2-svp", verbose=0)
     far = gto.M(atom="ghost-O 0 30 0; F 0 0 0; H 0 0 1", basis="def2-svp", verbose=0)
@@ -179,7 +168,7 @@ def test_response_is_the_derivative_of_the_charge(molecule, monkeypatch):
     monkeypatch.setattr(hartree, "ABOVE", np.inf)
     mole = mole_of(molecule)
     atoms, overlap = minao_lite(mole, "pbe"), mole.intor("int1e_ovlp")
-    coulomb = FittedCoulomb(mole, max_memory=4000)
+    coulomb = FittedCoulomb(mole, auxiliary_functions(mole), max_memory=4000)
     energy, coeff = eigh(atoms, overlap)
     occupations = np.array([smeared_occupations(energy, n) for n in mole.nelec])
     field = np.random.default_rng(3).normal(size=len(coulomb.metric))
@@ -208,7 +197,7 @@ def test_few_cycles_are_enough_and_others_follow_where_they_are_not(monkeypatch)
 
 def test_parts_of_orbital_products_make_the_same_response(monkeypatch):
     mole = mole_of(FORMIC)
-    coulomb = FittedCoulomb(mole, max_memory=4000)
+    coulomb = FittedCoulomb(mole, auxiliary_functions(mole), max_memory=4000)
     energy, coeff = eigh(minao_lite(mole, "pbe"), mole.intor("int1e_ovlp"))
     given = coulomb, energy, coeff, np.array([smeared_occupations(energy, n) for n in mole.nelec])
     whole = hartree.response(*given)

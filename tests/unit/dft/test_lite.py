@@ -190,16 +190,19 @@ def test_it_is_as_near_to_the_fock_matrix_as_minao():
     assert error["minao-lite"] < 1.3 * error["minao"]
 
 
-def test_spins_get_the_same_matrix_and_a_mean_field_is_not_needed():
+@pytest.mark.parametrize(
+    ("name", "other", "apart"), [("minao-lite", "sap", 1e-13), ("minao-hartree", "minao-df", 1e-10)]
+)
+def test_spins_get_the_same_matrix_and_a_mean_field_is_not_needed(name, other, apart):
     radical = Molecule([7, 1, 1], [[0, 0, 0], [0, 1.5, 1.2], [0, -1.5, 1.2]], spin=1)
     level = LevelConfig()
     mole = dft.build_mole(radical, level)
-    both = dft.reference_fock(mole, level, "minao-lite")
+    both = dft.reference_fock(mole, level, name)
     assert both.shape == (2, mole.nao, mole.nao)
     assert np.array_equal(both[0], both[1])
     assert np.array_equal(both[0], both[0].T)
-    beside = dft.reference_focks(mole, level, ["minao-lite", "sap"])["minao-lite"]
-    np.testing.assert_allclose(both, beside, rtol=0, atol=1e-13)
+    beside = dft.reference_focks(mole, level, [name, other])[name]
+    np.testing.assert_allclose(both, beside, rtol=0, atol=apart)
 
 
 @pytest.mark.parametrize("charge", [-1, 1, 2])
