@@ -261,11 +261,7 @@ class Prediction:
         Raises:
             InputError: PySCF is missing.
         """
-        try:
-            from helmol import dft
-        except ImportError as error:
-            raise InputError("this needs PySCF for integrals: pip install pyscf") from error
-        return dft
+        return dft_or("this needs PySCF for integrals: pip install pyscf")
 
     @cached_property
     def _lowdin(self) -> Array:
@@ -360,6 +356,22 @@ class Prediction:
                 level=LevelOfTheory.from_json(said["level"]) if "level" in said else None,
                 new_pairs=new_pairs(arrays),
             )
+
+
+def dft_or(lacking: str) -> Any:
+    """Return the module :mod:`helmol.dft`, which knows PySCF.
+
+    Args:
+        lacking: what to say where PySCF is missing.
+
+    Raises:
+        InputError: it is.
+    """
+    try:
+        from helmol import dft
+    except ImportError as error:
+        raise InputError(lacking) from error
+    return dft
 
 
 def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]], *, compress: bool = False) -> None:

@@ -23,7 +23,7 @@ from helmol.devices import resolve_device
 from helmol.errors import ConfigError, DomainError, HelmolError, InputError
 from helmol.hub import ENERGY_FILE
 from helmol.predict.matrix_energy import MatrixEnergy, Reading, Way, read_state
-from helmol.predict.prediction import Prediction, make_prediction
+from helmol.predict.prediction import Prediction, dft_or, make_prediction
 from helmol.properties import electronic_state
 from helmol.repeats import in_one_call
 from helmol.skipped import FAULTS
@@ -281,7 +281,7 @@ class TrainedModel:
         """
         from helmol.model import predict_fock
 
-        dft = _dft()
+        dft = dft_or("energies of Fock matrices need PySCF for integrals: pip install pyscf")
         level = dft.level_from(self.domain.level)
         dft.check_expandable(level)
         queries = [self._query(item, k) for k, item in enumerate(what)]
@@ -360,13 +360,9 @@ class TrainedModel:
     def _mole_query(self, molecule: Molecule, mole: Any, name: str) -> _Query:
         """Make the integrals of a bare molecule with PySCF, in the model's basis."""
         self.domain.check(molecule)
-        try:
-            from helmol import dft
-        except ImportError as error:
-            raise InputError(
-                "a prediction from a geometry needs PySCF for the overlap: "
-                "install pyscf, or predict from a store"
-            ) from error
+        dft = dft_or(
+            "a prediction from a geometry needs PySCF for the overlap: install pyscf, or predict from a store"
+        )
         level = dft.level_from(self.domain.level)
         if mole is not None:
             self._check_basis(mole, level)
@@ -428,19 +424,6 @@ class TrainedModel:
             residual=properties.residual(fock, density, overlap),
             moved=properties.electrons_moved(density, after, overlap),
         )
-
-
-def _dft() -> Any:
-    """Return the room that knows PySCF.
-
-    Raises:
-        InputError: PySCF is missing.
-    """
-    try:
-        from helmol import dft
-    except ImportError as error:
-        raise InputError("energies of Fock matrices need PySCF for integrals: pip install pyscf") from error
-    return dft
 
 
 def _named(error: BaseException) -> HelmolError:
