@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from helmol.arrays import Array
 from helmol.basis import BasisSet
@@ -348,8 +348,9 @@ def elements(by_element: Mapping[str, Mapping[str, float]], path: Path) -> Path:
     axes.set(xlim=(0.9, 19.1), ylim=(8.4, 0.9), aspect="equal")
     axes.axis("off")
     bar = figure.colorbar(mpl.cm.ScalarMappable(norm, colours), ax=axes, shrink=0.8)
-    for which in ("major", "minor"):
-        getattr(bar.ax.yaxis, f"set_{which}_formatter")(LogFormatter(minor_thresholds=(2, 0.5)))
+    ticks = np.unique(np.geomspace(min(shown), max(shown), 5)).tolist()
+    bar.set_ticks(ticks, labels=[_short(value) for value in ticks])
+    bar.minorticks_off()
     bar.set_label("mean |ΔF|, same atom / µEh")
     return _save(figure, path)
 

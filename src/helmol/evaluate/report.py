@@ -87,7 +87,8 @@ def page(result: Mapping[str, Any], figures: Sequence[str] = ()) -> str:
     if rows:
         parts += [f"## Published on {result['set']}", markdown.table(head, rows)]
     if "by_element" in result:
-        head = [METRICS["h_mae_uEh"].heading, *result["baselines"], "matrix elements, all molecules together"]
+        heads = [f"{name} / {METRICS['h_mae_uEh'].unit}" for name in ("model", *result["baselines"])]
+        head = [*heads, "matrix elements, all molecules together"]
         parts += [
             "## Fock matrix by element",
             markdown.table(["atoms", *head], _by(result, "by_element", "by_element_pair")),
